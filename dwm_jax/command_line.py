@@ -1,0 +1,58 @@
+"""The command line of the main job: one config, one workdir, one clear line when something is wrong.
+
+Exit codes: 0 done, 1 the run stopped (the line says why), 2 the command or its config is wrong, 130 interrupted.
+"""
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import jax
+from absl import app, flags, logging
+from ml_collections import ConfigDict, config_flags
+
+from dwm_jax.config import ConfigError, check
+from dwm_jax.locks import InUseError
+from dwm_jax.progress import say
+
+
+def run(train: Callable[[ConfigDict, Path], None], usage: str | None) -> None:
+    """Parses the command line, checks the config, trains."""
+    config_flag = config_flags.DEFINE_config_file(
+        "config", None, "the config file; --config.key=value overrides a field", lock_config=True
+    )
+    workdir_flag = flags.DEFINE_string("workdir", None, "folder of the run: made, or resumed from")
+    sys.modules["__main__"].__doc__ = usage  # what --help prints
+
+    def parse(arguments: list[str]) -> list[str]:
+        try:
+            rest = flags.FLAGS(arguments)
+            if rest[1:]:
+                raise ConfigError(f"unexpected argument {rest[1]!r}; flags start with --")
+            if config_flag.value is None or workdir_flag.value is None:
+                raise ConfigError("both --config FILE and --workdir DIR are needed; --help shows an example")
+        except (flags.Error, AttributeError, KeyError, OSError, TypeError, ValueError) as error:
+            fail(error, 2)
+        return rest
+
+    def main(_: list[str]) -> None:
+        logging.set_verbosity(logging.WARNING)
+        try:
+            check(config_flag.value, jax.local_device_count())
+            train(config_flag.value, Path(workdir_flag.value))
+        except (ConfigError, InUseError) as error:
+            fail(error, 2)
+        except (RuntimeError, ValueError, FloatingPointError, OSError) as error:
+            fail(error, 1)
+        except KeyboardInterrupt:
+            say("interrupted; start the same command again to go on from the last checkpoint")
+            sys.exit(130)
+
+    app.run(main, flags_parser=parse)
+
+
+def fail(error: BaseException, code: int) -> None:
+    """Says what is wrong in one line and leaves."""
+    message = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
+    say("error: " + " ".join(message.split()))
+    sys.exit(code)

@@ -1,0 +1,191 @@
+"""The one schema of a run's configuration, its checks, and its comparison with an earlier one.
+
+Files under `experiments/configs/` start from `default_config()` and override a little; keys are locked, so a
+misspelt one is refused. Only `train.py` and `experiments/` read a config.
+"""
+
+import json
+from typing import Any
+
+from ml_collections import ConfigDict, config_dict
+
+from dwm_jax.data.tasks import TASK_NAMES
+from dwm_jax.normalizers import FITTERS
+from dwm_jax.registry import METHODS, Method
+
+
+class ConfigError(ValueError):
+    """What is wrong with a config, and what is allowed; one line."""
+
+
+def default_config() -> ConfigDict:
+    """The paper's settings (DWM appendix), on maze2d-umaze. Every key there is."""
+    config = ConfigDict()
+    config.task = "maze2d-umaze"
+    # Comma-separated cells of the grid (dwm_jax/registry.py), learnt one after the other on the same data.
+    config.methods = "DWM-TD3BC"
+    # Policies are learnt for the seeds seed .. seed + num_seeds - 1, side by side.
+    config.seed = 0
+    config.num_seeds = 5
+    config.gamma = 0.99
+    # Updates in one dispatch to the devices; metrics are their means. Divides every other cadence below.
+    config.updates_per_dispatch = 1_000
+    config.checkpoint_every = 50_000
+    # Where finished world models are kept and found again; empty: `world_models` beside the workdir.
+    config.world_model_dir = ""
+
+    config.data = data = ConfigDict()
+    data.num_steps = 1_000_000  # of data that is made on the spot (maze2d)
+    data.seed = 0
+    data.holdout_fraction = 0.05  # episodes no world model trains on; they measure its prediction error
+    data.pad = "absorb"  # segments past the end of an episode: "absorb", or "drop" them as the paper does
+
+    config.world_models = ConfigDict()
+    config.world_models.dwm = dwm = ConfigDict()
+    dwm.seed = 0
+    dwm.num_updates = 2_000_000
+    dwm.batch_size = 64
+    dwm.sequence_length = 8  # T
+    dwm.num_diffusion_steps = 5  # K
+    dwm.num_sampling_steps = 3  # N
+    dwm.width = 128
+    dwm.multipliers = (1, 4, 8)
+    dwm.learning_rate = 1e-4
+    dwm.ema_rate = 0.995
+    dwm.ema_every = 10
+    dwm.condition_dropout = 0.25
+    dwm.guidance_weight = 1.2
+    dwm.temperature = 0.5
+    dwm.observation_normalizer = "cdf"
+
+    config.world_models.one_step = one_step = ConfigDict()
+    one_step.seed = 0
+    one_step.num_updates = 1_000_000
+    one_step.batch_size = 256
+    one_step.hidden = (256, 256, 256, 256)
+    one_step.learning_rate = 1e-4
+
+    config.policy = policy = ConfigDict()
+    policy.num_updates = 500_000
+    policy.batch_size = 128
+    policy.horizon = 5  # H, of imagined trajectories; recorded data has H = 1
+    policy.return_to_go = 0.6  # g_eval, scaled like the training labels
+    policy.lambda_ = 1.0  # 1: H-step return; below: lambda-return
+    # Imagined trajectories kept per data pair and drawn once in bulk; 0 draws afresh in every update. A world
+    # model that follows the policy is always drawn afresh.
+    policy.imagined_per_pair = 4
+
+    config.learners = ConfigDict()
+    config.learners.td3_bc = td3_bc = ConfigDict()
+    td3_bc.hidden = (256, 256)
+    td3_bc.learning_rate = 3e-4
+    td3_bc.target_rate = 0.005
+    td3_bc.policy_noise = 0.2
+    td3_bc.noise_clip = 0.5
+    td3_bc.policy_delay = 2
+    td3_bc.alpha = 2.5
+
+    config.evaluation = evaluation = ConfigDict()
+    evaluation.every = 50_000
+    evaluation.episodes = 10
+    evaluation.seed = 1_000
+    config.lock()
+    return config
+
+
+def methods_of(config: ConfigDict) -> dict[str, Method]:
+    """The methods a config names, in its order.
+
+    Raises:
+      ConfigError: an unknown method, or none.
+    """
+    names = [name.strip() for name in config.methods.split(",") if name.strip()]
+    unknown = [name for name in names if name not in METHODS]
+    if unknown or not names:
+        raise ConfigError(f"methods={config.methods!r}: unknown method {unknown}; known: {', '.join(METHODS)}")
+    return {name: METHODS[name] for name in names}
+
+
+def check(config: ConfigDict, num_devices: int) -> None:
+    """Everything that can be known to be wrong before any compute.
+
+    Raises:
+      ConfigError: naming the key, the value and what is allowed.
+    """
+
+    def require(condition: bool, key: str, allowed: str) -> None:
+        if not condition:
+            raise ConfigError(f"{key}={value_at(config, key)!r} is not allowed: {allowed}")
+
+    require(config.task in TASK_NAMES, "task", f"known tasks are {', '.join(TASK_NAMES)}")
+    methods = methods_of(config)
+
+    for key in (
+        "num_seeds",
+        "updates_per_dispatch",
+        "data.num_steps",
+        "policy.horizon",
+        "policy.num_updates",
+        "evaluation.episodes",
+    ):
+        require(value_at(config, key) >= 1, key, "at least 1")
+    require(0 < config.gamma <= 1, "gamma", "a discount in (0, 1]")
+    require(0 <= config.data.holdout_fraction < 1, "data.holdout_fraction", "a fraction in [0, 1)")
+    require(config.data.pad in ("absorb", "drop"), "data.pad", '"absorb" or "drop"')
+    require(0 <= config.policy.lambda_ <= 1, "policy.lambda_", "in [0, 1]")
+    require(config.policy.imagined_per_pair >= 0, "policy.imagined_per_pair", "0 (fresh) or more")
+
+    dwm = config.world_models.dwm
+    steps = f"1 <= N <= K = num_diffusion_steps = {dwm.num_diffusion_steps}"
+    require(1 <= dwm.num_sampling_steps <= dwm.num_diffusion_steps, "world_models.dwm.num_sampling_steps", steps)
+    require(dwm.sequence_length >= 2, "world_models.dwm.sequence_length", "at least 2 rows")
+    require(dwm.width % 8 == 0 and dwm.width > 0, "world_models.dwm.width", "a multiple of 8 (group norm)")
+    require(0 <= dwm.condition_dropout <= 1, "world_models.dwm.condition_dropout", "a probability")
+    require(0 <= dwm.ema_rate <= 1, "world_models.dwm.ema_rate", "in [0, 1]")
+    require(dwm.ema_every >= 1, "world_models.dwm.ema_every", "at least 1")
+    require(
+        dwm.observation_normalizer in FITTERS,
+        "world_models.dwm.observation_normalizer",
+        f"one of {', '.join(FITTERS)}",
+    )
+    if any(method.world_model == "dwm" for method in methods.values()):
+        limit = f"below world_models.dwm.sequence_length = {dwm.sequence_length} (H < T)"
+        require(config.policy.horizon < dwm.sequence_length, "policy.horizon", limit)
+
+    batches = ["policy.batch_size"] + [f"world_models.{name}.batch_size" for name in config.world_models]
+    for key in batches:
+        size = value_at(config, key)
+        require(size >= 1 and size % num_devices == 0, key, f"a multiple of the {num_devices} device(s)")
+    cadences = ["policy.num_updates", "checkpoint_every", "evaluation.every"]
+    for key in cadences + [f"world_models.{name}.num_updates" for name in config.world_models]:
+        allowed = f"a multiple of updates_per_dispatch = {config.updates_per_dispatch}"
+        require(value_at(config, key) % config.updates_per_dispatch == 0 and value_at(config, key) > 0, key, allowed)
+
+
+def value_at(config: ConfigDict, key: str) -> Any:
+    """The value at a dotted key."""
+    for part in key.split("."):
+        config = config[part]
+    return config
+
+
+def to_json(config: ConfigDict) -> str:
+    """The config as readable JSON."""
+    return json.dumps(config.to_dict(), indent=2, sort_keys=True) + "\n"
+
+
+def differences(config: ConfigDict, earlier_json: str) -> list[str]:
+    """`key: earlier -> now` for every key in which two configs differ; empty when they are the same."""
+    earlier, now = _flat(json.loads(earlier_json)), _flat(json.loads(to_json(config)))
+    return [
+        f"{key}: {earlier.get(key, '(absent)')} -> {now.get(key, '(absent)')}"
+        for key in sorted(earlier.keys() | now.keys())
+        if earlier.get(key, config_dict.placeholder) != now.get(key, config_dict.placeholder)
+    ]
+
+
+def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in tree.items():
+        flat.update(_flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value})
+    return flat

@@ -1,0 +1,201 @@
+"""An offline data set as flat arrays, and segments of it as index arithmetic.
+
+An episode of L actions takes L + 1 rows: its last row holds the final observation and no action. `last` names
+that row for every row, so nothing ever crosses an episode boundary, and `terminated` says how the episode
+ended: a termination is absorbing (the state stays, reward 0), a truncation hides what follows.
+"""
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+import scipy.signal
+
+from dwm_jax.types import Array, Episode, Segment, Trajectory
+
+
+class Dataset(NamedTuple):
+    """R rows of all episodes in order; numpy on the host, the same tree of jax arrays on a device."""
+
+    observations: np.ndarray  # (R, O) float32
+    actions: np.ndarray  # (R, A) float32, 0 in last rows
+    rewards: np.ndarray  # (R,) float32, 0 in last rows
+    returns_to_go: np.ndarray  # (R,) float32, scaled by the task's RTG scale; 0 in last rows
+    last: np.ndarray  # (R,) int32 the last row of this row's episode
+    terminated: np.ndarray  # (R,) bool this row's episode ended in a termination
+
+
+def flatten(episodes: Iterable[Episode], gamma: float, return_scale: float | None) -> tuple[Dataset, float]:
+    """Lays episodes out as a `Dataset`.
+
+    Args:
+      episodes: checked by `check_episode`.
+      gamma: discount of the returns-to-go.
+      return_scale: divisor of the returns-to-go; None takes the largest |g_t|, so that labels lie in [-1, 1].
+
+    Returns:
+      (data set, the scale used).
+
+    Raises:
+      ValueError: when there is no episode, or one fails `check_episode` (the message names it).
+    """
+    columns: list[tuple[np.ndarray, ...]] = []
+    row = 0
+    for index, episode in enumerate(episodes):
+        check_episode(episode, index, columns[0][0].shape[1:] if columns else None)
+        length = len(episode.actions)
+        rows = length + 1
+        columns.append(
+            (
+                np.asarray(episode.observations, np.float32),
+                np.concatenate([episode.actions, np.zeros_like(episode.actions[:1])]).astype(np.float32),
+                np.append(episode.rewards, 0).astype(np.float32),
+                np.append(_discounted_sums(np.asarray(episode.rewards, np.float64), gamma), 0),
+                np.full(rows, row + length, np.int32),
+                np.full(rows, episode.terminated),
+            )
+        )
+        row += rows
+    if not columns:
+        raise ValueError("the data set holds no episode")
+    observations, actions, rewards, returns, last, terminated = (
+        np.concatenate(parts) for parts in zip(*columns, strict=True)
+    )
+    scale = return_scale if return_scale is not None else float(np.abs(returns).max()) or 1.0
+    return Dataset(observations, actions, rewards, (returns / scale).astype(np.float32), last, terminated), scale
+
+
+def check_episode(episode: Episode, index: int, observation_shape: tuple[int, ...] | None) -> None:
+    """Refuses an episode that would poison training.
+
+    Raises:
+      ValueError: wrong ranks or lengths, fewer than two steps, no rewards, a value that is not finite; the
+        message names the episode, the array and the place.
+    """
+    name = f"episode {index}"
+    length = len(episode.actions)
+    if episode.rewards is None or np.size(episode.rewards) == 0:
+        raise ValueError(f"{name} has no rewards")
+    if length < 2:
+        raise ValueError(f"{name} has {length} step(s); an episode needs at least two")
+    expected = {"observations": (length + 1, 2), "actions": (length, 2), "rewards": (length, 1)}
+    for field, (rows, rank) in expected.items():
+        array = np.asarray(getattr(episode, field))
+        if array.ndim != rank or len(array) != rows:
+            raise ValueError(
+                f"{name}: {field} have shape {array.shape}, expected {rows} rows and {rank} axes for {length} actions"
+            )
+        if not np.isfinite(array).all():
+            place = tuple(int(i) for i in np.argwhere(~np.isfinite(array))[0])
+            raise ValueError(f"{name}: {field}{list(place)} is {array[place]}; data must be finite")
+    if observation_shape is not None and episode.observations.shape[1:] != observation_shape:
+        raise ValueError(
+            f"{name}: observations have shape {episode.observations.shape[1:]}, earlier episodes {observation_shape}"
+        )
+
+
+def transition_rows(dataset: Dataset) -> np.ndarray:
+    """The rows that hold an action, hence start a transition: shape (P,), int32. Host."""
+    return np.flatnonzero(np.arange(len(dataset.last)) < dataset.last).astype(np.int32)
+
+
+def segment_rows(dataset: Dataset, sequence_length: int, pad: str, episodes: Sequence[int] | None = None) -> np.ndarray:
+    """The rows at which a segment may start. Host.
+
+    Args:
+      sequence_length: T.
+      pad: "absorb" starts at every action and lets `segment_at` pad; "drop" keeps whole segments only, whose T
+        rewards were all recorded (the paper's code).
+      episodes: take these episodes only (indices in order of the data); None takes all.
+
+    Raises:
+      ValueError: on another `pad`, or when no segment is left.
+    """
+    rows = transition_rows(dataset)
+    if episodes is not None:
+        rows = rows[np.isin(episode_of_row(dataset)[rows], episodes)]
+    if pad == "drop":
+        rows = rows[rows + sequence_length <= dataset.last[rows]]
+    elif pad != "absorb":
+        raise ValueError(f'pad must be "absorb" or "drop", got {pad!r}')
+    if len(rows) == 0:
+        raise ValueError(f"no episode is long enough for a whole segment of {sequence_length} rows")
+    return rows
+
+
+def episode_of_row(dataset: Dataset) -> np.ndarray:
+    """Index of the episode each row belongs to, shape (R,). Host."""
+    is_last = dataset.last == np.arange(len(dataset.last))
+    return np.asarray(np.cumsum(is_last) - is_last)
+
+
+def num_episodes(dataset: Dataset) -> int:
+    """How many episodes the rows hold. Host."""
+    return int(np.sum(dataset.last == np.arange(len(dataset.last))))
+
+
+def episode_returns(dataset: Dataset) -> np.ndarray:
+    """Undiscounted return of each episode, shape (episodes,). Host."""
+    return np.bincount(episode_of_row(dataset), weights=dataset.rewards)
+
+
+def split_episodes(dataset: Dataset, holdout_fraction: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Divides the episodes at random into (training, held-out) indices, the same for a seed.
+
+    A positive fraction holds out at least one episode and leaves at least one.
+    """
+    count = num_episodes(dataset)
+    order = np.random.default_rng(seed).permutation(count)
+    held_out = min(count - 1, max(1, round(holdout_fraction * count))) if holdout_fraction > 0 else 0
+    return np.sort(order[held_out:]), np.sort(order[:held_out])
+
+
+def segment_at(dataset: Dataset, row: Array, sequence_length: int) -> Segment:
+    """The segment of T rows that starts at `row`. Jit-able, one segment; `jax.vmap` makes a batch.
+
+    Past a termination rows repeat the terminal state with reward 0 (absorbing); past a truncation they are
+    masked. The final row of a truncated episode is masked as well: its reward is unknown.
+
+    Args:
+      row: int32 scalar from `segment_rows`.
+    """
+    wanted_T = row + jnp.arange(sequence_length)
+    last = dataset.last[row]
+    rows_T = jnp.minimum(wanted_T, last)
+    recorded_T = wanted_T < last
+    return Segment(
+        observations=jnp.asarray(dataset.observations)[rows_T],
+        rewards=jnp.where(recorded_T, jnp.asarray(dataset.rewards)[rows_T], 0.0),
+        actions=jnp.where(recorded_T[:, None], jnp.asarray(dataset.actions)[rows_T], 0.0),
+        return_to_go=dataset.returns_to_go[row],
+        mask=(recorded_T | dataset.terminated[row]).astype(jnp.float32),
+    )
+
+
+def recorded_step(dataset: Dataset, row: Array, gamma: float) -> Trajectory:
+    """What was recorded after the transition at `row`: a trajectory with H = 1. Jit-able, one transition.
+
+    Its discount is 0 where the step terminated the episode, gamma otherwise - after a truncation too.
+    """
+    terminated = dataset.terminated[row] & (row + 1 == dataset.last[row])
+    return Trajectory(
+        next_observations=dataset.observations[row + 1][None],
+        rewards=dataset.rewards[row][None],
+        discounts=jnp.where(terminated, 0.0, gamma)[None],
+    )
+
+
+def fingerprint(dataset: Dataset) -> str:
+    """SHA-256 over all arrays: the same data, however it was stored, has the same fingerprint."""
+    digest = hashlib.sha256()
+    for name, array in dataset._asdict().items():
+        digest.update(f"{name}{array.dtype}{array.shape}".encode())
+        digest.update(np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()
+
+
+def _discounted_sums(rewards: np.ndarray, gamma: float) -> np.ndarray:
+    """`returns.returns_to_go` on the host in float64, as the linear filter y_t = r_t + gamma y_{t+1}."""
+    return np.asarray(scipy.signal.lfilter([1.0], [1.0, -gamma], rewards[::-1])[::-1])

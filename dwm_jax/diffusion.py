@@ -1,0 +1,202 @@
+"""Denoising diffusion over one sequence: schedule, forward process, training loss, guided strided sampler.
+
+Nothing here knows a network: a *denoiser* is any function `denoise(x_TD, k) -> eps_TD` that predicts the noise
+in x at diffusion step k (1 .. K). Conditions (action, return-to-go) are bound into it by the caller.
+One sequence at a time; `jax.vmap` makes a batch.
+
+The known part of a sequence - the observation in row 0 - is overwritten before every call of the denoiser, in
+training and in sampling alike, and carries no loss.
+"""
+
+from collections.abc import Callable, Sequence
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from dwm_jax.types import Array, Key, PyTree
+
+Denoise = Callable[[Array, Array], Array]
+
+
+def cosine_schedule(num_diffusion_steps: int, s: float = 0.008, max_beta: float = 0.999) -> np.ndarray:
+    """Cumulative signal fractions abar_1 .. abar_K of the cosine schedule.
+
+        f(k) = cos^2( (k/K + s) / (1 + s) * pi/2 ),  beta_k = min(1 - f(k)/f(k-1), max_beta),
+        abar_k = prod_{i<=k} (1 - beta_i)
+
+    Source: Nichol & Dhariwal 2021, equation 17. K = 5 gives .899 .647 .341 .094 9.4e-5.
+
+    Args:
+      num_diffusion_steps: K >= 1.
+
+    Returns:
+      abar, shape (K,), float64, decreasing in (0, 1); index k - 1 belongs to step k.
+    """
+    k = np.arange(num_diffusion_steps + 1, dtype=np.float64)
+    f = np.cos((k / num_diffusion_steps + s) / (1 + s) * np.pi / 2) ** 2
+    betas = np.minimum(1 - f[1:] / f[:-1], max_beta)
+    return np.asarray(np.cumprod(1 - betas))
+
+
+def strided_steps(num_diffusion_steps: int, num_sampling_steps: int) -> tuple[int, ...]:
+    """N of the K diffusion steps, equally spaced from 1 to K and always containing K.
+
+    K = 5: N = 3 gives (1, 3, 5), N = 2 (1, 5), N = 1 (5,). Source: DWM section 3.1 (strided sampling).
+
+    Raises:
+      ValueError: unless 1 <= N <= K.
+    """
+    if not 1 <= num_sampling_steps <= num_diffusion_steps:
+        raise ValueError(
+            f"num_sampling_steps must lie in 1..num_diffusion_steps={num_diffusion_steps}, got {num_sampling_steps}"
+        )
+    if num_sampling_steps == 1:
+        return (num_diffusion_steps,)
+    steps = np.linspace(1, num_diffusion_steps, num_sampling_steps)
+    return tuple(int(step) for step in np.floor(steps + 0.5))
+
+
+def add_noise(x0: Array, noise: Array, alpha_bar: Array) -> Array:
+    """Forward process q(x_k | x_0): sqrt(abar) x0 + sqrt(1 - abar) noise. Source: Ho et al. 2020, equation 4.
+
+    Args:
+      x0: clean data, any shape.
+      noise: standard normal, the shape of x0.
+      alpha_bar: abar_k in (0, 1), broadcast against x0.
+    """
+    return jnp.sqrt(alpha_bar) * x0 + jnp.sqrt(1 - alpha_bar) * noise
+
+
+def overwrite_first_observation(x_TD: Array, observation_O: Array) -> Array:
+    """Put the known state s_t, clean and normalised, into row 0; the reward entry of row 0 stays."""
+    chex.assert_rank([x_TD, observation_O], [2, 1])
+    return x_TD.at[0, : observation_O.shape[0]].set(observation_O)
+
+
+def noise_prediction_loss(
+    denoise: Denoise, x0_TD: Array, mask_T: Array, observation_size: int, alphas_bar_K: Array, key: Key
+) -> Array:
+    """Squared error of the predicted noise at one random diffusion step.
+
+        k ~ U{1..K}, eps ~ N(0, I):   mean over entries of  mask * (eps - denoise(x_k, k))^2
+
+    Row 0's observation is overwritten with its clean value and, like rows the mask hides, adds zero to the mean.
+    The denominator is always T * D, so the mean over a batch does not depend on how the batch is divided.
+    Source: Ho et al. 2020, equation 14; conditioning as in DWM section 3.1.
+
+    Args:
+      denoise: predicts the noise; called once.
+      x0_TD: clean normalised rows, shape (T, D).
+      mask_T: 1 for a known row, 0 for one past a truncation, shape (T,).
+      observation_size: O; the first O entries of row 0 are the condition.
+      alphas_bar_K: from `cosine_schedule`, shape (K,).
+      key: draws k and eps.
+
+    Returns:
+      The loss, scalar.
+    """
+    chex.assert_rank([x0_TD, mask_T, alphas_bar_K], [2, 1, 1])
+    step_key, noise_key = jax.random.split(key)
+    k = jax.random.randint(step_key, (), 1, alphas_bar_K.shape[0] + 1)
+    noise_TD = jax.random.normal(noise_key, x0_TD.shape, x0_TD.dtype)
+    x_TD = add_noise(x0_TD, noise_TD, alphas_bar_K[k - 1])
+    x_TD = overwrite_first_observation(x_TD, x0_TD[0, :observation_size])
+    weight_TD = jnp.broadcast_to(mask_T[:, None], x0_TD.shape).at[0, :observation_size].set(0)
+    # `where`, not a product: a masked row may hold anything, NaN included.
+    error_TD = jnp.where(weight_TD > 0, noise_TD - denoise(x_TD, k), 0)
+    return jnp.mean(weight_TD * error_TD**2)
+
+
+def guided(
+    denoise: Callable[[Array, Array, PyTree], Array], condition: PyTree, null_condition: PyTree, guidance_weight: float
+) -> Denoise:
+    """Classifier-free guidance: eps = w eps(condition) + (1 - w) eps(null), both branches in one batch.
+
+    w = 1 follows the condition alone and costs a single branch. Source: Ho & Salimans 2022; Decision Diffuser
+    (Ajay et al. 2023), equation 8.
+
+    Args:
+      denoise: `denoise(x_TD, k, condition) -> eps_TD`.
+      condition, null_condition: pytrees of one structure.
+      guidance_weight: w >= 0.
+    """
+    if guidance_weight == 1:
+        return lambda x_TD, k: denoise(x_TD, k, condition)
+    both = jax.tree.map(lambda *leaves: jnp.stack(leaves), condition, null_condition)
+
+    def denoise_guided(x_TD: Array, k: Array) -> Array:
+        with_condition_TD, without_TD = jax.vmap(denoise, in_axes=(None, None, 0))(x_TD, k, both)
+        return guidance_weight * with_condition_TD + (1 - guidance_weight) * without_TD
+
+    return denoise_guided
+
+
+def sample(
+    denoise: Denoise,
+    observation_O: Array,
+    sequence_length: int,
+    low_D: Array,
+    high_D: Array,
+    alphas_bar: Sequence[float] | np.ndarray,
+    steps: tuple[int, ...],
+    temperature: float,
+    key: Key,
+) -> Array:
+    """Ancestral sampling along the strided steps k_1 < .. < k_N = K, from noise to a clean sequence.
+
+    For each step, with abar' the abar of the next lower step used (1 below k_1):
+
+        x0   = clip( (x - sqrt(1 - abar) eps) / sqrt(abar), low, high )
+        mean = sqrt(abar') (1 - a) / (1 - abar) x0 + sqrt(a) (1 - abar') / (1 - abar) x,     a = abar / abar'
+        var  = (1 - a) (1 - abar') / (1 - abar)
+        x   <- mean + temperature * sqrt(var) * z,     z ~ N(0, I), none at the last step
+
+    Source: Ho et al. 2020, equations 6-7, on the strided schedule (Nichol & Dhariwal 2021, section 4); the
+    temperature as in Decision Diffuser. N = K is the full sampler.
+
+    Args:
+      denoise: predicts the noise, guidance included.
+      observation_O: s_t, clean and normalised; row 0 of the result holds it.
+      sequence_length: T.
+      low_D, high_D: range of the normalised data, where x0 is clipped.
+      alphas_bar: abar_1 .. abar_K from `cosine_schedule`.
+      steps: increasing, from `strided_steps`.
+      temperature: alpha >= 0; 0 takes the mean of every step.
+      key: draws the initial noise and every z.
+
+    Returns:
+      Normalised rows x_TD, shape (T, D).
+    """
+    alpha_bar = np.asarray(alphas_bar, np.float64)[np.asarray(steps) - 1]
+    below = np.concatenate([[1.0], alpha_bar[:-1]])
+    alpha = alpha_bar / below
+    coefficients = {
+        "k": np.asarray(steps, np.int32),
+        "signal": np.sqrt(alpha_bar),
+        "noise": np.sqrt(1 - alpha_bar),
+        "mean_x0": np.sqrt(below) * (1 - alpha) / (1 - alpha_bar),
+        "mean_x": np.sqrt(alpha) * (1 - below) / (1 - alpha_bar),
+        "std": temperature * np.sqrt((1 - alpha) * (1 - below) / (1 - alpha_bar)),
+    }
+    coefficients = {
+        name: jnp.asarray(v[::-1], jnp.int32 if name == "k" else jnp.float32) for name, v in coefficients.items()
+    }
+    initial_key, steps_key = jax.random.split(key)
+    shape = (sequence_length, low_D.shape[0])
+
+    def reverse_step(x_TD: Array, step: tuple[dict[str, Array], Key]) -> tuple[Array, None]:
+        c, step_key = step
+        x_TD = overwrite_first_observation(x_TD, observation_O)
+        eps_TD = denoise(x_TD, c["k"])
+        x0_TD = jnp.clip((x_TD - c["noise"] * eps_TD) / c["signal"], low_D, high_D)
+        z_TD = jax.random.normal(step_key, shape)
+        return c["mean_x0"] * x0_TD + c["mean_x"] * x_TD + c["std"] * z_TD, None
+
+    x_TD, _ = jax.lax.scan(
+        reverse_step,
+        jax.random.normal(initial_key, shape),
+        (coefficients, jax.random.split(steps_key, len(steps))),
+    )
+    return overwrite_first_observation(x_TD, observation_O)

@@ -1,0 +1,64 @@
+"""Policies in their environment: vectorised Gymnasium, one batched policy call per step, fixed seeds."""
+
+from collections.abc import Callable
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+from gymnasium.vector import AutoresetMode, SyncVectorEnv
+
+# Observations of all seeds and episodes (S, E, O) -> actions (S, E, A), both raw.
+BatchPolicy = Callable[[np.ndarray], np.ndarray]
+
+
+class Evaluator:
+    """Runs S policies for E episodes each, side by side, and returns every undiscounted return.
+
+    Episode e starts from environment seed `seed + e` for every policy at every evaluation, so that policies,
+    methods and moments are compared on the same starts.
+    """
+
+    def __init__(self, make_env: Callable[[], gym.Env[Any, Any]], num_policies: int, num_episodes: int, seed: int):
+        self._shape = (num_policies, num_episodes)
+        # Without automatic resets: a step after the end would be a step that is not one.
+        self._envs = SyncVectorEnv([make_env] * (num_policies * num_episodes), autoreset_mode=AutoresetMode.DISABLED)
+        self._seeds = [seed + episode for _ in range(num_policies) for episode in range(num_episodes)]
+
+    def __call__(self, policy: BatchPolicy) -> np.ndarray:
+        """Returns of all episodes, shape (S, E).
+
+        Raises:
+          FloatingPointError: a policy acts with a value that is not finite; the message names which and when.
+        """
+        observations, _ = self._envs.reset(seed=self._seeds)
+        returns = np.zeros(len(self._seeds))
+        running = np.ones(len(self._seeds), bool)
+        step = 0
+        while running.any():
+            actions = np.asarray(policy(observations.reshape(*self._shape, -1))).reshape(len(self._seeds), -1)
+            self._refuse_non_finite(actions, step)
+            observations, rewards, terminated, truncated, _ = self._envs.step(actions)
+            returns += np.where(running, rewards, 0.0)
+            running &= ~(terminated | truncated)
+            step += 1
+        return returns.reshape(self._shape)
+
+    def close(self) -> None:
+        self._envs.close()
+
+    def _refuse_non_finite(self, actions: np.ndarray, step: int) -> None:
+        bad = ~np.isfinite(actions).all(axis=1)
+        if bad.any():
+            policy, episode = divmod(int(np.argmax(bad)), self._shape[1])
+            raise FloatingPointError(
+                f"the policy of seed index {policy} gave the action {actions[bad][0]} in evaluation episode {episode}, "
+                f"step {step}"
+            )
+
+
+def normalized_scores(returns: np.ndarray, reference_scores: tuple[float, float] | None) -> np.ndarray:
+    """(return - min) / (max - min), 1 at the reference's maximum; NaN where a task has no reference scores."""
+    if reference_scores is None:
+        return np.full_like(returns, np.nan)
+    low, high = reference_scores
+    return (returns - low) / (high - low)

@@ -1,0 +1,101 @@
+"""The pictures of a run. Data in, PNG out; nothing is computed here."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import matplotlib
+
+matplotlib.use("Agg")
+
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.collections import LineCollection
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+
+from dwm_jax.data.maze2d import GOAL_RADIUS, Maze
+from dwm_jax.diagnostics import PredictionError
+from dwm_jax.results import Curve
+
+
+def learning_curves(path: Path, task: str, curves: Sequence[Curve]) -> None:
+    """Mean score against updates, with a band of one standard deviation over seeds."""
+    figure, axes = _figure(task)
+    for curve in curves:
+        mean, std = curve.scores.mean(axis=1), curve.scores.std(axis=1)
+        (line,) = axes.plot(curve.steps, mean, marker="o", markersize=3, label=curve.method)
+        axes.fill_between(curve.steps, mean - std, mean + std, alpha=0.2, color=line.get_color(), linewidth=0)
+    axes.set_xlabel("updates")
+    axes.set_ylabel("return" if curves[0].is_raw else "normalised score (0-1)")
+    axes.legend(frameon=False)
+    _save(figure, path)
+
+
+def maze_trajectories(path: Path, maze: Maze, recorded_XY: np.ndarray, imagined_XY: np.ndarray, title: str) -> None:
+    """Recorded and imagined positions from the same starts, in the maze with its walls and its goal.
+
+    Args:
+      recorded_XY, imagined_XY: positions, shape (n, H + 1, 2).
+    """
+    figure, panels = plt.subplots(1, 2, figsize=(10, 5), sharex=True, sharey=True, constrained_layout=True)
+    for axes, name, lines in zip(panels, ("recorded", "imagined"), (recorded_XY, imagined_XY), strict=True):
+        _draw_maze(axes, maze)
+        axes.add_collection(LineCollection(list(lines), colors="tab:blue", linewidths=1.2, alpha=0.8))
+        axes.scatter(*lines[:, 0].T, s=6, color="black", zorder=3, label="start")
+        axes.set_title(name)
+        axes.set_aspect("equal")
+        axes.autoscale_view()
+    panels[0].legend(loc="upper left", frameon=False)
+    figure.suptitle(title)
+    _save(figure, path)
+
+
+def prediction_errors(path: Path, errors: Mapping[str, PredictionError], title: str) -> None:
+    """State and reward error by step of the rollout, one line per world model."""
+    figure, (states, rewards) = plt.subplots(1, 2, figsize=(10, 4), constrained_layout=True)
+    for name, error in errors.items():
+        steps = np.arange(1, len(error.observation) + 1)
+        states.plot(steps, error.observation, marker="o", markersize=3, label=name)
+        rewards.plot(steps, error.reward, marker="o", markersize=3, label=name)
+    states.set_ylabel("squared error, standardised state")
+    rewards.set_ylabel("squared error, reward")
+    for axes in (states, rewards):
+        axes.set_xlabel("step of the rollout")
+        axes.set_yscale("log")
+        axes.spines[["top", "right"]].set_visible(False)
+    states.legend(frameon=False)
+    figure.suptitle(title)
+    _save(figure, path)
+
+
+def returns_to_go(path: Path, task: str, labels: np.ndarray, evaluation_value: float) -> None:
+    """Histogram of the training labels, with the return-to-go that imagination asks for."""
+    figure, axes = _figure(f"{task}: return-to-go of the training segments")
+    axes.hist(labels, bins=60, color="tab:blue", alpha=0.8)
+    axes.set_yscale("log")
+    axes.axvline(evaluation_value, color="tab:red", label=f"evaluation: {evaluation_value:g}")
+    axes.set_xlabel("scaled return-to-go")
+    axes.set_ylabel("segments")
+    axes.legend(frameon=False)
+    _save(figure, path)
+
+
+def _draw_maze(axes: Axes, maze: Maze) -> None:
+    for row, column in np.argwhere(np.array(maze.cells) == 1):
+        corner = maze.xy((int(row), int(column))) - 0.5
+        axes.add_patch(Rectangle((corner[0], corner[1]), 1, 1, color="0.75", linewidth=0))
+    axes.add_patch(plt.Circle(tuple(maze.xy(maze.goal_cell)), GOAL_RADIUS, color="tab:green", alpha=0.25))
+
+
+def _figure(title: str) -> tuple[Figure, Axes]:
+    figure, axes = plt.subplots(figsize=(7, 4.2), constrained_layout=True)
+    axes.set_title(title)
+    axes.spines[["top", "right"]].set_visible(False)
+    return figure, axes
+
+
+def _save(figure: Figure, path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=130)
+    plt.close(figure)

@@ -1,0 +1,40 @@
+"""What every offline learner offers to the joinery and the loop: three pure functions.
+
+A new learner is one file with one constructor that returns a `Learner`, plus its line in the registry
+(`dwm_jax/registry.py`). It sees its own units only (observations standardised, rewards scaled), and never
+learns where a trajectory came from.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple, Protocol
+
+from dwm_jax.types import Array, Average, Batch, Expand, Key, Metrics, PyTree
+
+
+class Update(Protocol):
+    """One update of everything that is learnt. Pure; the order of the partial updates is in its docstring."""
+
+    def __call__(
+        self, state: PyTree, batch: Batch, expand: Expand, keys: Array, step: Array, average: Average
+    ) -> tuple[PyTree, Metrics]:
+        """
+        Args:
+          state: an immutable pytree from `init`.
+          batch: data pairs with the trajectory that follows each.
+          expand: makes a critic target of one trajectory and a bootstrap (`value_expansion`).
+          keys: this update's randomness, one key per data pair, shape (B,).
+          step: updates done before this one, for delayed updates.
+          average: averages over the devices that share the batch.
+        """
+        ...
+
+
+class Learner(NamedTuple):
+    """A trainable policy with its critics."""
+
+    init: Callable[[Key], PyTree]
+    update: Update
+    # (state, observation (O,), key) -> action (A,): acts inside a world model's rollout.
+    explore: Callable[[PyTree, Array, Key], Array]
+    # (state, observation (O,)) -> action (A,): the policy that is evaluated; deterministic.
+    act: Callable[[PyTree, Array], Array]

@@ -1,0 +1,131 @@
+"""TD3+BC: twin delayed critics, and an actor that maximises them while staying close to the recorded actions."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from dwm_jax.gradients import apply_gradients
+from dwm_jax.learners.base import Learner
+from dwm_jax.losses import td3_bc_actor_loss
+from dwm_jax.networks.mlp import Critic, TanhActor
+from dwm_jax.types import Array, Average, Batch, Expand, Key, Metrics, PyTree, Trajectory
+
+
+class Weights(NamedTuple):
+    actor: PyTree
+    critics: PyTree  # two critics, stacked on a leading axis
+
+
+class State(NamedTuple):
+    online: Weights
+    target: Weights
+    optimizer_states: Weights
+
+
+def td3_bc(
+    *,
+    observation_size: int,
+    action_size: int,
+    hidden: Sequence[int],
+    learning_rate: float,
+    target_rate: float,
+    policy_noise: float,
+    noise_clip: float,
+    policy_delay: int,
+    alpha: float,
+) -> Learner:
+    """TD3+BC (Fujimoto & Gu 2021), update for update as published, with the critic's target left to `expand`.
+
+    One update:
+      1. targets: V(s') = min_j Q'_j(s', clip(pi'(s') + clip(noise))), y = expand(trajectory, V);
+      2. critics: one Adam step on sum_j mean (Q_j(s, a) - y)^2;
+      3. on every `policy_delay`-th update, counted from one: an actor step on `td3_bc_actor_loss` with the new
+         first critic, then critic and actor targets move by `target_rate`.
+    Noise is drawn once per update and data pair and shared by the states of its trajectory.
+
+    Args:
+      observation_size, action_size: O and A; actions lie in [-1, 1].
+      hidden: widths of actor and critics.
+      learning_rate: Adam's, for all networks.
+      target_rate: targets <- rate * online + (1 - rate) * targets.
+      policy_noise, noise_clip: standard deviation and clip of the target policy's noise.
+      policy_delay: critic updates per actor update.
+      alpha: weight of the value term in the actor's loss.
+    """
+    actor = TanhActor(tuple(hidden), action_size)
+    critic = Critic(tuple(hidden))
+    optimizer = optax.adam(learning_rate)
+
+    def q_values(critics: PyTree, observation: Array, action: Array) -> Array:
+        """(2, ...) values of both critics."""
+        return jax.vmap(critic.apply, in_axes=(0, None, None))(critics, observation, action)  # type: ignore[arg-type]
+
+    def init(key: Key) -> State:
+        actor_key, critic_key = jax.random.split(key)
+        observation_O, action_A = jnp.zeros(observation_size), jnp.zeros(action_size)
+        online = Weights(
+            actor=actor.init(actor_key, observation_O),
+            critics=jax.vmap(critic.init, in_axes=(0, None, None))(
+                jax.random.split(critic_key), observation_O, action_A
+            ),
+        )
+        return State(online, jax.tree.map(jnp.copy, online), Weights(*map(optimizer.init, online)))
+
+    def critic_targets(target: Weights, batch: Batch, expand: Expand, keys: Array) -> Array:
+        def one_target(trajectory: Trajectory, key: Key) -> Array:
+            noise_A = policy_noise * jax.random.normal(key, (action_size,))
+            noise_A = jnp.clip(noise_A, -noise_clip, noise_clip)
+
+            def bootstrap(observation_O: Array) -> Array:
+                action_A = jnp.clip(actor.apply(target.actor, observation_O) + noise_A, -1, 1)
+                return q_values(target.critics, observation_O, action_A).min(axis=0)
+
+            return expand(trajectory, bootstrap)
+
+        return jax.vmap(one_target)(batch.trajectory, keys)
+
+    def update(
+        state: State, batch: Batch, expand: Expand, keys: Array, step: Array, average: Average
+    ) -> tuple[State, Metrics]:
+        y_B = critic_targets(state.target, batch, expand, keys)
+
+        def critic_loss(critics: PyTree) -> tuple[Array, Metrics]:
+            q_2B = q_values(critics, batch.observation, batch.action)
+            loss = ((q_2B - y_B) ** 2).mean(axis=1).sum()
+            return loss, {"critic/loss": loss, "critic/q": q_2B.mean(), "critic/target": y_B.mean()}
+
+        critics, critic_optimizer_state, metrics = apply_gradients(
+            critic_loss, optimizer, state.online.critics, state.optimizer_states.critics, average
+        )
+
+        def actor_loss(actor_params: PyTree) -> tuple[Array, Metrics]:
+            action_BA = actor.apply(actor_params, batch.observation)
+            first_critic = jax.tree.map(lambda leaf: leaf[0], critics)
+            q_B = critic.apply(first_critic, batch.observation, action_BA)
+            return td3_bc_actor_loss(q_B, action_BA, batch.action, alpha, average), {}
+
+        def update_actor_and_targets() -> tuple[Weights, PyTree, Weights]:
+            actor_params, actor_optimizer_state, _ = apply_gradients(
+                actor_loss, optimizer, state.online.actor, state.optimizer_states.actor, average
+            )
+            online = Weights(actor_params, critics)
+            return online, actor_optimizer_state, optax.incremental_update(online, state.target, target_rate)
+
+        def keep() -> tuple[Weights, PyTree, Weights]:
+            return Weights(state.online.actor, critics), state.optimizer_states.actor, state.target
+
+        # `step` is one number for all seeds, so under `vmap` this stays a branch, not a selection.
+        online, actor_optimizer_state, target = jax.lax.cond(
+            (step + 1) % policy_delay == 0, update_actor_and_targets, keep
+        )
+        return State(online, target, Weights(actor_optimizer_state, critic_optimizer_state)), metrics
+
+    return Learner(
+        init=init,
+        update=update,
+        explore=lambda state, observation_O, key: actor.apply(state.target.actor, observation_O),  # type: ignore[return-value]
+        act=lambda state, observation_O: actor.apply(state.online.actor, observation_O),  # type: ignore[return-value]
+    )

@@ -1,0 +1,125 @@
+"""The denoiser of the diffusion world model: a U-Net along time (SPEC of DWM appendix, after Decision Diffuser).
+
+At width 128, multipliers (1, 4, 8) and T = 8 the three levels are 8 x 128, 4 x 512 and 2 x 1024 (length x
+channels). One sequence at a time, `jax.vmap` makes a batch.
+"""
+
+from collections.abc import Sequence
+
+import flax.linen as nn
+import jax.numpy as jnp
+
+from dwm_jax.networks.temporal_conv import Downsample, TemporalConv, Upsample
+from dwm_jax.types import Array
+
+EMBEDDING_SIZE = 128
+NUM_GROUPS = 8
+
+
+def mish(x: Array) -> Array:
+    """x tanh(softplus(x)). Source: Misra 2019."""
+    # tanh(log(1 + e^x)) = (e^2x + 2 e^x) / (e^2x + 2 e^x + 2): one exponential instead of three transcendentals.
+    # Above 20 the ratio is 1 in float32, and clamping there keeps the exponential finite.
+    e = jnp.exp(jnp.minimum(x, 20.0))
+    n = e * (e + 2)
+    return x * (n / (n + 2))
+
+
+def sinusoidal(k: Array, size: int) -> Array:
+    """Sine and cosine of k at `size` / 2 geometric frequencies from 1 to 1/10000: () -> (size,)."""
+    half = size // 2
+    frequencies = jnp.exp(-jnp.log(10000.0) * jnp.arange(half) / (half - 1))
+    return jnp.concatenate([jnp.sin(k * frequencies), jnp.cos(k * frequencies)])
+
+
+class Embedding(nn.Module):
+    """Dense layers with Mish between them, EMBEDDING_SIZE wide at the end."""
+
+    hidden: Sequence[int]
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        for width in self.hidden:
+            x = mish(nn.Dense(width)(x))
+        return nn.Dense(EMBEDDING_SIZE)(x)
+
+
+class ConvBlock(nn.Module):
+    """Temporal convolution (kernel 5), group norm, Mish: (L, C_in) -> (L, features)."""
+
+    features: int
+
+    @nn.compact
+    def __call__(self, x_LC: Array) -> Array:
+        x_LC = TemporalConv(self.features)(x_LC)
+        x_LC = nn.GroupNorm(NUM_GROUPS, epsilon=1e-5, reduction_axes=(0, 1))(x_LC)
+        return mish(x_LC)
+
+
+class ResidualBlock(nn.Module):
+    """Two convolution blocks with the embedding added between them: (L, C_in), (E,) -> (L, features)."""
+
+    features: int
+
+    @nn.compact
+    def __call__(self, x_LC: Array, embedding_E: Array) -> Array:
+        h_LC = ConvBlock(self.features)(x_LC)
+        h_LC = h_LC + nn.Dense(self.features)(mish(embedding_E))
+        h_LC = ConvBlock(self.features)(h_LC)
+        skip_LC = x_LC if x_LC.shape[1] == self.features else nn.Dense(self.features)(x_LC)
+        return h_LC + skip_LC
+
+
+class TemporalUnet(nn.Module):
+    """Predicts the noise in a noisy sequence of rows: x (T, D), k (), condition (E',) -> eps (T, D).
+
+    Any T: a level halves an even length and leaves an odd one as it is.
+
+    Attributes:
+      width: channels of the first level, a multiple of 8 (the groups of the group norm).
+      multipliers: channels of each level in units of `width`.
+    """
+
+    width: int
+    multipliers: Sequence[int]
+
+    def setup(self) -> None:
+        self.step_embedding = Embedding((4 * EMBEDDING_SIZE,))
+        self.return_embedding = Embedding((EMBEDDING_SIZE, 4 * EMBEDDING_SIZE))
+        self.action_embedding = Embedding((EMBEDDING_SIZE, 4 * EMBEDDING_SIZE))
+
+    def embed_condition(self, action_A: Array, return_to_go: Array, keep_return: Array) -> Array:
+        """Embeds (a_t, g_t) once per sample; `keep_return` = 0 zeroes the return's half (the null condition)."""
+        return_E = keep_return * self.return_embedding(return_to_go[None])
+        return jnp.concatenate([return_E, self.action_embedding(action_A)])
+
+    @nn.compact
+    def denoise(self, x_TD: Array, k: Array, condition_E: Array) -> Array:
+        step_E = self.step_embedding(sinusoidal(k, EMBEDDING_SIZE))
+        embedding_E = jnp.concatenate([step_E, condition_E])
+        widths = [self.width * multiplier for multiplier in self.multipliers]
+
+        x, skips = x_TD, []
+        for level, channels in enumerate(widths):
+            x = ResidualBlock(channels)(x, embedding_E)
+            x = ResidualBlock(channels)(x, embedding_E)
+            skips.append(x)
+            if level < len(widths) - 1 and x.shape[0] % 2 == 0:
+                x = Downsample()(x)
+
+        x = ResidualBlock(widths[-1])(x, embedding_E)
+        x = ResidualBlock(widths[-1])(x, embedding_E)
+
+        for level in reversed(range(1, len(widths))):
+            x = jnp.concatenate([x, skips[level]], axis=1)
+            x = ResidualBlock(widths[level - 1])(x, embedding_E)
+            x = ResidualBlock(widths[level - 1])(x, embedding_E)
+            if x.shape[0] < skips[level - 1].shape[0]:
+                x = Upsample()(x)
+
+        x = ConvBlock(self.width)(x)
+        return nn.Dense(x_TD.shape[1])(x)
+
+    def __call__(self, x_TD: Array, k: Array, action_A: Array, return_to_go: Array) -> Array:
+        """Everything at once; initialises all parameters."""
+        return self.denoise(x_TD, k, self.embed_condition(action_A, return_to_go, jnp.ones(())))

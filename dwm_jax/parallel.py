@@ -1,0 +1,104 @@
+"""Devices and seeds: `pmap` over the local devices, `vmap` over seeds, and what ties a batch to its share.
+
+The result does not depend on the number of devices: every device computes the same global batch indices and
+keys, takes its own slice, and gradients are averaged over the axis below.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from dwm_jax.types import Array, Key, PyTree
+
+DEVICES = "devices"
+
+
+def num_devices() -> int:
+    """Devices that share a batch."""
+    return jax.local_device_count()
+
+
+def replicate(tree: PyTree) -> PyTree:
+    """A copy of the tree on every device, with a leading device axis."""
+    return jax.pmap(lambda _, tree: tree, in_axes=(0, None))(jnp.arange(num_devices()), tree)
+
+
+def unreplicate(tree: PyTree) -> PyTree:
+    """The first device's copy."""
+    return jax.tree.map(lambda leaf: leaf[0], tree)
+
+
+def average(tree: PyTree) -> PyTree:
+    """Mean over the devices; for use inside `scan_updates`."""
+    return jax.lax.pmean(tree, DEVICES)
+
+
+def my_share(batch: PyTree) -> PyTree:
+    """This device's equal slice of a global batch (leading axis B, divisible by the devices)."""
+
+    def share(leaf: Array) -> Array:
+        size = leaf.shape[0] // jax.lax.axis_size(DEVICES)
+        start = jax.lax.axis_index(DEVICES) * size
+        return jax.lax.dynamic_slice_in_dim(leaf, start, size)
+
+    return jax.tree.map(share, batch)
+
+
+def batch_for(key: Key, step: Array, batch_size: int, num_items: int) -> tuple[Array, Array]:
+    """This device's share of the batch of one step: (indices, keys), a function of (key, step) alone.
+
+    Args:
+      key: the run's root key.
+      step: number of the update.
+      batch_size: B, over all devices.
+      num_items: indices are uniform in [0, num_items), with replacement.
+    """
+    index_key, noise_key = jax.random.split(jax.random.fold_in(key, step))
+    indices_B = jax.random.randint(index_key, (batch_size,), 0, num_items)
+    return my_share((indices_B, jax.random.split(noise_key, batch_size)))
+
+
+def scan_updates(
+    update: Callable[[PyTree, PyTree, Array], tuple[PyTree, dict[str, Array]]], num_updates: int
+) -> Callable[[PyTree, PyTree, int], tuple[PyTree, dict[str, Array]]]:
+    """Many updates in one dispatch, on every device.
+
+    Args:
+      update: (state, data, step) -> (state, metrics); may call `average` and `my_share`.
+      num_updates: updates per dispatch.
+
+    Returns:
+      (replicated state, replicated data, first step) -> (replicated state, metrics of every update with leading
+      axis num_updates). The state is donated: the one passed in is gone.
+    """
+
+    @partial(jax.pmap, axis_name=DEVICES, in_axes=(0, 0, None), out_axes=(0, None), donate_argnums=0)
+    def dispatch(state: PyTree, data: PyTree, first_step: Array) -> tuple[PyTree, dict[str, Array]]:
+        steps = first_step + jnp.arange(num_updates)
+        return jax.lax.scan(lambda state, step: update(state, data, step), state, steps)
+
+    return dispatch  # type: ignore[no-any-return]
+
+
+def map_chunks(function: Callable[[PyTree, Array], PyTree], num_items: int, chunk: int, data: PyTree) -> Any:
+    """Yields function(data, index) for indices 0 .. num_items - 1, a chunk over all devices at a time.
+
+    Args:
+      function: one item; it is vmapped here.
+      chunk: items per device and dispatch.
+      data: replicated.
+
+    Yields:
+      Host trees with leading axis up to `num_devices() * chunk`; together `num_items`.
+    """
+    dispatch = jax.pmap(jax.vmap(function, in_axes=(None, 0)))
+    per_dispatch = num_devices() * chunk
+    for start in range(0, num_items, per_dispatch):
+        # The last chunk repeats its last item: one compiled shape for all.
+        indices = jnp.minimum(start + jnp.arange(per_dispatch), num_items - 1)
+        result = dispatch(data, indices.reshape(num_devices(), chunk))
+        valid = min(per_dispatch, num_items - start)
+        yield jax.tree.map(lambda leaf, valid=valid: jax.device_get(leaf).reshape(-1, *leaf.shape[2:])[:valid], result)

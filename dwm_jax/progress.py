@@ -1,0 +1,77 @@
+"""What a run says while it works: a live bar on a terminal, a line now and then elsewhere."""
+
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn, TimeElapsedColumn
+from rich.text import Text
+
+# Off a terminal (a log file, CI) a phase reports at most this often.
+SECONDS_BETWEEN_LINES = 20.0
+
+
+class _Rate(ProgressColumn):
+    """Steps per second and time left, from the phase's own average."""
+
+    def render(self, task: Task) -> Text:
+        if not task.elapsed or not task.completed:
+            return Text("compiling ..." if task.fields.get("compiles") else "")
+        rate = (task.completed - task.fields["first"]) / task.elapsed
+        left = (task.total - task.completed) / rate if rate and task.total else 0.0
+        return Text(f"{rate:,.0f}/s, {_duration(left)} left")
+
+
+def _duration(seconds: float) -> str:
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
+
+
+class Phase:
+    """Progress of one phase."""
+
+    def __init__(self, name: str, total: int, first: int, bar: Progress | None):
+        self._name, self._total, self._first, self._bar = name, total, first, bar
+        self._start = self._last_line = time.monotonic()
+        self._note = ""
+        if bar is not None:
+            self._task = bar.add_task(name, total=total, completed=first, first=first, note="", compiles=True)
+
+    def advance(self, step: int, note: str = "") -> None:
+        """The phase has reached `step`; `note` (loss, score) stays until the next one."""
+        self._note = note or self._note
+        if self._bar is not None:
+            self._bar.update(self._task, completed=step, note=self._note)
+        elif step >= self._total or time.monotonic() - self._last_line > SECONDS_BETWEEN_LINES:
+            self._last_line = time.monotonic()
+            elapsed = self._last_line - self._start
+            rate = (step - self._first) / elapsed if elapsed else 0.0
+            left = _duration((self._total - step) / rate) if rate else "?"
+            say(f"{self._name}: step {step:,}/{self._total:,}, {rate:,.0f}/s, {left} left  {self._note}")
+
+
+def say(text: str) -> None:
+    """One line to the user, above any live bar."""
+    print(text, file=sys.stderr, flush=True)
+
+
+@contextmanager
+def phase(name: str, total: int, first: int = 0) -> Iterator[Phase]:
+    """Shows the progress of a phase from step `first` to `total` while the block runs."""
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield Phase(name, total, first, None)
+        return
+    columns = (
+        TextColumn("{task.description:<24}"),
+        BarColumn(bar_width=24),
+        TextColumn("{task.completed:>9,.0f}/{task.total:,.0f}"),
+        _Rate(),
+        TimeElapsedColumn(),
+        TextColumn("{task.fields[note]}"),
+    )
+    with Progress(*columns, console=console) as bar:
+        yield Phase(name, total, first, bar)

@@ -1,0 +1,73 @@
+"""From evaluation episodes to a table: mean and standard deviation over seeds, never the best."""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from dwm_jax.metrics import Result
+
+
+class Curve(NamedTuple):
+    """Scores of one method at its evaluations; means over the episodes of each."""
+
+    method: str
+    steps: np.ndarray  # (evaluations,)
+    scores: np.ndarray  # (evaluations, S), the 0-1 scale; raw returns where a task has no reference scores
+    is_raw: bool
+
+
+def curves(results: Sequence[Result]) -> list[Curve]:
+    """One curve per method, in the order the methods appear."""
+    cells: dict[str, dict[int, dict[int, list[float]]]] = defaultdict(lambda: defaultdict(lambda: defaultdict(list)))
+    raw: dict[str, bool] = {}
+    for result in results:
+        raw[result.method] = bool(np.isnan(result.score_0_1))
+        score = result.return_raw if raw[result.method] else result.score_0_1
+        cells[result.method][result.step][result.seed].append(score)
+    return [
+        Curve(
+            method,
+            np.array(sorted(by_step)),
+            np.array([[np.mean(by_step[step][seed]) for seed in sorted(by_step[step])] for step in sorted(by_step)]),
+            raw[method],
+        )
+        for method, by_step in cells.items()
+    ]
+
+
+def final_scores(curve: Curve, num_evaluations: int) -> np.ndarray:
+    """Each seed's mean over the last evaluations, shape (S,)."""
+    return np.asarray(curve.scores[-num_evaluations:].mean(axis=0))
+
+
+def summary(task: str, results: Sequence[Result], seconds: dict[str, float]) -> str:
+    """The run's table as Markdown.
+
+    Args:
+      task: its name.
+      results: every evaluation episode of the run.
+      seconds: wall time of each method's policy phase.
+    """
+    lines = [
+        f"# {task}",
+        "",
+        "Score: mean and standard deviation over seeds (each seed's mean over its evaluation episodes), at the last "
+        "evaluation and averaged over the last three. 0-100 is D4RL's scale, 0-1 the paper's.",
+        "",
+        "| method | seeds | updates | last (0-100) | last (0-1) | mean of last 3 (0-1) | seconds |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for curve in curves(results):
+        last, three = final_scores(curve, 1), final_scores(curve, 3)
+        hundred = "raw return" if curve.is_raw else _spread(100 * last, 1)
+        lines.append(
+            f"| {curve.method} | {curve.scores.shape[1]} | {curve.steps[-1]} | {hundred} | {_spread(last, 2)} "
+            f"| {_spread(three, 2)} | {seconds.get(curve.method, float('nan')):.0f} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def _spread(values: np.ndarray, digits: int) -> str:
+    return f"{values.mean():.{digits}f} ± {values.std():.{digits}f}"

@@ -1,0 +1,73 @@
+"""The data structures every floor shares, and the legend of array shapes.
+
+Shape legend. Numeric code names an array's axes in a suffix (`x_TD`), docstrings in parentheses:
+
+    B  batch                      S  seeds
+    T  sequence_length, rows of a segment: row h is (s_{t+h}, r_{t+h})
+    H  horizon, steps of an imagined trajectory (H < T)
+    O  observation size           A  action size          D = O + 1, one row
+    K  diffusion steps            N  sampling steps       L, C  length and channels inside a network
+    R  rows of a whole data set   P  transitions (data pairs)
+
+Words. *terminated*: the task ended, the future is worth nothing. *truncated*: the clock or the recording
+ended, the future goes on unseen. *discount*: gamma, or 0 on a step that terminated.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple, Protocol
+
+import jax
+import numpy as np
+
+Array = jax.Array
+Key = jax.Array
+PyTree = Any
+Metrics = dict[str, Array]
+
+# Averages a pytree over the devices that share a batch; the identity where there is only one.
+Average = Callable[[PyTree], PyTree]
+# (step, observation (O,), key) -> action (A,): who acts inside an imagined trajectory. `step` counts from s_t.
+ChooseAction = Callable[[Array, Array, Key], Array]
+# observation (O,) -> scalar value: what a learner believes a state is worth.
+Bootstrap = Callable[[Array], Array]
+
+
+class Episode(NamedTuple):
+    """One recorded episode: L actions, L + 1 observations. Host arrays."""
+
+    observations: np.ndarray  # (L + 1, O)
+    actions: np.ndarray  # (L, A)
+    rewards: np.ndarray  # (L,)
+    terminated: bool  # the last step ended the task; otherwise the episode was truncated
+
+
+class Segment(NamedTuple):
+    """T consecutive rows starting at a recorded step t; what world models train on. Raw units."""
+
+    observations: Array  # (T, O)  s_t .. s_{t+T-1}
+    rewards: Array  # (T,)   r_t .. r_{t+T-1}
+    actions: Array  # (T, A)  a_t .. a_{t+T-1}; zero where the mask is 0
+    return_to_go: Array  # ()     scaled label g_t
+    mask: Array  # (T,)   1 where the row is known, 0 past a truncation
+
+
+class Trajectory(NamedTuple):
+    """What follows a data pair (s_t, a_t) for H steps, recorded or imagined."""
+
+    next_observations: Array  # (H, O)  s_{t+1} .. s_{t+H}
+    rewards: Array  # (H,)   r_t .. r_{t+H-1}
+    discounts: Array  # (H,)   gamma, or 0 where the step terminated
+
+
+class Batch(NamedTuple):
+    """Data pairs and the trajectory that follows each, in the learner's units."""
+
+    observation: Array  # (B, O)
+    action: Array  # (B, A)
+    trajectory: Trajectory  # leading axis B
+
+
+class Expand(Protocol):
+    """Value expansion: a trajectory and a bootstrap make one critic target (see `value_expansion`)."""
+
+    def __call__(self, trajectory: Trajectory, bootstrap: Bootstrap) -> Array: ...

@@ -1,0 +1,1 @@
+"""Experiments on dwm_jax: configurations, sweeps, the paper's tables."""

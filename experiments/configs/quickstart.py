@@ -1,0 +1,28 @@
+"""DWM-TD3BC against TD3+BC and OneStep-TD3BC on maze2d-umaze, small enough for a laptop."""
+
+from ml_collections import ConfigDict
+
+from dwm_jax.config import default_config
+
+
+def get_config() -> ConfigDict:
+    config = default_config()
+    config.task = "maze2d-umaze"
+    config.methods = "DWM-TD3BC,TD3+BC,OneStep-TD3BC"
+    config.updates_per_dispatch = 250
+    config.checkpoint_every = 2_500
+    config.data.num_steps = 60_000
+
+    config.world_models.dwm.num_updates = 10_000
+    config.world_models.dwm.batch_size = 128
+    config.world_models.dwm.width = 32
+    config.world_models.dwm.multipliers = (1, 2, 4)
+    config.world_models.dwm.learning_rate = 3e-4
+    config.world_models.one_step.num_updates = 5_000
+    config.world_models.one_step.learning_rate = 3e-4
+
+    config.policy.num_updates = 5_000
+    config.policy.horizon = 7
+    config.policy.return_to_go = 0.6
+    config.evaluation.every = 1_000
+    return config

@@ -39,7 +39,7 @@ def run(train: Callable[[ConfigDict, Path], None], usage: str | None) -> None:
         logging.set_verbosity(logging.WARNING)
         try:
             check(config_flag.value, jax.local_device_count())
-            train(config_flag.value, Path(workdir_flag.value))
+            train(config_flag.value, Path(str(workdir_flag.value)))
         except (ConfigError, InUseError) as error:
             fail(error, 2)
         except (RuntimeError, ValueError, FloatingPointError, OSError) as error:

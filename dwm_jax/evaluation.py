@@ -22,7 +22,7 @@ class Evaluator:
         self._shape = (num_policies, num_episodes)
         # Without automatic resets: a step after the end would be a step that is not one.
         self._envs = SyncVectorEnv([make_env] * (num_policies * num_episodes), autoreset_mode=AutoresetMode.DISABLED)
-        self._seeds = [seed + episode for _ in range(num_policies) for episode in range(num_episodes)]
+        self._seeds: list[int | None] = [seed + episode for _ in range(num_policies) for episode in range(num_episodes)]
 
     def __call__(self, policy: BatchPolicy) -> np.ndarray:
         """Returns of all episodes, shape (S, E).

@@ -12,7 +12,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
-from matplotlib.patches import Rectangle
+from matplotlib.patches import Circle, Rectangle
 
 from dwm_jax.data.maze2d import GOAL_RADIUS, Maze
 from dwm_jax.diagnostics import PredictionError
@@ -85,7 +85,7 @@ def _draw_maze(axes: Axes, maze: Maze) -> None:
     for row, column in np.argwhere(np.array(maze.cells) == 1):
         corner = maze.xy((int(row), int(column))) - 0.5
         axes.add_patch(Rectangle((corner[0], corner[1]), 1, 1, color="0.75", linewidth=0))
-    axes.add_patch(plt.Circle(tuple(maze.xy(maze.goal_cell)), GOAL_RADIUS, color="tab:green", alpha=0.25))
+    axes.add_patch(Circle(tuple(maze.xy(maze.goal_cell)), GOAL_RADIUS, color="tab:green", alpha=0.25))
 
 
 def _figure(title: str) -> tuple[Figure, Axes]:

@@ -76,9 +76,7 @@ def fresh(rollout: Rollout, model: PyTree, return_to_go: float) -> TrajectorySou
     """
 
     def draw(model: PyTree, pairs: Pairs, pair: Array, choose_action: ChooseAction, key: Key) -> Trajectory:
-        raw = rollout(
-            model, pairs.observation(pair), pairs.action(pair), jnp.asarray(return_to_go), choose_action, key
-        )
+        raw = rollout(model, pairs.observation(pair), pairs.action(pair), jnp.asarray(return_to_go), choose_action, key)
         return pairs.units.trajectory(raw)
 
     return TrajectorySource(data=model, draw=draw)
@@ -124,4 +122,4 @@ def kept(pool: Trajectory) -> TrajectorySource:
 
 def allocate(chunks: list[Trajectory]) -> Trajectory:
     """Chunks of a pool (host) as one pool."""
-    return Trajectory(*(np.concatenate(parts) for parts in zip(*chunks, strict=True)))
+    return jax.tree.map(lambda *parts: jnp.asarray(np.concatenate(parts)), *chunks)

@@ -74,7 +74,7 @@ def fit_cdf(data: np.ndarray) -> CdfNormalizer:
       data: raw rows, shape (R, D), R >= 1.
     """
     values, heights = zip(*(_cdf_knots(column) for column in np.asarray(data, np.float64).T), strict=True)
-    values_DK, heights_DK = (np.asarray(knots, np.float32) for knots in (values, heights))
+    values_DK, heights_DK = (jnp.asarray(np.stack(knots), jnp.float32) for knots in (values, heights))
     return CdfNormalizer(values_DK, heights_DK, heights_DK[:, 0], heights_DK[:, -1])
 
 
@@ -110,7 +110,7 @@ def _affine(offset: np.ndarray, scale: np.ndarray, low: np.ndarray, high: np.nda
     tiny = np.finfo(np.float32).eps * np.maximum(np.abs(offset), 1e-30)
     scale = np.where(scale <= tiny, 1.0, scale)
     fields = (offset, scale, (low - offset) / scale, (high - offset) / scale)
-    return AffineNormalizer(*(np.asarray(field, np.float32) for field in fields))
+    return AffineNormalizer(*(jnp.asarray(field, jnp.float32) for field in fields))
 
 
 def _cdf_knots(column: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

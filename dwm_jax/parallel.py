@@ -33,7 +33,7 @@ def unreplicate(tree: PyTree) -> PyTree:
 
 def average(tree: PyTree) -> PyTree:
     """Mean over the devices; for use inside `scan_updates`."""
-    return jax.lax.pmean(tree, DEVICES)
+    return jax.lax.pmean(tree, DEVICES)  # type: ignore[no-untyped-call]
 
 
 def my_share(batch: PyTree) -> PyTree:

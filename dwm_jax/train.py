@@ -42,7 +42,7 @@ from dwm_jax.registry import LEARNERS, WORLD_MODELS, Method
 from dwm_jax.report import draw_figures
 from dwm_jax.types import Array, Batch, Expand, Key, Metrics, PyTree, Trajectory
 from dwm_jax.value_expansion import expansion
-from dwm_jax.world_models.base import TrainingRows, WorldModel
+from dwm_jax.world_models.base import TrainingRows
 
 # Trajectories imagined per device and dispatch when a pool is drawn.
 IMAGINATION_CHUNK = 1024
@@ -122,8 +122,8 @@ def run_updates(
     with phase(name, num_updates, step) as progress:
         while step < num_updates:
             # ---- many updates, one dispatch
-            state, metrics = dispatch(state, dataset, step)
-            metrics = {key: np.asarray(value) for key, value in metrics.items()}
+            state, on_device = dispatch(state, dataset, step)
+            metrics = {key: np.asarray(value) for key, value in on_device.items()}
             refuse_non_finite(name, metrics, step, checkpoints)
             step += config.updates_per_dispatch
 
@@ -274,9 +274,7 @@ def update_policy(
     batch = Batch(
         observation=normalize(jax.vmap(pairs.observation)(pair_B)),
         action=jax.vmap(pairs.action)(pair_B),
-        trajectory=jax.vmap(lambda pair, key: draw(source_data, pairs, pair, choose_action, key))(
-            pair_B, draw_keys_B
-        ),
+        trajectory=jax.vmap(lambda pair, key: draw(source_data, pairs, pair, choose_action, key))(pair_B, draw_keys_B),
     )
     return learner.update(state, batch, expand, update_keys_B, step, parallel.average)
 
@@ -300,9 +298,7 @@ def trajectory_source(
     draw = imagination.draw_several(source, config.policy.imagined_per_pair, keep, jax.random.fold_in(key, 1))
     chunks, drawn = [], 0
     with phase(f"imagining for {name}", num_pairs) as progress:
-        for chunk in parallel.map_chunks(
-            draw, num_pairs, IMAGINATION_CHUNK, parallel.replicate((source.data, pairs))
-        ):
+        for chunk in parallel.map_chunks(draw, num_pairs, IMAGINATION_CHUNK, parallel.replicate((source.data, pairs))):
             chunks.append(chunk)
             drawn += len(chunk.rewards)
             progress.advance(drawn, f"{config.policy.imagined_per_pair} each")

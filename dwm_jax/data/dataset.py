@@ -6,7 +6,7 @@ ended: a termination is absorbing (the state stays, reward 0), a truncation hide
 """
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import jax.numpy as jnp
@@ -101,7 +101,7 @@ def transition_rows(dataset: Dataset) -> np.ndarray:
     return np.flatnonzero(np.arange(len(dataset.last)) < dataset.last).astype(np.int32)
 
 
-def segment_rows(dataset: Dataset, sequence_length: int, pad: str, episodes: Sequence[int] | None = None) -> np.ndarray:
+def segment_rows(dataset: Dataset, sequence_length: int, pad: str, episodes: np.ndarray | None = None) -> np.ndarray:
     """The rows at which a segment may start. Host.
 
     Args:

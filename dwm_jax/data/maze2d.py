@@ -55,14 +55,14 @@ MAZES = {
 }
 
 
-class FixedGoal(gym.Wrapper[np.ndarray, np.ndarray, dict[str, np.ndarray], np.ndarray]):
+class FixedGoal(gym.Wrapper[np.ndarray, np.ndarray, Any, Any]):
     """The point maze as D4RL's maze2d: observation (x, y, vx, vy), reward for one fixed goal, any start.
 
     The simulator jitters the goal at every reset and starts away from it; D4RL starts in any free cell, the
     goal's included, and its reference scores count on that. The jitter of the start stays.
     """
 
-    def __init__(self, env: gym.Env[dict[str, np.ndarray], np.ndarray], maze: Maze):
+    def __init__(self, env: gym.Env[Any, Any], maze: Maze):
         super().__init__(env)
         self.maze = maze
         self.goal = maze.xy(maze.goal_cell)

@@ -1,7 +1,7 @@
 """TD3+BC: twin delayed critics, and an actor that maximises them while staying close to the recorded actions."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -55,13 +55,13 @@ def td3_bc(
       policy_delay: critic updates per actor update.
       alpha: weight of the value term in the actor's loss.
     """
-    actor = TanhActor(tuple(hidden), action_size)
-    critic = Critic(tuple(hidden))
+    actor: Any = TanhActor(tuple(hidden), action_size)
+    critic: Any = Critic(tuple(hidden))
     optimizer = optax.adam(learning_rate)
 
     def q_values(critics: PyTree, observation: Array, action: Array) -> Array:
         """(2, ...) values of both critics."""
-        return jax.vmap(critic.apply, in_axes=(0, None, None))(critics, observation, action)  # type: ignore[arg-type]
+        return jax.vmap(critic.apply, in_axes=(0, None, None))(critics, observation, action)
 
     def init(key: Key) -> State:
         actor_key, critic_key = jax.random.split(key)
@@ -126,6 +126,6 @@ def td3_bc(
     return Learner(
         init=init,
         update=update,
-        explore=lambda state, observation_O, key: actor.apply(state.target.actor, observation_O),  # type: ignore[return-value]
-        act=lambda state, observation_O: actor.apply(state.online.actor, observation_O),  # type: ignore[return-value]
+        explore=lambda state, observation_O, key: actor.apply(state.target.actor, observation_O),
+        act=lambda state, observation_O: actor.apply(state.online.actor, observation_O),
     )

@@ -41,7 +41,7 @@ def conv(x_LC: Array, kernel_KCC: Array, padding: tuple[int, int], stride: int =
     length, taps = x_LC.shape[0], kernel_KCC.shape[0]
     num_outputs = (length + sum(padding) - taps) // stride + 1
     starts = [t * stride - padding[0] for t in range(num_outputs)]
-    interior = [start for start in starts if 0 <= start and start + taps <= length]
+    interior = [start for start in starts if start >= 0 and start + taps <= length]
 
     def edge(start: int) -> Array:
         first, last = max(0, -start), min(taps, length - start)

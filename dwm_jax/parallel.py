@@ -10,6 +10,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from dwm_jax.types import Array, Key, PyTree
 
@@ -23,12 +24,19 @@ def num_devices() -> int:
 
 def replicate(tree: PyTree) -> PyTree:
     """A copy of the tree on every device, with a leading device axis."""
-    return jax.pmap(lambda _, tree: tree, in_axes=(0, None))(jnp.arange(num_devices()), tree)
+    mesh = jax.sharding.Mesh(np.array(jax.local_devices()), (DEVICES,))
+    sharding = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(DEVICES))  # type: ignore[no-untyped-call]
+
+    def copy(leaf: Array) -> Array:
+        host = np.asarray(leaf)
+        return jax.device_put(np.broadcast_to(host, (num_devices(), *host.shape)), sharding)
+
+    return jax.tree.map(copy, tree)
 
 
 def unreplicate(tree: PyTree) -> PyTree:
-    """The first device's copy."""
-    return jax.tree.map(lambda leaf: leaf[0], tree)
+    """The first device's copy, on the host: it can be saved, and restored on any number of devices."""
+    return jax.tree.map(lambda leaf: np.asarray(leaf.addressable_data(0))[0], tree)
 
 
 def average(tree: PyTree) -> PyTree:

@@ -160,7 +160,7 @@ def pretrain(name: str, config: ConfigDict, recording: Recording, workdir: Path)
     }
     digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:12]
     parent = Path(config.world_model_dir) if config.world_model_dir else workdir.resolve().parent / "world_models"
-    folder = parent / f"{config.task}-{name}-{digest}"
+    folder = parent / f"{config.task.replace('/', '-')}-{name}-{digest}"
 
     seed, num_updates, batch_size = (settings.pop(key) for key in ("seed", "num_updates", "batch_size"))
     model = WORLD_MODELS[name](**settings)
@@ -219,7 +219,7 @@ def learn_policy(
 
     keys_S = jnp.stack([jax.random.key(seed) for seed in seeds])
     init_keys_S, update_keys_S = jnp.unstack(jax.vmap(jax.random.split)(keys_S), axis=1)
-    states_S = jax.vmap(learner.init)(init_keys_S)
+    states_S = jax.jit(jax.vmap(learner.init))(init_keys_S)
 
     def update(states_S: PyTree, on_device: tuple[Pairs, PyTree], step: Array) -> tuple[PyTree, Metrics]:
         pairs, source_data = on_device

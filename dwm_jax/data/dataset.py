@@ -6,8 +6,8 @@ ended: a termination is absorbing (the state stays, reward 0), a truncation hide
 """
 
 import hashlib
-from collections.abc import Iterable
-from typing import NamedTuple
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple, overload
 
 import jax.numpy as jnp
 import numpy as np
@@ -27,11 +27,80 @@ class Dataset(NamedTuple):
     terminated: np.ndarray  # (R,) bool this row's episode ended in a termination
 
 
+class Rows(Sequence[Episode]):
+    """Episodes laid out as `Dataset` lays them out; each item is a view, so reading them takes memory once.
+
+    Attributes:
+      observations: (R, O) float32.
+      actions, rewards: (R, A), (R,) float32, 0 in last rows.
+    """
+
+    def __init__(self, num_steps: int, num_episodes: int, observation_size: int, action_size: int):
+        """Room for so many steps in so many episodes; `append` fills it."""
+        rows = num_steps + num_episodes
+        self.observations = np.empty((rows, observation_size), np.float32)
+        self.actions = np.zeros((rows, action_size), np.float32)
+        self.rewards = np.zeros(rows, np.float32)
+        self._starts = [0]
+        self._terminated: list[bool] = []
+
+    @classmethod
+    def of(cls, episodes: Sequence[Episode]) -> "Rows":
+        """A copy of any episodes.
+
+        Raises:
+          ValueError: one fails `check_episode`, or differs in size from the first; the message names it.
+        """
+        for index, episode in enumerate(episodes):
+            check_episode(episode, index, np.shape(episodes[0].observations)[1:])
+            sizes = np.shape(episode.actions)[1:], np.shape(episodes[0].actions)[1:]
+            if sizes[0] != sizes[1]:
+                raise ValueError(f"episode {index}: actions have shape {sizes[0]}, earlier ones {sizes[1]}")
+        if not episodes:
+            return cls(0, 0, 0, 0)
+        num_steps = sum(len(episode.actions) for episode in episodes)
+        first = episodes[0]
+        rows = cls(num_steps, len(episodes), first.observations.shape[1], first.actions.shape[1])
+        for episode in episodes:
+            rows.append(episode)
+        return rows
+
+    def append(self, episode: Episode) -> None:
+        """Copies an episode of L + 1 observations into the next L + 1 rows, which must be there."""
+        start, last = self._starts[-1], self._starts[-1] + len(episode.actions)
+        self.observations[start : last + 1] = episode.observations
+        self.actions[start:last] = episode.actions
+        self.rewards[start:last] = episode.rewards
+        self._starts.append(last + 1)
+        self._terminated.append(bool(episode.terminated))
+
+    def __len__(self) -> int:
+        return len(self._terminated)
+
+    @overload
+    def __getitem__(self, index: int) -> Episode: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> list[Episode]: ...
+
+    def __getitem__(self, index: int | slice) -> Episode | list[Episode]:
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        index = range(len(self))[index]
+        start, last = self._starts[index], self._starts[index + 1] - 1
+        return Episode(
+            self.observations[start : last + 1],
+            self.actions[start:last],
+            self.rewards[start:last],
+            self._terminated[index],
+        )
+
+
 def flatten(episodes: Iterable[Episode], gamma: float, return_scale: float | None) -> tuple[Dataset, float]:
     """Lays episodes out as a `Dataset`.
 
     Args:
-      episodes: checked by `check_episode`.
+      episodes: checked by `check_episode`. `Rows` are taken as they are: the data set shares their memory.
       gamma: discount of the returns-to-go.
       return_scale: divisor of the returns-to-go; None takes the largest |g_t|, so that labels lie in [-1, 1].
 
@@ -41,30 +110,25 @@ def flatten(episodes: Iterable[Episode], gamma: float, return_scale: float | Non
     Raises:
       ValueError: when there is no episode, or one fails `check_episode` (the message names it).
     """
-    columns: list[tuple[np.ndarray, ...]] = []
+    if not isinstance(episodes, Rows):
+        episodes = Rows.of(list(episodes))
+    if not len(episodes):
+        raise ValueError("the data set holds no episode")
+    shape = episodes.observations.shape[1:]
+    returns = np.zeros(len(episodes.observations))
+    last = np.empty(len(returns), np.int32)
+    terminated = np.empty(len(returns), bool)
     row = 0
     for index, episode in enumerate(episodes):
-        check_episode(episode, index, columns[0][0].shape[1:] if columns else None)
-        length = len(episode.actions)
-        rows = length + 1
-        columns.append(
-            (
-                np.asarray(episode.observations, np.float32),
-                np.concatenate([episode.actions, np.zeros_like(episode.actions[:1])]).astype(np.float32),
-                np.append(episode.rewards, 0).astype(np.float32),
-                np.append(_discounted_sums(np.asarray(episode.rewards, np.float64), gamma), 0),
-                np.full(rows, row + length, np.int32),
-                np.full(rows, episode.terminated),
-            )
-        )
-        row += rows
-    if not columns:
-        raise ValueError("the data set holds no episode")
-    observations, actions, rewards, returns, last, terminated = (
-        np.concatenate(parts) for parts in zip(*columns, strict=True)
-    )
-    scale = return_scale if return_scale is not None else float(np.abs(returns).max()) or 1.0
-    return Dataset(observations, actions, rewards, (returns / scale).astype(np.float32), last, terminated), scale
+        check_episode(episode, index, shape)
+        end = row + len(episode.actions)
+        returns[row:end] = _discounted_sums(np.asarray(episode.rewards, np.float64), gamma)
+        last[row : end + 1] = end
+        terminated[row : end + 1] = episode.terminated
+        row = end + 1
+    scale = return_scale if return_scale is not None else float(max(returns.max(), -returns.min())) or 1.0
+    labels = (returns / scale).astype(np.float32)
+    return Dataset(episodes.observations, episodes.actions, episodes.rewards, labels, last, terminated), scale
 
 
 def check_episode(episode: Episode, index: int, observation_shape: tuple[int, ...] | None) -> None:

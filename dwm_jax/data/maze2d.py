@@ -9,11 +9,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import gymnasium as gym
-import gymnasium_robotics
 import numpy as np
-from gymnasium_robotics.envs.maze import maps
 from scipy.sparse.csgraph import shortest_path
 
+from dwm_jax.data.robotics import gymnasium_robotics, maps
 from dwm_jax.types import Episode
 
 GOAL_RADIUS = 0.5

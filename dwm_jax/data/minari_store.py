@@ -1,20 +1,68 @@
-"""Episodes in and out of Minari's local folder. Reading never touches the network."""
+"""Episodes in and out of Minari's local folder. Reading never touches the network.
 
+A data set is a folder in Minari's own layout. What Minari has no key for is kept under "dwm_jax" in its
+metadata.json: the environment of the evaluation, where the data came from, and what its conversion found.
+"""
+
+import json
 import os
 import shutil
-import warnings
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import gymnasium as gym
 import minari
 import numpy as np
 from minari.data_collector import EpisodeBuffer
+from minari.dataset.minari_dataset import DATASET_ID_RE
+from minari.dataset.minari_storage import MinariStorage
 from minari.storage.datasets_root_dir import get_dataset_path
 
+from dwm_jax.data import minari_reading
+from dwm_jax.data.minari_reading import Stored
 from dwm_jax.locks import exclusive
 from dwm_jax.types import Episode
+
+PREPARE = "python -m dwm_jax.data prepare"
+
+
+@dataclass(frozen=True)
+class Contents:
+    """What a new local data set will hold."""
+
+    episodes: Sequence[Episode]
+    observation_space: gym.spaces.Box
+    action_space: gym.spaces.Box
+    reference_scores: tuple[float, float] | None
+    description: str
+    algorithm: str
+    requirements: Sequence[str] = ()
+    # Kept under "dwm_jax" in the metadata: environment, sources, findings ... (JSON).
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+
+
+def local_id(name: str) -> str:
+    """The Minari id under which the data called `name` is kept: Minari wants a version, `-v0` where there is none.
+
+    Raises:
+      ValueError: a name that Minari would refuse.
+    """
+    match = DATASET_ID_RE.fullmatch(name)
+    if match is None:
+        raise ValueError(f"{name!r} cannot name a data set: letters, digits, - and _, with / between namespaces")
+    return name if match["version"] is not None else f"{name}-v0"
+
+
+def path_of(dataset_id: str) -> Path:
+    """The folder of a local data set, there or not."""
+    return Path(get_dataset_path(dataset_id))
+
+
+def exists(dataset_id: str) -> bool:
+    """Whether the data set is there; it is complete then. Opens no file."""
+    return (path_of(dataset_id) / "data").is_dir()
 
 
 def write_once(
@@ -28,76 +76,129 @@ def write_once(
     algorithm: str,
     requirements: Sequence[str],
 ) -> None:
+    """Makes the local data set `dataset_id` unless it is there already; see `make_once`.
+
+    Args:
+      make_episodes: () -> sequence of `Episode`; called only when the data set is missing.
+      reference_scores: (min, max) returns of the normalised score, kept in the metadata.
+    """
+    make_once(
+        dataset_id,
+        lambda: Contents(
+            make_episodes(), observation_space, action_space, reference_scores, description, algorithm, requirements
+        ),
+    )
+
+
+def make_once(dataset_id: str, make: Callable[[], Contents]) -> bool:
     """Makes the local data set `dataset_id` unless it is there already.
 
     Safe to call from many processes and to interrupt: one process makes it, the others wait; it is written
     under another name and renamed when whole, so a data set that exists is complete.
 
     Args:
-      dataset_id: a Minari id without a namespace.
-      make_episodes: () -> sequence of `Episode`; called only when the data set is missing.
-      reference_scores: (min, max) returns of the normalised score, kept in the metadata.
+      dataset_id: a Minari id, with its version.
+      make: () -> contents; called only when the data set is missing.
+
+    Returns:
+      Whether this call made it.
     """
-    path = get_dataset_path(dataset_id)
+
+    def write(aside: Path) -> None:
+        _write(aside, dataset_id, make())
+
+    return put_once(dataset_id, write)
+
+
+def put_once(dataset_id: str, write: Callable[[Path], None]) -> bool:
+    """`make_once` for anyone who writes the folder himself: `write` gets the path of a folder to make."""
+    path = path_of(dataset_id)
     if path.exists():
-        return
-    with exclusive(path.parent / ".dwm_jax.lock", wait=True):
+        return False
+    with exclusive(path.parent / f".{path.name}.lock", wait=True):
         if path.exists():
-            return
-        scores: dict[str, float] = {}
-        if reference_scores is not None:
-            scores = {"ref_min_score": reference_scores[0], "ref_max_score": reference_scores[1]}
-        buffers = [
-            EpisodeBuffer(
-                id=index,
-                observations=episode.observations,  # type: ignore[arg-type]
-                actions=episode.actions,  # type: ignore[arg-type]
-                rewards=episode.rewards,  # type: ignore[arg-type]
-                terminations=_only_last(len(episode.actions), episode.terminated),  # type: ignore[arg-type]
-                truncations=_only_last(len(episode.actions), not episode.terminated),  # type: ignore[arg-type]
-            )
-            for index, episode in enumerate(make_episodes())
-        ]
-        with _datasets_root(path.parent / f".partial-{os.getpid()}") as aside, warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # Minari asks for authors and links
-            minari.create_dataset_from_buffers(
-                dataset_id,
-                buffers,
-                observation_space=observation_space,
-                action_space=action_space,
-                algorithm_name=algorithm,
-                description=description,
-                requirements=list(requirements),
-                **scores,
-            )
-            os.rename(aside / dataset_id, path)
+            return False
+        # Only the holder of the lock writes here: what is there was left by a process that died.
+        aside = path.parent / f".partial-{path.name}"
+        shutil.rmtree(aside, ignore_errors=True)
+        try:
+            write(aside)
+            os.rename(aside, path)
+        finally:
+            shutil.rmtree(aside, ignore_errors=True)
+    return True
 
 
-def read_episodes(dataset_id: str) -> list[Episode]:
-    """All episodes of a local Minari data set with flat Box observations."""
-    return [
-        Episode(
-            observations=np.asarray(episode.observations),
-            actions=np.asarray(episode.actions),
-            rewards=np.asarray(episode.rewards),
-            terminated=bool(episode.terminations[-1]),
+def stored(dataset_id: str) -> Stored:
+    """What a local data set says about itself, without its episodes.
+
+    Raises:
+      ValueError: it is not there, cannot be read, or holds what cannot be learnt from; the message says what to do.
+    """
+    if not exists(dataset_id):
+        name = dataset_id.removesuffix("-v0")
+        raise ValueError(f"no data set {dataset_id!r} in {path_of('')}; make it with: {PREPARE} {name}")
+    return minari_reading.open_stored(path_of(dataset_id) / "data")
+
+
+def read_episodes(dataset_id: str) -> Sequence[Episode]:
+    """All episodes of a local Minari data set: observations flattened, actions in [-1, 1], float32.
+
+    Raises:
+      ValueError: as `stored` and `minari_reading.read`.
+    """
+    return minari_reading.read(stored(dataset_id))
+
+
+def local_ids() -> list[str]:
+    """The ids of all local data sets, sorted. Lists folders, opens no file."""
+    root = path_of("")
+    ids = []
+    for folder, subfolders, _ in os.walk(root):
+        if "data" in subfolders:
+            ids.append(Path(folder).relative_to(root).as_posix())
+            subfolders.clear()
+        subfolders[:] = [name for name in subfolders if not name.startswith(".")]
+    return sorted(ids)
+
+
+def raw_metadata(dataset_id: str) -> dict[str, Any]:
+    """The metadata.json of a local data set."""
+    return dict(MinariStorage.read_raw_metadata(path_of(dataset_id) / "data"))
+
+
+def _write(folder: Path, dataset_id: str, contents: Contents) -> None:
+    # Minari's own storage, not its create function: that one drops scores where no environment is recorded, keeps
+    # all buffers in memory and wants the final place to write to.
+    (folder / "data").mkdir(parents=True)
+    storage = MinariStorage.new(
+        folder / "data", observation_space=contents.observation_space, action_space=contents.action_space
+    )
+    metadata: dict[str, Any] = {
+        "dataset_id": dataset_id,
+        "minari_version": minari.__version__,
+        "algorithm_name": contents.algorithm,
+        "description": contents.description,
+        "requirements": list(contents.requirements),
+        "dwm_jax": json.loads(json.dumps(contents.provenance)),
+    }
+    if contents.reference_scores is not None:
+        metadata |= dict(zip(("ref_min_score", "ref_max_score"), contents.reference_scores, strict=True))
+    environment = contents.provenance.get("environment")
+    if environment in gym.registry:
+        metadata["eval_env_spec"] = gym.spec(environment).to_json()
+    storage.update_metadata(metadata)
+    storage.update_episodes(
+        EpisodeBuffer(
+            id=index,
+            observations=episode.observations,  # type: ignore[arg-type]
+            actions=episode.actions,  # type: ignore[arg-type]
+            rewards=episode.rewards,  # type: ignore[arg-type]
+            terminations=_only_last(len(episode.actions), episode.terminated),  # type: ignore[arg-type]
+            truncations=_only_last(len(episode.actions), not episode.terminated),  # type: ignore[arg-type]
         )
-        for episode in minari.load_dataset(dataset_id).iterate_episodes()
-    ]
-
-
-@contextmanager
-def _datasets_root(folder: Path) -> Iterator[Path]:
-    """Minari's root is `folder` inside the block; the folder and what is left in it are removed after."""
-    before = os.environ.get("MINARI_DATASETS_PATH")
-    os.environ["MINARI_DATASETS_PATH"] = str(folder)
-    try:
-        yield folder
-    finally:
-        del os.environ["MINARI_DATASETS_PATH"]
-        if before is not None:
-            os.environ["MINARI_DATASETS_PATH"] = before
-        shutil.rmtree(folder, ignore_errors=True)
+        for index, episode in enumerate(contents.episodes)
+    )
 
 
 def _only_last(length: int, value: bool) -> np.ndarray:

@@ -1,6 +1,10 @@
-"""The table of known tasks: where the data comes from, where a policy is evaluated, what a score means."""
+"""The table of known tasks: where the data comes from, where a policy is evaluated, what a score means.
 
-from collections.abc import Callable
+A task is data that is made on the spot (maze2d-umaze, -medium, -large), or a local Minari data set under its id:
+a D4RL name or a file of one's own after `python -m dwm_jax.data prepare`, or anything Minari has put there.
+"""
+
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -9,7 +13,9 @@ import gymnasium as gym
 import mujoco
 import numpy as np
 
-from dwm_jax.data import maze2d, minari_store
+from dwm_jax.data import environments, maze2d, minari_reading, minari_store
+from dwm_jax.data.d4rl_tasks import D4RL_TASKS
+from dwm_jax.data.minari_reading import Stored
 from dwm_jax.types import Episode
 
 
@@ -19,7 +25,7 @@ class Task:
 
     name: str
     # () -> the recorded episodes, from local files only (made on the spot where the data can be made).
-    load_episodes: Callable[[], list[Episode]]
+    load_episodes: Callable[[], Sequence[Episode]]
     make_env: Callable[[], gym.Env[Any, Any]]
     # (min, max) return of the normalised score; None where nobody has fixed them.
     reference_scores: tuple[float, float] | None
@@ -29,21 +35,92 @@ class Task:
     maze: maze2d.Maze | None = None
 
 
-TASK_NAMES = tuple(f"maze2d-{name}" for name in maze2d.MAZES)
+# Made on the spot; no preparation needed.
+MADE_TASKS = tuple(f"maze2d-{name}" for name in maze2d.MAZES)
+TASK_NAMES = (*MADE_TASKS, *D4RL_TASKS)
+
+
+def is_known(name: str) -> bool:
+    """Whether `get_task` knows the name. Looks at the disk only for names that are not in the table."""
+    if name in TASK_NAMES:
+        return True
+    try:
+        return minari_store.exists(minari_store.local_id(name))
+    except ValueError:
+        return False
+
+
+def known_names() -> list[str]:
+    """The table's names, and those of the local data sets."""
+    hidden = {minari_store.local_id(name) for name in TASK_NAMES}
+    local = [i for i in minari_store.local_ids() if i not in hidden and not i.startswith("dwm-maze2d-")]
+    return [*TASK_NAMES, *local]
 
 
 def get_task(name: str, *, num_steps: int, seed: int) -> Task:
     """The task of that name.
 
     Args:
-      name: one of TASK_NAMES.
+      name: one of `known_names()`.
       num_steps, seed: size and seed of data that is made rather than recorded (maze2d).
 
     Raises:
-      ValueError: an unknown name; the message lists the known ones.
+      ValueError: an unknown name (the message lists the known ones), data that is not prepared, or data without an
+        environment to evaluate in.
     """
-    if name not in TASK_NAMES:
-        raise ValueError(f"unknown task {name!r}; known: {', '.join(TASK_NAMES)}")
+    if not is_known(name):
+        raise ValueError(f"unknown task {name!r}; known: {', '.join(known_names())}; {how_to_prepare(name)}")
+    if name in MADE_TASKS:
+        return _made_task(name, num_steps, seed)
+    stored = stored_data(name)
+    if stored.environment is None:
+        raise ValueError(
+            f"{name} names no environment for the evaluation; import it under a name of its own with "
+            f"{minari_store.PREPARE} NEWNAME --file {stored.folder} --env ID"
+        )
+    if stored.environment_spec is None and not environments.is_known(stored.environment):
+        raise ValueError(f"{name} is evaluated in {stored.environment!r}, which Gymnasium does not know here")
+    return local_task(name, stored)
+
+
+def stored_data(name: str) -> Stored:
+    """What the local data set called `name` says about itself.
+
+    Raises:
+      ValueError: it is not there; the message says how to prepare it.
+    """
+    dataset_id = minari_store.local_id(name)
+    if not minari_store.exists(dataset_id):
+        raise ValueError(f"{name} is not prepared in {minari_store.path_of('')}; {how_to_prepare(name)}")
+    return minari_store.stored(dataset_id)
+
+
+def how_to_prepare(name: str) -> str:
+    """The command that would make the data called `name`."""
+    file = " (a download; --file PATH works without network)" if name in D4RL_TASKS else " --file FILE.hdf5"
+    return f"prepare data with: {minari_store.PREPARE} {name}{file}"
+
+
+def local_task(name: str, stored: Stored) -> Task:
+    """The task of a local data set; `make_env` raises ValueError where the data names no environment."""
+    return Task(
+        name=name,
+        load_episodes=partial(minari_reading.read, stored),
+        make_env=partial(_make_env, name, stored),
+        reference_scores=stored.reference_scores,
+        return_scale=environments.RETURN_SCALES.get(environments.robot(stored.environment or "")),
+    )
+
+
+def _make_env(name: str, stored: Stored) -> gym.Env[Any, Any]:
+    if stored.environment is None:
+        raise ValueError(f"{name} names no environment for the evaluation")
+    return environments.make(
+        stored.environment, stored.environment_spec, keys=stored.observation_keys, actions=stored.action_range
+    )
+
+
+def _made_task(name: str, num_steps: int, seed: int) -> Task:
     maze_name = name.removeprefix("maze2d-")
     maze = maze2d.MAZES[maze_name]
     return Task(
@@ -56,7 +133,7 @@ def get_task(name: str, *, num_steps: int, seed: int) -> Task:
     )
 
 
-def _maze_episodes(maze_name: str, num_steps: int, seed: int) -> list[Episode]:
+def _maze_episodes(maze_name: str, num_steps: int, seed: int) -> Sequence[Episode]:
     # The simulator's version is part of the name: MuJoCo promises no equality across versions.
     simulator = mujoco.__version__.replace(".", "")
     dataset_id = f"dwm-maze2d-{maze_name}-steps{num_steps}-seed{seed}-mujoco{simulator}-v0"

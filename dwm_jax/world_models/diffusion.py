@@ -73,7 +73,7 @@ def diffusion_world_model(
     def init(key: Key, rows: TrainingRows) -> State:
         observation_size, action_size = rows.observations.shape[1], rows.actions.shape[1]
         x_TD = jnp.zeros((sequence_length, observation_size + 1))
-        params = network.init(key, x_TD, jnp.ones(()), jnp.zeros(action_size), jnp.zeros(()))
+        params = jax.jit(network.init)(key, x_TD, jnp.ones(()), jnp.zeros(action_size), jnp.zeros(()))
         normalizers = (
             FITTERS[observation_normalizer](rows.observations),
             FITTERS["min_max"](rows.rewards[:, None]),

@@ -74,7 +74,7 @@ def one_step_world_model(*, hidden: Sequence[int], learning_rate: float) -> Worl
             observation_low=jnp.asarray(rows.next_observations.min(axis=0)),
             observation_high=jnp.asarray(rows.next_observations.max(axis=0)),
         )
-        params = network(model).init(key, jnp.zeros(inputs.shape[1]))
+        params = jax.jit(network(model).init)(key, jnp.zeros(inputs.shape[1]))
         return State(model._replace(params=params), optimizer.init(params))
 
     def predict(model: InferenceState, observation_O: Array, action_A: Array) -> tuple[Array, Array]:

@@ -19,10 +19,12 @@ def get_config() -> ConfigDict:
     config.world_models.dwm.multipliers = (1, 2, 4)
     config.world_models.dwm.learning_rate = 3e-4
     config.world_models.one_step.num_updates = 5_000
+    config.world_models.one_step.hidden = (128, 128, 128, 128)
     config.world_models.one_step.learning_rate = 3e-4
 
     config.policy.num_updates = 5_000
     config.policy.horizon = 7
     config.policy.return_to_go = 0.6
+    config.policy.imagined_per_pair = 2
     config.evaluation.every = 1_000
     return config

@@ -1,0 +1,174 @@
+"""Data for dwm_jax: prepared once, kept in Minari's local folder, used by any number of runs without network.
+
+examples
+  python -m dwm_jax.data list                                  what there is
+  python -m dwm_jax.data prepare hopper-medium-v2              D4RL's file, downloaded and converted
+  python -m dwm_jax.data prepare hopper-medium-v2 --file hopper_medium-v2.hdf5       the same without network
+  python -m dwm_jax.data prepare hopper-medium-expert --file medium.hdf5 --file expert.hdf5
+  python -m dwm_jax.data prepare my-robot --file mine.hdf5 --env Hopper-v5           a file of your own
+  python -m dwm_jax.data prepare my-maze --file folder-of-minari-episodes --env PointMaze_UMaze-v3
+  python -m dwm_jax.data prepare mujoco/hopper/medium-v0       any Minari id
+  python -m dwm_jax.data check hopper-medium-v2                a verdict, question by question
+  python -m dwm_jax.data show hopper-medium-v2                 its card and a picture
+  python -m dwm_jax.train --config ... --config.task=hopper-medium-v2
+
+A file is HDF5 in D4RL's layout: flat arrays observations (N, O), actions (N, A) in [-1, 1], rewards (N,),
+terminals (N,) where the task ended, timeouts (N,) where the clock did; next_observations (N, O) where there are.
+Data goes to MINARI_DATASETS_PATH, or ~/.minari/datasets.
+
+exit codes: 0 fine, 1 failed or something is wrong with the data (one line says what), 2 wrong usage, 130 interrupted
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from dwm_jax.data import card, dataset, minari_store, tasks
+from dwm_jax.data.check import Verdict, check
+from dwm_jax.data.d4rl_tasks import D4RL_TASKS
+from dwm_jax.data.prepare import prepare
+from dwm_jax.data.tasks import Task
+from dwm_jax.locks import InUseError
+
+MARKS = {"ok": "  ok    ", "note": "  note  ", "wrong": "  WRONG "}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs one command and returns its exit code."""
+    parser = argparse.ArgumentParser(
+        prog="python -m dwm_jax.data", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    commands = parser.add_subparsers(dest="command", required=True, metavar="{list,prepare,check,show}")
+    commands.add_parser("list", help="names, and what is prepared").set_defaults(run=run_list)
+    prepare_parser = commands.add_parser("prepare", help="download or import data, once")
+    prepare_parser.add_argument("name", help="a D4RL name, a Minari id, or a name of your own for --file")
+    prepare_parser.add_argument(
+        "--file", action="append", default=[], type=Path, metavar="F",
+        help="HDF5 in D4RL's layout (give it again for each of several), or a folder of Minari episodes",
+    )  # fmt: skip
+    prepare_parser.add_argument("--env", metavar="ID", help="Gymnasium id to evaluate in; default: the file's own")
+    prepare_parser.set_defaults(run=run_prepare)
+    for name, run, text in (
+        ("check", run_check, "validate data"),
+        ("show", run_show, "print the card and save the picture"),
+    ):
+        sub = commands.add_parser(name, help=text)
+        sub.add_argument("name", help="a name from `list`")
+        sub.add_argument("--num-steps", type=int, default=1_000_000, help="of data made on the spot (maze2d)")
+        sub.add_argument("--seed", type=int, default=0, help="of data made on the spot (maze2d)")
+        sub.set_defaults(run=run)
+    sub.add_argument("--picture", type=Path, metavar="PNG", help="default: card.png in the data set's folder")
+    options = parser.parse_args(arguments)
+    if options.command == "prepare" and options.env and not options.file and options.name not in D4RL_TASKS:
+        parser.error("--env goes with --file: other data names its environment itself")
+    try:
+        return int(options.run(options))
+    except (ValueError, OSError, InUseError) as error:
+        print("error: " + " ".join(str(error).split()), file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("interrupted; start the same command again, a download goes on where it stopped", file=sys.stderr)
+        return 130
+
+
+def run_list(options: argparse.Namespace) -> int:
+    for name in tasks.known_names():
+        state = "made on the spot" if name in tasks.MADE_TASKS else "not prepared"
+        dataset_id = minari_store.local_id(name)
+        if name not in tasks.MADE_TASKS and minari_store.exists(dataset_id):
+            metadata = minari_store.raw_metadata(dataset_id)
+            state = f"{metadata['total_steps']:,} steps in {metadata['total_episodes']:,} episodes"
+        print(f"{name:<32}{state}")
+    print(f"in {minari_store.path_of('')}")
+    return 0
+
+
+def run_prepare(options: argparse.Namespace) -> int:
+    dataset_id, made = prepare(options.name, options.file, options.env, on_progress=_print_progress())
+    stored = minari_store.stored(dataset_id)
+    print(
+        f"{options.name}: {'made' if made else 'there already'}, {stored.num_steps:,} steps in "
+        f"{stored.num_episodes:,} episodes, {stored.folder.parent}"
+    )
+    provenance = stored.provenance
+    for source, finding in zip(provenance.get("sources", []), provenance.get("findings", []), strict=False):
+        for note in notes(finding):
+            print(f"  {source['file']}: {note}")
+    print(f"  use it with --config.task={options.name}; python -m dwm_jax.data check {options.name} looks closer")
+    return 0
+
+
+def run_check(options: argparse.Namespace) -> int:
+    try:
+        task, provenance, _ = _find(options)
+        verdicts = check(task.load_episodes(), provenance)
+    except ValueError as error:
+        if not tasks.is_known(options.name):
+            raise
+        verdicts = [Verdict("wrong", "reading", str(error))]
+    for verdict in verdicts:
+        print(f"{MARKS[verdict.mark]}{verdict.question:<20}  {verdict.answer}")
+    wrong = [verdict.question for verdict in verdicts if verdict.mark == "wrong"]
+    print(f"{options.name}: {'wrong: ' + ', '.join(wrong) if wrong else 'in order'}")
+    return 1 if wrong else 0
+
+
+def run_show(options: argparse.Namespace) -> int:
+    task, provenance, folder = _find(options)
+    environment = provenance.get("environment") or "named by nobody"
+    if task.name in tasks.MADE_TASKS:
+        environment = task.name
+    elif not provenance:
+        environment = tasks.stored_data(task.name).environment or environment
+    flat, scale = dataset.flatten(task.load_episodes(), 0.99, task.return_scale)
+    print(card.text(task.name, flat, scale, task.reference_scores, environment, provenance))
+    path = options.picture or folder / "card.png"
+    card.picture(path, task.name, flat, scale, task.reference_scores)
+    print(f"picture: {path}")
+    return 0
+
+
+def notes(finding: dict[str, Any]) -> list[str]:
+    """What the conversion of one file did that its owner may want to know."""
+    told = []
+    if finding["next_observations"] == "absent":
+        told.append("no next_observations: the final transition of every episode is dropped")
+    if finding["next_observations"] == "shifted":
+        told.append("next_observations only repeat the next row: the final transition of every episode is dropped")
+    if finding["cuts"]:
+        told.append(f"{finding['cuts']:,} ends that no flag shows, first at row {finding['first_cut']:,}; cut there")
+    if finding["trailing_steps"]:
+        told.append(f"{finding['trailing_steps']:,} steps after the last end are a truncated episode")
+    if finding["short_episodes"]:
+        told.append(f"{finding['short_episodes']:,} episodes of fewer than two steps dropped")
+    if finding["clipped_actions"]:
+        told.append(f"{finding['clipped_actions']:,} actions clipped to [-1, 1], beyond it by rounding")
+    return told
+
+
+def _find(options: argparse.Namespace) -> tuple[Task, dict[str, Any], Path]:
+    """(task, provenance, where its picture goes)."""
+    if options.name in tasks.MADE_TASKS:
+        task = tasks.get_task(options.name, num_steps=options.num_steps, seed=options.seed)
+        return task, {}, minari_store.path_of(f".{options.name}")
+    stored = tasks.stored_data(options.name)
+    return tasks.local_task(options.name, stored), stored.provenance, stored.folder.parent
+
+
+def _print_progress() -> Any:
+    shown = -1
+
+    def on_progress(done: int, total: int | None) -> None:
+        nonlocal shown
+        percent = 100 * done // total if total else done >> 24
+        if percent // 5 != shown:
+            shown = percent // 5
+            print(f"downloaded {done:,} of {total or 0:,} bytes", file=sys.stderr, flush=True)
+
+    return on_progress
+
+
+if __name__ == "__main__":
+    sys.exit(main())

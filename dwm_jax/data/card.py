@@ -1,0 +1,105 @@
+"""The card of a data set: its numbers in text, its distributions in a picture."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from dwm_jax.data import dataset as data
+from dwm_jax.data.dataset import Dataset
+
+
+def text(
+    name: str,
+    dataset: Dataset,
+    return_scale: float,
+    reference_scores: tuple[float, float] | None,
+    environment: str,
+    provenance: Mapping[str, Any],
+) -> str:
+    """The card, a dozen lines.
+
+    Args:
+      return_scale: the divisor of the returns-to-go in `dataset`.
+    """
+    returns, lengths = data.episode_returns(dataset), episode_lengths(dataset)
+    ends = dataset.terminated[dataset.last == np.arange(len(dataset.last))]
+    labels = dataset.returns_to_go[data.transition_rows(dataset)]
+    lines = {
+        "steps": f"{lengths.sum():,} in {len(lengths):,} episodes",
+        "episodes": f"{ends.sum():,} terminated, {(~ends).sum():,} truncated",
+        "lengths": spread(lengths, "{:,.0f}"),
+        "returns": spread(returns, "{:,.1f}"),
+        "observations": f"{dataset.observations.shape[1]}",
+        "actions": f"{dataset.actions.shape[1]}",
+        "return-to-go": f"in units of {return_scale:,.1f}: {spread(labels, '{:.2f}')}",
+        "reference scores": "none; runs report raw returns",
+        "environment": environment,
+    }
+    if reference_scores is not None:
+        low, high = reference_scores
+        score = (returns.mean() - low) / (high - low)
+        lines["reference scores"] = (
+            f"{low:g} to {high:g}; the data's mean episode scores {score:.3f} ({100 * score:.1f})"
+        )
+    for source in provenance.get("sources", []):
+        lines[f"source {source['file']}"] = f"{source['bytes']:,} bytes, SHA-256 {source['sha256']}"
+    width = max(len(key) for key in lines)
+    return "\n".join([name, *(f"  {key:<{width}}  {value}" for key, value in lines.items())])
+
+
+def spread(values: np.ndarray, form: str) -> str:
+    """Mean and range of some numbers."""
+    mean, low, median, high = (
+        form.format(value) for value in (values.mean(), values.min(), np.median(values), values.max())
+    )
+    return f"mean {mean}, median {median}, from {low} to {high}"
+
+
+def episode_lengths(dataset: Dataset) -> np.ndarray:
+    """Steps of each episode, shape (episodes,)."""
+    last = np.unique(dataset.last)
+    return np.diff(last, prepend=-1) - 1
+
+
+def picture(
+    path: Path, name: str, dataset: Dataset, return_scale: float, reference_scores: tuple[float, float] | None
+) -> None:
+    """Saves histograms of episode returns, episode lengths and return-to-go labels as PNG."""
+    figure = Figure(figsize=(12, 3.6), layout="constrained")
+    FigureCanvasAgg(figure)
+    returns_axes, lengths_axes, labels_axes = figure.subplots(1, 3)
+    returns, lengths = data.episode_returns(dataset), episode_lengths(dataset)
+
+    _histogram(returns_axes, returns, "return of an episode", "episodes")
+    low, high = returns.min(), returns.max()
+    for reference, style in zip(reference_scores or (), (":", "--"), strict=False):
+        # One far beyond the data would squeeze the histogram into a corner; it is in the card's text.
+        if low - (high - low) <= reference <= high + (high - low):
+            returns_axes.axvline(reference, color="tab:red", linestyle=style, label=f"reference {reference:g}")
+    if returns_axes.get_legend_handles_labels()[0]:
+        returns_axes.legend(frameon=False)
+
+    _histogram(lengths_axes, lengths, "length of an episode, steps", "episodes")
+    labels = dataset.returns_to_go[data.transition_rows(dataset)]
+    _histogram(labels_axes, labels, f"return-to-go / {return_scale:,.0f}", "steps")
+    figure.suptitle(f"{name}: {lengths.sum():,} steps in {len(lengths):,} episodes")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=130)
+
+
+def _histogram(axes: Axes, values: np.ndarray, label: str, counted: str) -> None:
+    low, high = float(values.min()), float(values.max())
+    # Bars of equal values would have no width.
+    bins = np.linspace(low, high, 51) if high > low else np.array([low - 0.5, low + 0.5])
+    axes.hist(values, bins=bins.tolist(), color="tab:blue", alpha=0.8)
+    if high == low:
+        axes.set_xlim(low - 5, low + 5)
+    axes.set_xlabel(label)
+    axes.set_ylabel(counted)
+    axes.ticklabel_format(axis="y", useOffset=False, style="plain")
+    axes.spines[["top", "right"]].set_visible(False)

@@ -1,0 +1,176 @@
+"""Is this data in order? One verdict per question, readable by itself."""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from dwm_jax.data.dataset import check_episode
+from dwm_jax.data.minari_reading import ACTION_TOLERANCE
+from dwm_jax.types import Episode
+
+# More repeated transitions than this share are wrong, fewer are worth a note.
+MOST_REPEATED = 0.01
+
+
+class Verdict(NamedTuple):
+    """The answer to one question about the data."""
+
+    mark: str  # "ok", "note" (worth knowing, harmless to training) or "wrong"
+    question: str
+    answer: str
+
+
+def check(episodes: Sequence[Episode], provenance: dict[str, Any]) -> list[Verdict]:
+    """All verdicts on a data set.
+
+    Args:
+      episodes: as read.
+      provenance: what its preparation recorded (`Stored.provenance`); {} where nobody did.
+    """
+    first = shapes(episodes)
+    if first.mark == "wrong":  # nothing else can be measured
+        return [first]
+    return [
+        first,
+        action_bounds(episodes),
+        boundaries(episodes, provenance),
+        continuity(provenance),
+        duplicates(episodes),
+        constants(episodes),
+        rewards(episodes),
+    ]
+
+
+def shapes(episodes: Sequence[Episode]) -> Verdict:
+    """Every episode passes `dataset.check_episode`: ranks, lengths, finite values."""
+    question = "finite, shapes"
+    if not episodes:
+        return Verdict("wrong", question, "the data set holds no episode")
+    try:
+        for index, episode in enumerate(episodes):
+            check_episode(episode, index, episodes[0].observations.shape[1:])
+    except ValueError as error:
+        return Verdict("wrong", question, str(error))
+    steps = sum(len(episode.actions) for episode in episodes)
+    observation_size, action_size = episodes[0].observations.shape[1], episodes[0].actions.shape[1]
+    text = f"{steps:,} steps in {len(episodes):,} episodes, {observation_size} observations, {action_size} actions"
+    return Verdict("ok", question, text)
+
+
+def action_bounds(episodes: Sequence[Episode]) -> Verdict:
+    """Actions lie in [-1, 1]."""
+    question = "action bounds"
+    largest = [float(np.abs(episode.actions).max()) for episode in episodes]
+    index = int(np.argmax(largest))
+    if largest[index] > 1 + ACTION_TOLERANCE:
+        return Verdict("wrong", question, f"|action| reaches {largest[index]:g} in episode {index}, beyond 1")
+    return Verdict("ok", question, f"|action| reaches {largest[index]:.4g}")
+
+
+def boundaries(episodes: Sequence[Episode], provenance: dict[str, Any]) -> Verdict:
+    """Terminations, truncations, and whether the clock agrees with them."""
+    question = "episode boundaries"
+    lengths = np.array([len(episode.actions) for episode in episodes])
+    terminated = np.array([episode.terminated for episode in episodes])
+    text = f"{terminated.sum():,} terminated, {(~terminated).sum():,} truncated"
+    limit = provenance.get("step_limit")
+    if limit is None:
+        return Verdict("ok", question, f"{text}; no clock is known to compare with")
+    if lengths.max() > limit:
+        index = int(np.argmax(lengths > limit))
+        answer = f"{text}; episode {index} has {lengths[index]:,} steps, the environment's clock allows {limit:,}"
+        return Verdict("wrong", question, answer)
+    findings = provenance.get("findings", [])
+    whole = all(finding["next_observations"] == "used" for finding in findings)
+    at_limit = lengths == limit - (0 if whole else 1)
+    confused = int((at_limit & terminated).sum())
+    if confused > 1 and confused > 0.5 * at_limit.sum():
+        answer = f"{text}; {confused} episodes of exactly {limit:,} steps are terminated: time-outs kept as terminals?"
+        return Verdict("wrong", question, answer)
+    return Verdict("ok", question, f"{text}; none longer than the clock's {limit:,} steps")
+
+
+def continuity(provenance: dict[str, Any]) -> Verdict:
+    """s'_t = s_{t+1} inside episodes, as the conversion found it in the files."""
+    question = "continuity"
+    findings = provenance.get("findings", [])
+    if not findings:
+        return Verdict("ok", question, "holds by construction: an episode of L steps stores L + 1 observations")
+    contradicted = [
+        f"{source['file']}: at {finding['cuts']:,} row(s), first row {finding['first_cut']}"
+        for source, finding in zip(provenance["sources"], findings, strict=True)
+        if finding["cuts"] and finding["timeouts"] == "present"
+    ]
+    if contradicted:
+        answer = (
+            f"next_observations differ from the next row's observations where no flag ends an episode: "
+            f"{'; '.join(contradicted)}; episodes were cut there"
+        )
+        return Verdict("wrong", question, answer)
+    kinds = {finding["next_observations"] for finding in findings}
+    if kinds != {"used"}:
+        answer = (
+            f"next_observations {' and '.join(sorted(kinds))}: s' = s of the next row cannot be compared; the final "
+            "transition of every episode was dropped where they are missing"
+        )
+        return Verdict("note", question, answer)
+    cuts = sum(finding["cuts"] for finding in findings)
+    shown = f"; {cuts:,} ends were shown by next_observations alone, the files have no timeouts" if cuts else ""
+    return Verdict("ok", question, f"next_observations equal the next row's observations inside episodes{shown}")
+
+
+def duplicates(episodes: Sequence[Episode]) -> Verdict:
+    """No episode, and hardly a transition, is there twice."""
+    question = "duplicates"
+    hashes = np.concatenate([_row_hashes(episode) for episode in episodes])
+    repeated = len(hashes) - len(np.unique(hashes))
+    ends = np.cumsum([len(episode.actions) for episode in episodes])
+    with np.errstate(over="ignore"):
+        weights = np.arange(1, max(len(e.actions) for e in episodes) + 1, dtype=np.uint64) * np.uint64(2) + np.uint64(1)
+        whole = [int((part * weights[: len(part)]).sum()) for part in np.split(hashes, ends[:-1])]
+    seen: dict[int, int] = {}
+    for index, value in enumerate(whole):
+        if value in seen:
+            count = len(whole) - len(set(whole))
+            answer = f"{count:,} episode(s) are there twice; episode {index} is episode {seen[value]} again"
+            return Verdict("wrong", question, answer)
+        seen[value] = index
+    share = repeated / len(hashes)
+    if repeated:
+        mark = "wrong" if share > MOST_REPEATED else "note"
+        return Verdict(mark, question, f"{repeated:,} transitions ({share:.2%}) repeat another one")
+    return Verdict("ok", question, "no episode and no transition twice")
+
+
+def constants(episodes: Sequence[Episode]) -> Verdict:
+    """Observation and action dimensions that never change carry no information."""
+    question = "constant dimensions"
+    names = []
+    for kind in ("observations", "actions"):
+        low = np.min([getattr(episode, kind).min(axis=0) for episode in episodes], axis=0)
+        high = np.max([getattr(episode, kind).max(axis=0) for episode in episodes], axis=0)
+        names += [f"{kind}[{i}] = {low[i]:g}" for i in np.flatnonzero(low == high)]
+    if any(name.startswith("actions") for name in names):
+        return Verdict("wrong", question, f"{', '.join(names)}: an action that never changes teaches nothing")
+    return Verdict("note", question, ", ".join(names)) if names else Verdict("ok", question, "none")
+
+
+def rewards(episodes: Sequence[Episode]) -> Verdict:
+    """Rewards tell transitions apart."""
+    low = min(float(episode.rewards.min()) for episode in episodes)
+    high = max(float(episode.rewards.max()) for episode in episodes)
+    if low == high:
+        return Verdict("wrong", "rewards", f"all are {low:g}: there is nothing to learn from")
+    return Verdict("ok", "rewards", f"from {low:.4g} to {high:.4g}")
+
+
+def _row_hashes(episode: Episode) -> np.ndarray:
+    """A 64-bit hash per transition (s, a, r)."""
+    columns = np.concatenate([episode.observations[:-1], episode.actions, episode.rewards[:, None]], axis=1)
+    words = np.ascontiguousarray(columns, np.float32).view(np.uint32).astype(np.uint64)
+    # Odd random multipliers: two different rows collide about once in 2^64 pairs.
+    multipliers = np.random.default_rng(0).integers(1, 2**63, words.shape[1], dtype=np.uint64) * np.uint64(2)
+    with np.errstate(over="ignore"):
+        mixed = ((words + np.uint64(1)) * (multipliers + np.uint64(1))).sum(axis=1, dtype=np.uint64)
+        return np.asarray((mixed ^ (mixed >> np.uint64(29))) * np.uint64(0xBF58476D1CE4E5B9))

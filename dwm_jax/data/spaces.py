@@ -1,0 +1,88 @@
+"""Gymnasium's spaces as flat vectors: which observations and actions can be learnt from, and in which order.
+
+One definition for the recorded data and for the environment of the evaluation, so that both agree.
+"""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import gymnasium as gym
+import numpy as np
+
+# The path of one array inside a dict observation; () where the observation is an array itself.
+KeyPath = tuple[str, ...]
+
+
+def observation_keys(space: gym.Space[Any], owner: str) -> tuple[KeyPath, ...]:
+    """The arrays of an observation in the order in which they are concatenated.
+
+    Args:
+      space: a Box vector, or a (nested) Dict of them; the order is the space's own, which is the data's record.
+      owner: whose space it is, for the message.
+
+    Raises:
+      ValueError: discrete, text, tuple or image observations; the message names the entry.
+    """
+    if isinstance(space, gym.spaces.Dict):
+        return tuple(
+            (key, *rest)
+            for key, subspace in space.spaces.items()
+            for rest in observation_keys(subspace, f"{owner}, observation[{key!r}]")
+        )
+    if isinstance(space, gym.spaces.Box) and len(space.shape) <= 1:
+        return ((),)
+    raise ValueError(
+        f"{owner}: {_name(space)} observations cannot be learnt from; Box vectors and dicts of Box vectors can"
+    )
+
+
+def flatten_observations(observations: Any, keys: Sequence[KeyPath], *, batch_axes: int) -> np.ndarray:
+    """Concatenates the arrays at `keys`: (..., O) with `batch_axes` leading axes (1: episode, 0: one observation)."""
+    parts = []
+    for path in keys:
+        part = observations
+        for key in path:
+            part = part[key]
+        part = np.asarray(part)
+        parts.append(part.reshape(*part.shape[:batch_axes], -1))
+    return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=-1)
+
+
+class ActionRange(NamedTuple):
+    """The bounds of the recorded actions; learners act in [-1, 1]."""
+
+    low: tuple[float, ...]
+    high: tuple[float, ...]
+
+    @property
+    def is_unit(self) -> bool:
+        """Nothing to rescale: the bounds are [-1, 1] already, or there are none."""
+        low, high = np.array(self.low), np.array(self.high)
+        return bool(np.all((low == -1) & (high == 1)) or not np.isfinite([low, high]).all())
+
+    def to_unit(self, actions: np.ndarray) -> np.ndarray:
+        """2 (a - low) / (high - low) - 1, for actions (..., A)."""
+        if self.is_unit:
+            return actions
+        low, high = np.array(self.low), np.array(self.high)
+        return np.asarray(2 * (actions - low) / (high - low) - 1)
+
+
+def action_range(space: gym.Space[Any], owner: str) -> ActionRange:
+    """The bounds of a Box vector of actions.
+
+    Raises:
+      ValueError: discrete or other actions, or bounds that leave no room.
+    """
+    if not isinstance(space, gym.spaces.Box) or len(space.shape) != 1:
+        raise ValueError(f"{owner}: {_name(space)} actions cannot be learnt from; Box vectors can")
+    if not np.all(space.low < space.high):
+        raise ValueError(f"{owner}: the action bounds [{space.low}, {space.high}] leave no room")
+    return ActionRange(tuple(map(float, space.low)), tuple(map(float, space.high)))
+
+
+def _name(space: gym.Space[Any]) -> str:
+    if isinstance(space, gym.spaces.Box):
+        kind = "image" if space.dtype == np.uint8 and len(space.shape) >= 2 else "Box"
+        return f"{kind} {space.shape}"
+    return type(space).__name__

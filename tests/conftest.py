@@ -1,0 +1,24 @@
+"""Shared by all tests: data made once per session in a scratch folder, compiled programs kept between them."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import jax
+import pytest
+
+
+@pytest.fixture(scope="session", autouse=True)
+def scratch(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Minari's root and the compilation cache of this session, and of the processes its tests start."""
+    folder = tmp_path_factory.mktemp("session")
+    environment = pytest.MonkeyPatch()
+    environment.setenv("MINARI_DATASETS_PATH", str(folder / "minari"))
+    environment.setenv("JAX_COMPILATION_CACHE_DIR", str(folder / "compiled"))
+    environment.setenv(
+        "PYTHONPATH", os.pathsep.join([str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")])
+    )
+    jax.config.update("jax_compilation_cache_dir", str(folder / "compiled"))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
+    yield folder
+    environment.undo()

@@ -1,0 +1,50 @@
+"""What a user meets at the door: one clear line and exit code 2 before any compute."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+
+def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "dwm_jax.train", *arguments],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        env={**os.environ, **environment},
+        check=False,
+    )
+
+
+@pytest.mark.parametrize(
+    ("override", "line"),
+    [
+        ("--config.policy.horizonn=5", "error: unknown config key: 'horizonn' Did you mean \"horizon\""),
+        ("--config.policy.horizon=soon", "error: flag --config.policy.horizon=soon: invalid literal for int()"),
+        ("--bogus=1", "error: Unknown command line flag 'bogus'"),
+        ("--config.policy.horizon=8", "error: policy.horizon=8 is not allowed: below world_models.dwm.sequence_length"),
+    ],
+)
+def test_bad_command_is_one_line_and_code_2(override: str, line: str, tmp_path: Path) -> None:
+    workdir = tmp_path / "run"
+    result = run("--config", "experiments/configs/smoke.py", "--workdir", str(workdir), override)
+    assert result.returncode == 2
+    assert len(result.stderr.strip().splitlines()) == 1, result.stderr
+    assert result.stderr.startswith(line)
+    assert not workdir.exists()
+
+
+def test_help_teaches_the_command() -> None:
+    result = run("--help")
+    assert "--config experiments/configs/quickstart.py --workdir" in result.stdout
+
+
+def test_missing_config_is_said() -> None:
+    result = run("--workdir", "nowhere")
+    assert result.returncode == 2
+    assert "both --config FILE and --workdir DIR are needed" in result.stderr

@@ -1,0 +1,138 @@
+"""The verdicts on a data set: what is wrong is called wrong, and named."""
+
+import re
+
+import numpy as np
+import pytest
+from d4rl_files import arrays_of, make_episodes, write
+
+from dwm_jax.data import d4rl
+from dwm_jax.data.check import check
+
+
+def verdicts(episodes, provenance=None):
+    return {verdict.question: verdict for verdict in check(episodes, provenance or {})}
+
+
+def converted(tmp_path, arrays, step_limit=None):
+    """What `prepare` would keep of a file, and its episodes."""
+    conversion = d4rl.read(write(tmp_path / "data.hdf5", arrays), step_limit)
+    provenance = {
+        "step_limit": step_limit,
+        "sources": [{"file": "data.hdf5"}],
+        "findings": [conversion.findings._asdict()],
+    }
+    return verdicts(conversion.episodes, provenance)
+
+
+def test_good_data_passes_every_question(tmp_path):
+    arrays = arrays_of(make_episodes([(8, False), (5, True), (8, False)]))
+    found = converted(tmp_path, arrays, step_limit=8)
+    assert {verdict.mark for verdict in found.values()} == {"ok"}
+    assert found["finite, shapes"].answer == "21 steps in 3 episodes, 3 observations, 2 actions"
+    assert found["episode boundaries"].answer == "1 terminated, 2 truncated; none longer than the clock's 8 steps"
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda e: e[1].observations.__setitem__((2, 1), np.nan), r"episode 1: observations\[2, 1\] is nan"),
+        (lambda e: e.clear(), "holds no episode"),
+        (lambda e: e.append(e[0]._replace(rewards=np.ones(3))), "episode 2: rewards have shape"),
+    ],
+)
+def test_data_that_cannot_be_trained_on_is_wrong_and_nothing_else_is_asked(change, message):
+    episodes = make_episodes([(4, True), (5, False)])
+    change(episodes)
+    (verdict,) = check(episodes, {})
+    assert verdict.mark == "wrong"
+    assert re.search(message, verdict.answer)
+
+
+def test_actions_beyond_their_bounds_are_wrong():
+    episodes = make_episodes([(4, True), (5, False)])
+    episodes[1].actions[3, 0] = -1.25
+    verdict = verdicts(episodes)["action bounds"]
+    assert verdict.mark == "wrong"
+    assert "reaches 1.25 in episode 1" in verdict.answer
+
+
+def test_an_episode_longer_than_the_clock_allows_is_wrong():
+    verdict = verdicts(make_episodes([(4, True), (9, False)]), {"step_limit": 8})["episode boundaries"]
+    assert verdict.mark == "wrong"
+    assert "episode 1 has 9 steps, the environment's clock allows 8" in verdict.answer
+
+
+def test_time_outs_that_were_kept_as_terminals_are_wrong(tmp_path):
+    arrays = arrays_of(make_episodes([(8, True), (3, True), (8, True)]))
+    verdict = converted(tmp_path, arrays, step_limit=8)["episode boundaries"]
+    assert verdict.mark == "wrong"
+    assert "2 episodes of exactly 8 steps are terminated" in verdict.answer
+
+
+def test_next_observations_that_contradict_the_next_row_are_wrong_and_placed(tmp_path):
+    arrays = arrays_of(make_episodes([(8, True), (7, True)]))
+    arrays["next_observations"][10] += 1
+    verdict = converted(tmp_path, arrays)["continuity"]
+    assert verdict.mark == "wrong"
+    assert "data.hdf5: at 1 row(s), first row 10" in verdict.answer
+
+
+def test_continuity_that_cannot_be_compared_is_a_note(tmp_path):
+    arrays = arrays_of(make_episodes([(8, True), (7, True)])) | {"next_observations": None}
+    verdict = converted(tmp_path, arrays)["continuity"]
+    assert verdict.mark == "note"
+    assert "final transition of every episode was dropped" in verdict.answer
+
+
+def test_ends_that_next_observations_show_in_a_file_without_timeouts_are_in_order(tmp_path):
+    arrays = arrays_of(make_episodes([(8, False), (7, True)])) | {"timeouts": None}
+    verdict = converted(tmp_path, arrays, step_limit=8)["continuity"]
+    assert verdict.mark == "ok"
+    assert "1 ends were shown by next_observations alone" in verdict.answer
+
+
+def test_an_episode_that_is_there_twice_is_wrong():
+    episodes = make_episodes([(4, True), (5, False), (6, True)])
+    verdict = verdicts([*episodes, episodes[1]])["duplicates"]
+    assert verdict.mark == "wrong"
+    assert verdict.answer == "1 episode(s) are there twice; episode 3 is episode 1 again"
+
+
+@pytest.mark.parametrize(("repeats", "mark"), [(1, "note"), (5, "wrong")])
+def test_repeated_transitions_are_counted(repeats, mark):
+    (episode,) = make_episodes([(200, False)])
+    for array in (episode.observations, episode.actions, episode.rewards):
+        array[100 : 100 + repeats] = array[50 : 50 + repeats]
+    verdict = verdicts([episode])["duplicates"]
+    assert verdict.mark == mark
+    assert verdict.answer.startswith(f"{repeats} transitions ({repeats / 200:.2%})")
+
+
+def test_the_same_transitions_in_another_order_are_another_episode():
+    (episode,) = make_episodes([(4, False)])
+    order = [1, 0, 2, 3]
+    other = episode._replace(
+        observations=np.concatenate([episode.observations[order], episode.observations[-1:]]),
+        actions=episode.actions[order],
+        rewards=episode.rewards[order],
+    )
+    assert "twice" not in verdicts([episode, other])["duplicates"].answer
+
+
+def test_constant_dimensions_are_named():
+    episodes = make_episodes([(4, True), (5, False)])
+    for episode in episodes:
+        episode.observations[:, 1] = 0.5
+    verdict = verdicts(episodes)["constant dimensions"]
+    assert (verdict.mark, verdict.answer) == ("note", "observations[1] = 0.5")
+    for episode in episodes:
+        episode.actions[:, 0] = 0
+    verdict = verdicts(episodes)["constant dimensions"]
+    assert verdict.mark == "wrong"
+    assert "actions[0] = 0" in verdict.answer
+
+
+def test_rewards_that_never_change_are_wrong():
+    episodes = [e._replace(rewards=np.zeros_like(e.rewards)) for e in make_episodes([(4, True)])]
+    assert verdicts(episodes)["rewards"].mark == "wrong"

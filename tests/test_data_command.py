@@ -1,0 +1,374 @@
+"""`python -m dwm_jax.data`, as a user and as forty-five jobs at once would run it."""
+
+import json
+import multiprocessing
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import gymnasium as gym
+import minari
+import numpy as np
+import pytest
+from d4rl_files import arrays_of, assert_same, make_episodes, write
+
+from dwm_jax.data import d4rl_tasks, download, minari_store, prepare, tasks
+from dwm_jax.data.__main__ import main
+
+ENDS = [(6, True), (9, False), (5, True)]
+
+
+@pytest.fixture(autouse=True)
+def root(tmp_path, monkeypatch):
+    monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path / "datasets"))
+    return tmp_path / "datasets"
+
+
+def hopper(seed=0):
+    return make_episodes(ENDS, 11, 3, seed)
+
+
+@pytest.fixture
+def file(tmp_path):
+    """A file of Hopper's sizes that names its environment."""
+    return write(tmp_path / "mine.hdf5", arrays_of(hopper()), "Hopper-v5")
+
+
+@pytest.fixture
+def command(capsys):
+    def run(*arguments):
+        code = main([str(argument) for argument in arguments])
+        return code, *capsys.readouterr()
+
+    return run
+
+
+def test_a_file_becomes_a_task(command, file):
+    code, out, err = command("prepare", "hopper-mine", "--file", file)
+    assert (code, err) == (0, "")
+    assert "hopper-mine: made, 20 steps in 3 episodes" in out
+    task = tasks.get_task("hopper-mine", num_steps=1, seed=0)
+    assert_same(task.load_episodes(), hopper())
+    assert task.reference_scores == (-20.272305, 3234.3)
+    assert task.return_scale == 400
+    assert task.make_env().spec.id == "Hopper-v5"
+    provenance = minari_store.stored("hopper-mine-v0").provenance
+    (source,) = provenance["sources"]
+    assert source == {"file": "mine.hdf5", "bytes": file.stat().st_size, "sha256": download.file_digest(file)}
+    assert minari.load_dataset("hopper-mine-v0").recover_environment(eval_env=True).spec.id == "Hopper-v5"
+
+
+def test_several_files_are_one_data_set_in_their_order(command, file, tmp_path):
+    other = write(tmp_path / "expert.hdf5", arrays_of(hopper(1)), "Hopper-v5")
+    assert command("prepare", "both", "--file", file, "--file", other)[0] == 0
+    assert_same(minari_store.read_episodes("both-v0"), hopper() + hopper(1))
+
+
+def test_an_environment_can_be_given_and_a_d4rl_name_brings_its_own(command, tmp_path):
+    nameless = write(tmp_path / "nameless.hdf5", arrays_of(hopper()))
+    code, _, err = command("prepare", "mine", "--file", nameless)
+    assert code == 1
+    assert "nameless.hdf5: metadata/environment names no environment" in err
+    assert "--env" in err
+    assert command("prepare", "mine", "--file", nameless, "--env", "Hopper-v4")[0] == 0
+    assert minari_store.stored("mine-v0").environment == "Hopper-v4"
+    assert command("prepare", "hopper-medium-v2", "--file", nameless)[0] == 0
+    assert minari_store.stored("hopper-medium-v2").environment == "Hopper-v4"
+
+
+def test_preparing_again_does_nothing_and_other_files_are_refused(command, file, tmp_path):
+    command("prepare", "mine", "--file", file)
+    code, out, _ = command("prepare", "mine", "--file", file)
+    assert code == 0
+    assert "mine: there already" in out
+    other = write(tmp_path / "other.hdf5", arrays_of(hopper(1)), "Hopper-v5")
+    code, _, err = command("prepare", "mine", "--file", other)
+    assert code == 1
+    assert "made from other files; choose another name, or remove that folder" in err
+    code, _, err = command("prepare", "mine", "--file", file, "--env", "Hopper-v4")
+    assert code == 1
+    assert "is evaluated in Hopper-v5, not Hopper-v4" in err
+
+
+@pytest.mark.parametrize(
+    ("name", "environment", "given", "message"),
+    [
+        ("mine", "Hopper-v5", "Nothing-v7", "'Nothing-v7' is not an environment that Gymnasium knows here"),
+        ("mine", "HalfCheetah-v5", None, "takes 6 actions .* the data has 3"),
+        ("walker2d-medium-v2", "Hopper-v5", None, "is a task of Walker2d-v4, the data one of Hopper-v5"),
+        ("a name", "Hopper-v5", None, "'a name' cannot name a data set"),
+        ("maze2d-umaze", "Hopper-v5", None, "is made on the spot"),
+        ("mine", "Hopper-v2", None, "names Hopper-v2; name the Gymnasium environment to evaluate in with --env"),
+    ],
+)
+def test_what_does_not_fit_is_refused_in_one_line_and_leaves_nothing(
+    command, tmp_path, root, name, environment, given, message
+):
+    path = write(tmp_path / "data.hdf5", arrays_of(hopper()), environment)
+    code, out, err = command("prepare", name, "--file", path, *(["--env", given] if given else []))
+    assert (code, out) == (1, "")
+    assert re.fullmatch(f"error: .*{message}.*\n", err)
+    assert minari_store.local_ids() == []
+
+
+def test_a_broken_file_is_refused_with_its_name_and_the_place(command, file, tmp_path):
+    arrays = arrays_of(hopper())
+    arrays["rewards"][7] = np.nan
+    broken = write(tmp_path / "broken.hdf5", arrays, "Hopper-v5")
+    code, _, err = command("prepare", "mine", "--file", file, "--file", broken)
+    assert code == 1
+    assert err == f"error: {broken}: rewards[7] is nan (row 7; 1 such row(s)); data must be finite\n"
+
+
+def test_files_of_different_robots_are_refused(command, file, tmp_path):
+    other = write(tmp_path / "cheetah.hdf5", arrays_of(make_episodes(ENDS, 17, 6)), "HalfCheetah-v5")
+    code, _, err = command("prepare", "mine", "--file", file, "--file", other)
+    assert code == 1
+    assert "'mine.hdf5': 'Hopper-v5', 'cheetah.hdf5': 'HalfCheetah-v5'" in err
+    code, _, err = command("prepare", "mine", "--file", file, "--file", other, "--env", "Hopper-v5")
+    assert code == 1
+    assert "observation and action sizes differ: [(11, 3), (17, 6)]" in err
+
+
+def test_a_folder_of_minari_episodes_is_imported_with_an_environment_of_ones_own(command, tmp_path, monkeypatch, root):
+    space = gym.spaces.Dict(
+        {
+            "observation": gym.spaces.Box(-9, 9, (4,)),
+            "desired_goal": gym.spaces.Box(-9, 9, (2,)),
+            "achieved_goal": gym.spaces.Box(-9, 9, (2,)),
+        }
+    )
+    episodes = make_episodes(ENDS, 8, 2)
+    buffers = [
+        minari.data_collector.EpisodeBuffer(
+            observations={
+                "achieved_goal": e.observations[:, :2],
+                "desired_goal": e.observations[:, 2:4],
+                "observation": e.observations[:, 4:],
+            },
+            actions=e.actions,
+            rewards=e.rewards,
+            terminations=(np.arange(len(e.actions)) == len(e.actions) - 1) & e.terminated,
+            truncations=np.zeros(len(e.actions), bool),
+        )
+        for e in episodes
+    ]
+    monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path / "elsewhere"))
+    minari.create_dataset_from_buffers(
+        "someones-v0", buffers, observation_space=space, action_space=gym.spaces.Box(-1, 1, (2,))
+    )
+    monkeypatch.setenv("MINARI_DATASETS_PATH", str(root))
+    folder = tmp_path / "elsewhere" / "someones-v0"
+
+    code, _, err = command("prepare", "maze", "--file", folder)
+    assert code == 1
+    assert "names no environment; name the one to evaluate in with --env" in err
+    assert command("prepare", "maze", "--file", folder, "--env", "PointMaze_UMaze-v3")[0] == 0
+    task = tasks.get_task("maze", num_steps=1, seed=0)
+    assert_same(task.load_episodes(), episodes)
+    # The goal stays in the observation, in the order of the data: achieved, desired, observation.
+    env = task.make_env()
+    observation, _ = env.reset(seed=0)
+    np.testing.assert_array_equal(observation[2:4], env.unwrapped.goal)
+
+
+def test_a_d4rl_name_is_downloaded_once_and_its_file_removed(command, file, monkeypatch, root):
+    asked = []
+
+    def fetch(urls, target, on_progress):
+        asked.append(urls)
+        target.parent.mkdir(parents=True)
+        shutil.copy(file, target)
+        return urls[1]
+
+    monkeypatch.setattr(download, "fetch", fetch)
+    assert command("prepare", "hopper-medium-v2")[0] == 0
+    assert command("prepare", "hopper-medium-v2")[0] == 0
+    assert asked == [d4rl_tasks.D4RL_TASKS["hopper-medium-v2"].urls]
+    (source,) = minari_store.stored("hopper-medium-v2").provenance["sources"]
+    assert source["url"] == asked[0][1]
+    assert source["sha256"] == download.file_digest(file)
+    assert list((root / ".downloads").iterdir()) == []
+
+
+def test_when_no_mirror_answers_one_line_names_the_way_out(command, monkeypatch):
+    task = d4rl_tasks.D4RL_TASKS["hopper-medium-v2"]._replace(urls=("http://127.0.0.1:1/hopper.hdf5",))
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    monkeypatch.setitem(d4rl_tasks.D4RL_TASKS, "hopper-medium-v2", task)
+    code, _, err = command("prepare", "hopper-medium-v2")
+    assert code == 1
+    assert re.fullmatch(
+        r"error: no mirror gave hopper_medium-v2.hdf5 \(127.0.0.1:1: .*\); .* name it with --file\n", err
+    )
+
+
+def test_a_remote_minari_id_is_downloaded_aside_and_moved(command, file, monkeypatch, root, tmp_path):
+    command("prepare", "other/hopper/test-v1", "--file", file)
+    shutil.move(root / "other", tmp_path / "remote")
+    roots = []
+
+    def fake_download(dataset_id):
+        roots.append(os.environ["MINARI_DATASETS_PATH"])
+        shutil.copytree(tmp_path / "remote", Path(roots[0]) / "other", dirs_exist_ok=True)
+
+    monkeypatch.setattr(minari, "download_dataset", fake_download)
+    assert command("prepare", "other/hopper/test-v1")[0] == 0
+    assert command("prepare", "other/hopper/test-v1")[0] == 0
+    assert len(roots) == 1
+    assert roots[0] != str(root)
+    assert_same(minari_store.read_episodes("other/hopper/test-v1"), hopper())
+    assert minari_store.local_ids() == ["other/hopper/test-v1"]
+
+
+def test_a_remote_that_fails_is_one_line(command, monkeypatch):
+    def fails(dataset_id):
+        raise ConnectionError("no route\nto host")
+
+    monkeypatch.setattr(minari, "download_dataset", fails)
+    code, _, err = command("prepare", "mujoco/hopper/medium-v0")
+    assert (code, err) == (
+        1,
+        "error: Minari could not download 'mujoco/hopper/medium-v0': ConnectionError: no route to host\n",
+    )
+
+
+@pytest.mark.parametrize("verb", ["prepare", "check", "show"])
+def test_an_unknown_name_is_refused(command, verb):
+    code, out, err = command(verb, "nothing")
+    assert (code, out) == (1, "")
+    assert err.startswith("error: ")
+    assert err.count("\n") == 1
+    assert "nothing" in err
+
+
+@pytest.mark.parametrize(
+    "arguments", [[], ["bake"], ["prepare"], ["prepare", "x-v0", "--env", "Hopper-v4"], ["list", "--file", "x"]]
+)
+def test_wrong_usage_is_code_two(arguments):
+    with pytest.raises(SystemExit) as caught:
+        main(arguments)
+    assert caught.value.code == 2
+
+
+def test_help_teaches(capsys):
+    with pytest.raises(SystemExit) as caught:
+        main(["--help"])
+    assert caught.value.code == 0
+    out = capsys.readouterr().out
+    for word in ("prepare hopper-medium-v2 --file", "terminals", "timeouts", "MINARI_DATASETS_PATH", "exit codes"):
+        assert word in out
+
+
+def test_list_tells_what_is_prepared(command, file):
+    command("prepare", "hopper-medium-v2", "--file", file)
+    command("prepare", "mine", "--file", file)
+    code, out, _ = command("list")
+    assert code == 0
+    lines = dict(re.split(r"\s{2,}", line, maxsplit=1) for line in out.splitlines() if "  " in line)
+    assert lines["maze2d-umaze"] == "made on the spot"
+    assert lines["hopper-medium-v2"] == "20 steps in 3 episodes"
+    assert lines["walker2d-medium-v2"] == "not prepared"
+    assert lines["mine-v0"] == "20 steps in 3 episodes"
+
+
+def test_check_passes_good_data_and_fails_bad_data(command, file, tmp_path, root):
+    command("prepare", "good", "--file", file)
+    code, out, err = command("check", "good")
+    assert (code, err) == (0, "")
+    assert out.endswith("good: in order\n")
+    assert "WRONG" not in out
+
+    arrays = arrays_of(hopper())
+    arrays["next_observations"][2] += 1
+    command("prepare", "bad", "--file", write(tmp_path / "bad.hdf5", arrays, "Hopper-v5"))
+    code, out, _ = command("check", "bad")
+    assert code == 1
+    assert "bad.hdf5: at 1 row(s), first row 2" in out
+    assert out.endswith("bad: wrong: continuity\n")
+
+    (root / "good-v0" / "data" / "main_data.hdf5").write_bytes(b"")
+    code, out, _ = command("check", "good")
+    assert code == 1
+    assert "cannot be read" in out
+
+
+def test_check_and_show_make_maze_data_of_any_size(command, tmp_path):
+    assert command("check", "maze2d-umaze", "--num-steps", "600")[0] == 0
+    picture = tmp_path / "maze.png"
+    code, out, _ = command("show", "maze2d-umaze", "--num-steps", "600", "--picture", picture)
+    assert code == 0
+    assert "600 in 2 episodes" in out
+    assert picture.read_bytes().startswith(b"\x89PNG")
+
+
+def test_show_prints_the_card_and_saves_the_picture(command, file, root):
+    command("prepare", "mine", "--file", file)
+    code, out, err = command("show", "mine")
+    assert (code, err) == (0, "")
+    card = dict(re.findall(r"^  (.+?)  +(.*)$", out, re.MULTILINE))
+    returns = [float(e.rewards.sum()) for e in hopper()]
+    assert card["steps"] == "20 in 3 episodes"
+    assert card["episodes"] == "2 terminated, 1 truncated"
+    assert card["lengths"] == "mean 7, median 6, from 5 to 9"
+    assert card["returns"].startswith(f"mean {np.mean(returns):.1f}, ")
+    assert card["return-to-go"].startswith("in units of 400.0: ")
+    assert card["reference scores"].startswith("-20.2723 to 3234.3; the data's mean episode scores 0.00")
+    assert card["environment"] == "Hopper-v5"
+    assert download.file_digest(file) in card["source mine.hdf5"]
+    assert (root / "mine-v0" / "card.png").read_bytes().startswith(b"\x89PNG")
+
+
+def count_imports(arguments):
+    """Prepares in a process of its own; returns whether it did the work."""
+    root, file = arguments
+    os.environ["MINARI_DATASETS_PATH"] = root
+    return prepare.prepare("shared", [Path(file)], None)[1]
+
+
+def test_many_at_once_prepare_once(file, root):
+    with multiprocessing.get_context("spawn").Pool(3) as pool:
+        made = pool.map(count_imports, [(str(root), str(file))] * 6, chunksize=1)
+    assert sorted(made) == [False] * 5 + [True]
+    assert_same(minari_store.read_episodes("shared-v0"), hopper())
+
+
+def test_what_a_killed_process_left_is_cleared_away(command, file, root):
+    left = root / ".partial-mine-v0" / "data"
+    left.mkdir(parents=True)
+    (left / "main_data.hdf5").write_bytes(b"half")
+    assert not tasks.is_known("mine")
+    assert command("prepare", "mine", "--file", file)[0] == 0
+    assert_same(minari_store.read_episodes("mine-v0"), hopper())
+    assert [path.name for path in root.iterdir() if path.is_dir()] == ["mine-v0"]
+
+
+def test_an_interrupt_leaves_nothing_half_done(command, file, root, monkeypatch):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "rename", interrupted)
+        code, _, err = command("prepare", "mine", "--file", file)
+    assert code == 130
+    assert "start the same command again" in err
+    assert minari_store.local_ids() == []
+    assert command("prepare", "mine", "--file", file)[0] == 0
+
+
+def test_the_metadata_is_plain_json(command, file, root):
+    command("prepare", "mine", "--file", file)
+    metadata = json.loads((root / "mine-v0" / "data" / "metadata.json").read_text())
+    assert metadata["ref_max_score"] == 3234.3
+    assert metadata["dwm_jax"]["findings"][0]["next_observations"] == "used"
+    assert str(root.parent) not in json.dumps(metadata)
+
+
+def test_the_command_runs_as_a_module(root):
+    done = subprocess.run(
+        [sys.executable, "-m", "dwm_jax.data", "check", "nothing"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1
+    assert "error: nothing is not prepared" in done.stderr

@@ -1,0 +1,158 @@
+"""Downloads resume, check their size, move on to the next mirror, and say in one line what went wrong."""
+
+import re
+import socket
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+
+from dwm_jax.data import download
+from dwm_jax.data.download import HDF5_SIGNATURE, DownloadError, fetch
+
+CONTENT = HDF5_SIGNATURE + bytes(range(256)) * 20_000
+
+
+class Server(ThreadingHTTPServer):
+    """Serves CONTENT; its attributes make it misbehave."""
+
+    def __init__(self):
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.requests = []  # (path, Range header)
+        self.break_after = []  # bytes sent before the connection breaks off, one entry per request
+        self.ignores_ranges = False
+        self.content = CONTENT
+        self.announce = None  # bytes announced, where they differ from those there are
+
+    def url(self, name="file.hdf5"):
+        return f"http://127.0.0.1:{self.server_port}/{name}"
+
+
+class Handler(BaseHTTPRequestHandler):
+    def do_GET(self):
+        server = self.server
+        asked = self.headers.get("Range")
+        server.requests.append((self.path, asked))
+        if "missing" in self.path:
+            self.send_error(404)
+            return
+        start = int(re.fullmatch(r"bytes=(\d+)-", asked)[1]) if asked and not server.ignores_ranges else 0
+        total = server.announce or len(server.content)
+        if start and start >= total:
+            self.send_response(416)
+            self.send_header("Content-Range", f"bytes */{total}")
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+            return
+        body = server.content[start:]
+        self.send_response(206 if start else 200)
+        if start:
+            self.send_header("Content-Range", f"bytes {start}-{total - 1}/{total}")
+        self.send_header("Content-Length", str(total - start))
+        self.end_headers()
+        self.wfile.write(body[: server.break_after.pop(0)] if server.break_after else body)
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture
+def server(monkeypatch):
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    with Server() as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield server
+        server.shutdown()
+        thread.join()
+
+
+@pytest.fixture
+def target(tmp_path):
+    return tmp_path / "downloads" / "file.hdf5"
+
+
+def test_a_file_arrives_whole_and_leaves_no_part(server, target):
+    seen = []
+    assert fetch([server.url()], target, lambda done, total: seen.append((done, total))) == server.url()
+    assert target.read_bytes() == CONTENT
+    assert seen[-1] == (len(CONTENT), len(CONTENT))
+    assert list(target.parent.iterdir()) == [target]
+
+
+def test_a_connection_that_breaks_off_is_taken_up_where_it_broke(server, target):
+    server.break_after = [1_000_000, 2_000_000]
+    fetch([server.url()], target)
+    assert target.read_bytes() == CONTENT
+    assert [asked for _, asked in server.requests] == [None, "bytes=1000000-", "bytes=3000000-"]
+
+
+def test_an_interrupted_download_goes_on_in_the_next_call(server, target):
+    def interrupt(done, total):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fetch([server.url()], target, interrupt)
+    (part,) = target.parent.iterdir()
+    assert not target.exists()
+    size = part.stat().st_size
+    assert 0 < size < len(CONTENT)
+    fetch([server.url()], target)
+    assert server.requests[-1][1] == f"bytes={size}-"
+    assert target.read_bytes() == CONTENT
+
+
+def test_a_part_that_is_whole_already_is_not_sent_again(server, target):
+    target.parent.mkdir()
+    part = target.with_name(f"file.hdf5.{download.digest(server.url().encode())[:8]}.part")
+    part.write_bytes(CONTENT)
+    fetch([server.url()], target)
+    assert target.read_bytes() == CONTENT
+
+
+def test_a_part_longer_than_the_file_is_begun_again(server, target):
+    target.parent.mkdir()
+    part = target.with_name(f"file.hdf5.{download.digest(server.url().encode())[:8]}.part")
+    part.write_bytes(CONTENT + b"more")
+    fetch([server.url()], target)
+    assert target.read_bytes() == CONTENT
+
+
+def test_a_server_without_ranges_sends_everything_again(server, target):
+    server.ignores_ranges = True
+    server.break_after = [1_000_000]
+    fetch([server.url()], target)
+    assert target.read_bytes() == CONTENT
+
+
+def test_the_next_mirror_is_tried_when_one_has_not_got_the_file(server, target):
+    assert fetch([server.url("missing.hdf5"), server.url()], target) == server.url()
+    assert target.read_bytes() == CONTENT
+
+
+def test_a_file_shorter_than_announced_is_refused(server, target):
+    server.announce = len(CONTENT) + 7
+    with pytest.raises(DownloadError, match=f"sent {len(CONTENT):,} of the {len(CONTENT) + 7:,} bytes it announced"):
+        fetch([server.url()], target)
+    assert not target.exists()
+
+
+def test_a_page_instead_of_a_file_is_refused_and_forgotten(server, target):
+    server.content = b"<html>sign in first</html>"
+    with pytest.raises(DownloadError, match="something that is not an HDF5 file"):
+        fetch([server.url()], target)
+    assert list(target.parent.iterdir()) == []
+
+
+def test_when_all_mirrors_are_down_one_line_says_so_and_names_the_way_out(server, target):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    with pytest.raises(DownloadError) as caught:
+        fetch([f"http://127.0.0.1:{port}/file.hdf5", server.url("missing.hdf5")], target)
+    message = str(caught.value)
+    assert re.fullmatch(
+        rf"no mirror gave file.hdf5 \(127.0.0.1:{port}: .*refused; 127.0.0.1:{server.server_port}: HTTP 404 .*\); "
+        r"get the file by other means and name it with --file",
+        message,
+    )

@@ -1,0 +1,66 @@
+"""Evaluation counts every reward once, in order, on fixed seeds."""
+
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import pytest
+
+from dwm_jax.evaluation import Evaluator, normalized_scores
+
+
+class Countdown(gym.Env[np.ndarray, np.ndarray]):
+    """Pays the action every step; ends after 2, 3 or 4 steps, by termination when even, by truncation when odd."""
+
+    observation_space = gym.spaces.Box(-np.inf, np.inf, (1,), np.float64)
+    action_space = gym.spaces.Box(-1, 1, (1,), np.float32)
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Any:
+        super().reset(seed=seed)
+        self.length = self.left = 2 + (seed or 0) % 3
+        return np.array([float(seed or 0)]), {}
+
+    def step(self, action: np.ndarray) -> Any:
+        self.left -= 1
+        ended = self.left == 0
+        observation = np.array([float(self.left)])
+        return observation, float(action[0]), ended and self.length % 2 == 0, ended and self.length % 2 == 1, {}
+
+
+def test_returns_stop_at_the_end_of_each_episode() -> None:
+    evaluator = Evaluator(Countdown, num_policies=2, num_episodes=3, seed=0)
+    # Policy 0 pays 0.5 a step, policy 1 pays 1; seeds 0, 1, 2 give lengths 2, 3, 4.
+    pay = np.array([0.5, 1.0])[:, None, None]
+    returns = evaluator(lambda observations: np.broadcast_to(pay, observations.shape))
+    np.testing.assert_allclose(returns, [[1.0, 1.5, 2.0], [2.0, 3.0, 4.0]])
+    again = evaluator(lambda observations: np.broadcast_to(pay, observations.shape))
+    np.testing.assert_array_equal(returns, again)
+    evaluator.close()
+
+
+def test_every_policy_meets_the_same_starts() -> None:
+    seen = []
+
+    def policy(observations: np.ndarray) -> np.ndarray:
+        seen.append(observations.copy())
+        return np.zeros((2, 3, 1))
+
+    evaluator = Evaluator(Countdown, num_policies=2, num_episodes=3, seed=5)
+    evaluator(policy)
+    np.testing.assert_array_equal(seen[0][..., 0], [[5, 6, 7], [5, 6, 7]])
+
+
+def test_non_finite_action_is_named() -> None:
+    def policy(observations: np.ndarray) -> np.ndarray:
+        actions = np.zeros((2, 3, 1))
+        actions[1, 2] = np.nan
+        return actions
+
+    with pytest.raises(FloatingPointError, match=r"seed index 1 .* episode 2, step 0"):
+        Evaluator(Countdown, num_policies=2, num_episodes=3, seed=0)(policy)
+
+
+def test_scores_on_the_papers_scale() -> None:
+    # (92.855 - 23.85) / (161.86 - 23.85) = 0.5
+    np.testing.assert_allclose(normalized_scores(np.array([23.85, 92.855, 161.86]), (23.85, 161.86)), [0, 0.5, 1])
+    assert np.isnan(normalized_scores(np.array([1.0]), None)).all()

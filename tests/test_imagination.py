@@ -1,0 +1,141 @@
+"""Trajectory sources, on a world that can be imagined by hand."""
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from dwm_jax import imagination
+from dwm_jax.data import dataset as data
+from dwm_jax.imagination import Pairs, TrajectorySource, Units
+from dwm_jax.normalizers import AffineNormalizer
+from dwm_jax.types import Episode, Trajectory
+from dwm_jax.value_expansion import collapse
+
+GAMMA = 0.9
+EPISODES = [
+    Episode(np.array([[0.0], [1.0], [2.0]]), np.array([[0.1], [0.2]]), np.array([1.0, 2.0]), True),
+    Episode(np.array([[5.0], [6.0], [7.0]]), np.array([[0.5], [0.6]]), np.array([3.0, 4.0]), False),
+]
+# The learner's units: observations less 2, halved; rewards tenfold.
+UNITS = Units(
+    AffineNormalizer(jnp.array([2.0]), jnp.array([2.0]), jnp.array([-1.0]), jnp.array([1.0])), jnp.array(10.0)
+)
+
+
+def linear_rollout(model, observation, action, return_to_go, choose_action, key):
+    """Two steps of s' = s + model * a, r = s + g; the second action is chosen."""
+    first = observation + model * action
+    second = first + model * choose_action(jnp.array(1), first, key)
+    rewards = jnp.stack([observation[0], first[0]]) + return_to_go
+    return Trajectory(jnp.stack([first, second]), rewards, jnp.full(2, GAMMA))
+
+
+def noisy_rollout(model, observation, action, return_to_go, choose_action, key):
+    """One step that ends anywhere; never asks for an action."""
+    return Trajectory(observation[None] + jax.random.normal(key, (1, 1)), return_to_go[None], jnp.full(1, GAMMA))
+
+
+def half(step, observation, key):
+    return 0.5 * observation
+
+
+@pytest.fixture
+def pairs():
+    flat, _ = data.flatten(EPISODES, GAMMA, 1.0)
+    return Pairs(jax.tree.map(jnp.asarray, flat), jnp.asarray(data.transition_rows(flat)), UNITS)
+
+
+def test_pairs_are_the_recorded_transitions(pairs):
+    # Rows 0 1 | 3 4; rows 2 and 5 end their episodes and start nothing.
+    np.testing.assert_array_equal([pairs.observation(p)[0] for p in range(4)], [0, 1, 5, 6])
+    np.testing.assert_allclose([pairs.action(p)[0] for p in range(4)], [0.1, 0.2, 0.5, 0.6])
+
+
+def test_recorded_steps_are_in_the_learners_units_and_end_at_terminations(pairs):
+    source = imagination.recorded(GAMMA)
+    draw = jax.jit(jax.vmap(lambda p: source.draw(source.data, pairs, p, half, jax.random.key(0))))
+    steps = draw(jnp.arange(4))
+    # s' = 1 2 6 7 -> (s' - 2) / 2;  r = 1 2 3 4 -> 10 r;  pair 1 terminated, pair 3 was truncated.
+    np.testing.assert_array_equal(steps.next_observations[:, 0, 0], [-0.5, 0, 2, 2.5])
+    np.testing.assert_array_equal(steps.rewards[:, 0], [10, 20, 30, 40])
+    np.testing.assert_allclose(steps.discounts[:, 0], [0.9, 0, 0.9, 0.9], rtol=1e-6)
+
+
+def test_a_fresh_trajectory_starts_at_the_raw_pair_and_ends_in_the_learners_units(pairs):
+    source = imagination.fresh(linear_rollout, jnp.array(10.0), return_to_go=0.5)
+    drawn = jax.jit(lambda p, key: source.draw(source.data, pairs, p, half, key))(2, jax.random.key(0))
+    # s = 5, a = 0.5: s' = 10, then 10 + 10 * (10 / 2) = 60 -> 4 and 29;  r = 5.5 and 10.5 -> 55 and 105
+    np.testing.assert_allclose(drawn.next_observations[:, 0], [4, 29])
+    np.testing.assert_allclose(drawn.rewards, [55, 105])
+    np.testing.assert_allclose(drawn.discounts, [0.9, 0.9])
+
+
+def test_fresh_trajectories_differ_by_key(pairs):
+    source = imagination.fresh(noisy_rollout, (), return_to_go=0.5)
+    draw = jax.jit(jax.vmap(lambda seed: source.draw((), pairs, 0, half, jax.random.key(seed)).next_observations))
+    drawn = draw(jnp.array([0, 0, 1]))
+    assert drawn[0] == drawn[1] != drawn[2]
+
+
+def several(pairs, num_draws=3, keep=lambda trajectory: trajectory):
+    source = imagination.fresh(noisy_rollout, (), return_to_go=0.5)
+    draw = imagination.draw_several(source, num_draws, keep, jax.random.key(7))
+    return jax.jit(lambda indices: jax.vmap(draw, in_axes=(None, 0))(((), pairs), indices))
+
+
+def test_what_is_drawn_in_bulk_does_not_depend_on_the_chunks(pairs):
+    draw = several(pairs)
+    whole = draw(jnp.arange(4))
+    assert whole.rewards.shape == (4, 3, 1)
+    chunks = [jax.device_get(draw(indices)) for indices in (jnp.arange(1), jnp.arange(1, 4))]
+    chex.assert_trees_all_equal(imagination.allocate(chunks), whole)
+
+
+def test_draws_in_bulk_differ_by_pair_and_by_draw(pairs):
+    ends = several(pairs)(jnp.arange(4)).next_observations - UNITS.observation_normalizer.normalize(
+        jnp.array([0.0, 1.0, 5.0, 6.0]).reshape(4, 1, 1, 1)
+    )
+    assert len(np.unique(np.round(ends, 5))) == 12
+
+
+def test_a_model_that_follows_a_policy_cannot_be_drawn_in_bulk(pairs):
+    source = imagination.fresh(linear_rollout, jnp.array(10.0), return_to_go=0.5)
+    draw = imagination.draw_several(source, 2, collapse, jax.random.key(0))
+    with pytest.raises(ValueError, match="follows a policy"):
+        draw((source.data, pairs), jnp.array(0))
+
+
+def test_what_is_kept_is_the_collapse_for_the_h_step_return_and_everything_below():
+    trajectory = Trajectory(jnp.array([[1.0], [2.0]]), jnp.array([1.0, 2.0]), jnp.array([0.5, 0.5]))
+    assert imagination.keep_for_target(0.95)(trajectory) is trajectory
+    # r = 1 + 0.5 * 2, d = 0.25, s' = 2
+    short = imagination.keep_for_target(1.0)(trajectory)
+    np.testing.assert_allclose([*short.next_observations[:, 0], *short.rewards, *short.discounts], [2, 2, 0.25])
+
+
+def test_a_kept_trajectory_is_one_of_its_own_pairs_and_each_of_them_sometimes(pairs):
+    # Reward 10 p + m names pair and draw.
+    rewards = (10.0 * jnp.arange(4)[:, None] + jnp.arange(3))[..., None]
+    source = imagination.kept(Trajectory(rewards[..., None], rewards, jnp.full((4, 3, 1), GAMMA)))
+
+    def draw(key):
+        return source.draw(source.data, pairs, jnp.array(2), half, key)
+
+    drawn = jax.jit(jax.vmap(draw))(jax.random.split(jax.random.key(0), 50))
+    assert set(np.asarray(drawn.rewards[:, 0])) == {20.0, 21.0, 22.0}
+    np.testing.assert_array_equal(drawn.next_observations[:, 0, 0], drawn.rewards[:, 0])
+
+
+def test_another_pair_or_model_does_not_compile_again(pairs):
+    @jax.jit
+    @chex.assert_max_traces(n=1)
+    def draw(model, pair, key):
+        return TrajectorySource(model, imagination.fresh(linear_rollout, None, 0.5).draw).draw(
+            model, pairs, pair, half, key
+        )
+
+    first = draw(jnp.array(1.0), 0, jax.random.key(0))
+    second = draw(jnp.array(2.0), 3, jax.random.key(1))
+    assert float(first.rewards[0]) != float(second.rewards[0])

@@ -1,0 +1,106 @@
+"""The files a run appends to, cut where a run resumes."""
+
+import numpy as np
+import pytest
+
+from dwm_jax.metrics import JsonLines, Result, Results, first_non_finite
+
+
+@pytest.fixture
+def lines(tmp_path):
+    file = JsonLines(tmp_path / "metrics.jsonl")
+    file.append([{"phase": "a", "step": 1, "x": 0.1}, {"phase": "b", "step": 2}])
+    file.append([{"phase": "a", "step": 2, "y": 3}])
+    return file
+
+
+def test_rows_come_back_in_order_with_their_own_columns(lines):
+    assert lines.read() == [
+        {"phase": "a", "step": 1, "x": 0.1},
+        {"phase": "b", "step": 2},
+        {"phase": "a", "step": 2, "y": 3},
+    ]
+
+
+def test_a_file_that_is_not_there_holds_no_rows(tmp_path):
+    for file in (JsonLines(tmp_path / "none"), Results(tmp_path / "none")):
+        file.cut("a", 0)
+        assert file.read() == []
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_cut_drops_later_rows_of_the_phase_and_no_others(lines):
+    lines.cut("a", 1)
+    assert [(row["phase"], row["step"]) for row in lines.read()] == [("a", 1), ("b", 2)]
+
+
+def test_a_torn_last_line_is_no_row_and_is_gone_after_a_cut(lines):
+    with open(lines.path, "a") as file:
+        file.write('{"phase": "a", "step": 3, "x": 0.')
+    assert len(lines.read()) == 3
+    lines.cut("a", 2)
+    lines.append([{"phase": "a", "step": 3}])
+    assert lines.read()[-1] == {"phase": "a", "step": 3}
+    assert len(lines.read()) == 4
+
+
+def result(method="DWM-TD3BC", step=10, score=0.5):
+    return Result(method, "maze2d-umaze", 0, step, 1, 100.25, score, 100 * score)
+
+
+def test_results_come_back_with_their_types_and_one_header(tmp_path):
+    file = Results(tmp_path / "results.csv")
+    rows = [result(), result("TD3+BC", 20, 1 / 3)]
+    for row in rows:
+        file.append([row])
+    assert file.read() == rows
+    assert file.path.read_text().splitlines()[0] == ",".join(Result._fields)
+    assert len(file.path.read_text().splitlines()) == 3
+
+
+def test_a_task_without_scores_keeps_its_raw_returns(tmp_path):
+    file = Results(tmp_path / "results.csv")
+    file.append([result(score=np.float64("nan"))])
+    (row,) = file.read()
+    assert row.return_raw == 100.25
+    assert np.isnan(row.score_0_1)
+
+
+def test_results_cut_drops_later_rows_of_the_method_and_no_others(tmp_path):
+    file = Results(tmp_path / "results.csv")
+    file.append([result("a", 10), result("b", 20), result("a", 20)])
+    file.cut("a", 10)
+    file.append([result("a", 30)])
+    assert [(row.method, row.step) for row in file.read()] == [("a", 10), ("b", 20), ("a", 30)]
+
+
+@pytest.mark.parametrize("torn", ["DWM-TD3BC,maze2d-umaze,0,20,1,100.2", "DWM-TD3BC,maze2d"])
+def test_a_torn_last_result_is_none_and_is_gone_after_a_cut(tmp_path, torn):
+    file = Results(tmp_path / "results.csv")
+    file.append([result()])
+    with open(file.path, "a") as handle:
+        handle.write(torn)
+    assert file.read() == [result()]
+    file.cut("DWM-TD3BC", 10)
+    file.append([result(step=20)])
+    assert file.read() == [result(), result(step=20)]
+
+
+def test_a_header_torn_by_a_kill_is_written_again(tmp_path):
+    file = Results(tmp_path / "results.csv")
+    file.path.write_text("method,ta")
+    file.cut("DWM-TD3BC", 0)
+    file.append([result()])
+    assert file.read() == [result()]
+
+
+def test_the_first_non_finite_value_is_named_with_its_step():
+    metrics = {
+        "fine": np.zeros(4),
+        "later": np.array([0, 0, 0, np.inf]),
+        "first": np.array([0, 0, np.nan, 0]),
+        "per_seed": np.array([[0, 0], [0, 0], [0, 0], [np.nan, 0]]),
+    }
+    assert first_non_finite(metrics, 100) == (102, "first")
+    assert first_non_finite({"per_seed": metrics["per_seed"]}, 0) == (3, "per_seed")
+    assert first_non_finite({"fine": np.zeros(4)}, 100) is None

@@ -1,0 +1,134 @@
+"""Episodes in Minari's local folder."""
+
+import os
+import socket
+import threading
+
+import gymnasium as gym
+import minari
+import numpy as np
+import pytest
+from minari.storage.datasets_root_dir import get_dataset_path
+
+from dwm_jax.data.minari_store import read_episodes, write_once
+from dwm_jax.locks import exclusive
+from dwm_jax.types import Episode
+
+ID = "dwm-test-v0"
+
+
+@pytest.fixture(autouse=True)
+def root(tmp_path, monkeypatch):
+    monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path / "datasets"))
+    return tmp_path / "datasets"
+
+
+def make_episodes(count=12):
+    """More than ten, so that sorting their names as text would show; their lengths differ."""
+    rng = np.random.default_rng(0)
+    return [
+        Episode(
+            rng.normal(size=(i + 3, 2)).astype(np.float32),
+            rng.uniform(-1, 1, size=(i + 2, 1)).astype(np.float32),
+            rng.normal(size=i + 2).astype(np.float32),
+            terminated=bool(i % 2),
+        )
+        for i in range(count)
+    ]
+
+
+def write(make=make_episodes, reference_scores=(1.5, 20.0)):
+    write_once(
+        ID,
+        make,
+        observation_space=gym.spaces.Box(-np.inf, np.inf, (2,), np.float32),
+        action_space=gym.spaces.Box(-1, 1, (1,), np.float32),
+        reference_scores=reference_scores,
+        description="random numbers",
+        algorithm="none",
+        requirements=[],
+    )
+
+
+def never():
+    raise AssertionError("made again")
+
+
+def test_what_is_written_is_read_in_its_order(monkeypatch):
+    write()
+    monkeypatch.setattr(socket.socket, "connect", lambda *_: pytest.fail("reading touched the network"))
+    expected = make_episodes()
+    episodes = read_episodes(ID)
+    assert [e.terminated for e in episodes] == [e.terminated for e in expected]
+    for actual, wanted in zip(episodes, expected, strict=True):
+        for a, b in zip(actual[:3], wanted[:3], strict=True):
+            np.testing.assert_array_equal(a, b)
+
+
+def test_the_end_of_an_episode_is_either_a_termination_or_a_truncation():
+    write()
+    for episode in minari.load_dataset(ID).iterate_episodes():
+        assert not episode.terminations[:-1].any()
+        assert not episode.truncations[:-1].any()
+        assert episode.terminations[-1] != episode.truncations[-1]
+
+
+def test_a_data_set_that_is_there_is_not_made_again():
+    write()
+    write(never)
+
+
+def test_reference_scores_are_kept_and_may_be_missing():
+    write()
+    metadata = minari.load_dataset(ID).storage.metadata
+    assert (metadata["ref_min_score"], metadata["ref_max_score"]) == (1.5, 20.0)
+
+
+def test_without_reference_scores_there_are_none_in_the_metadata():
+    write(reference_scores=None)
+    assert not {"ref_min_score", "ref_max_score"} & minari.load_dataset(ID).storage.metadata.keys()
+
+
+def test_making_that_fails_leaves_nothing_and_can_be_repeated():
+    with pytest.raises(ZeroDivisionError):
+        write(lambda: 1 / 0)
+    assert not get_dataset_path(ID).exists()
+    write()
+    assert len(read_episodes(ID)) == 12
+
+
+def test_writing_that_fails_leaves_nothing_and_can_be_repeated(root, monkeypatch):
+    def rename_fails(*_):
+        raise OSError("disk full")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "rename", rename_fails)
+        with pytest.raises(OSError, match="disk full"):
+            write()
+    assert os.environ["MINARI_DATASETS_PATH"] == str(root)
+    assert not [path for path in root.iterdir() if path.is_dir()]
+    write()
+    assert len(read_episodes(ID)) == 12
+
+
+def test_the_folder_still_lists_its_data_sets():
+    write()
+    assert list(minari.list_local_datasets()) == [ID]
+
+
+def test_one_who_waited_for_another_does_not_make_it_again():
+    path = get_dataset_path(ID)
+    with exclusive(path.parent / f".{path.name}.lock", wait=True):
+        errors = []
+
+        def late():
+            try:
+                write(never)
+            except BaseException as error:
+                errors.append(error)
+
+        waiting = threading.Thread(target=late)
+        waiting.start()
+        path.mkdir()
+    waiting.join()
+    assert errors == []

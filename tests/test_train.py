@@ -1,0 +1,124 @@
+"""The loop, end to end: what a run leaves, and that stopping it changes nothing."""
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from dwm_jax.checkpoint import Checkpoints
+from dwm_jax.config import ConfigError
+from dwm_jax.locks import InUseError, exclusive
+from dwm_jax.train import RunError, train
+from tests import tiny
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("undisturbed")
+    train(tiny.config(), folder / "run")
+    return folder
+
+
+def test_run_leaves_every_file_the_readme_names(undisturbed: Path) -> None:
+    run = undisturbed / "run"
+    for name in ("config.json", "metrics.jsonl", "results.csv", "summary.md", "timing.jsonl"):
+        assert (run / name).stat().st_size > 0, name
+    pictures = {path.name for path in (run / "figures").glob("*.png")}
+    assert pictures == {"learning_curves.png", "imagination.png", "prediction_error.png", "returns_to_go.png"}
+    assert {path.name for path in (run / "checkpoints").iterdir()} == {"DWM-TD3BC", "TD3+BC", "OneStep-TD3BC"}
+
+
+def test_every_episode_of_every_seed_and_evaluation_is_kept(undisturbed: Path) -> None:
+    rows = list(csv.DictReader((undisturbed / "run" / "results.csv").open()))
+    # 3 methods x 2 evaluations (updates 10 and 20) x 2 seeds x 1 episode
+    assert len(rows) == 3 * 2 * 2 * 1
+    assert list(rows[0]) == ["method", "task", "seed", "step", "episode", "return_raw", "score_0_1", "score_0_100"]
+    for row in rows:
+        # D4RL's reference scores of umaze: 23.85 and 161.86
+        expected = (float(row["return_raw"]) - 23.85) / (161.86 - 23.85)
+        np.testing.assert_allclose(float(row["score_0_1"]), expected, rtol=1e-6)
+        np.testing.assert_allclose(float(row["score_0_100"]), 100 * expected, rtol=1e-6)
+
+
+def test_metrics_have_one_row_per_seed_and_dispatch(undisturbed: Path) -> None:
+    rows = [json.loads(line) for line in (undisturbed / "run" / "metrics.jsonl").open()]
+    assert [(row["step"], row["seed"]) for row in rows if row["phase"] == "TD3+BC"] == [
+        (step, seed) for step in (5, 10, 15, 20) for seed in (0, 1)
+    ]
+
+
+def test_summary_names_every_method(undisturbed: Path) -> None:
+    text = (undisturbed / "run" / "summary.md").read_text()
+    assert all(f"| {method} | 2 | 20 |" in text for method in ("DWM-TD3BC", "TD3+BC", "OneStep-TD3BC"))
+
+
+class StoppedError(Exception):
+    """Stands for a kill."""
+
+
+# Saves of a run, in order: 2 of each of the two world models, 2 of each of the three methods.
+@pytest.mark.parametrize("num_saves", [1, 2, 3, 5, 6, 9])
+def test_resumed_run_equals_an_undisturbed_one_bit_for_bit(
+    num_saves: int, undisturbed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    saves = 0
+    save = Checkpoints.save
+
+    def save_then_stop(self: Checkpoints, step: int, state: object) -> None:
+        nonlocal saves
+        save(self, step, state)
+        saves += 1
+        if saves == num_saves:
+            raise StoppedError
+
+    monkeypatch.setattr(Checkpoints, "save", save_then_stop)
+    with pytest.raises(StoppedError):
+        train(tiny.config(), tmp_path / "run")
+    # What a kill leaves behind when it strikes later than the checkpoint: rows nothing vouches for.
+    metrics = tmp_path / "run" / "metrics.jsonl"
+    if metrics.exists():
+        last = json.loads(metrics.read_text().splitlines()[-1])
+        with metrics.open("a") as file:
+            file.write(json.dumps(last | {"step": last["step"] + 5}) + '\n{"phase": "torn')
+    monkeypatch.undo()
+    train(tiny.config(), tmp_path / "run")
+
+    assert tiny.files(tmp_path) == tiny.files(undisturbed)
+    expected, arrays = tiny.final_arrays(undisturbed), tiny.final_arrays(tmp_path)
+    assert expected.keys() == arrays.keys()
+    for name, array in expected.items():
+        np.testing.assert_array_equal(arrays[name], array, err_msg=name)
+
+
+def test_finished_world_model_is_found_again(
+    undisturbed: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    saved: list[Path] = []
+    save = Checkpoints.save
+
+    def record(self: Checkpoints, step: int, state: object) -> None:
+        saved.append(self.directory)
+        save(self, step, state)
+
+    monkeypatch.setattr(Checkpoints, "save", record)
+    train(tiny.config(methods="DWM-TD3BC", seed=7), undisturbed / "other")
+    assert {path.name for path in saved} == {"DWM-TD3BC"}  # no world model was saved, hence none trained
+
+
+def test_other_config_is_refused_with_the_difference(undisturbed: Path) -> None:
+    with pytest.raises(ConfigError, match=r"policy\.horizon: 3 -> 2"):
+        train(tiny.config(policy__horizon=2), undisturbed / "run")
+
+
+def test_workdir_in_use_is_refused(tmp_path: Path) -> None:
+    with exclusive(tmp_path / "run" / ".lock", wait=False), pytest.raises(InUseError, match="in use by process"):
+        train(tiny.config(), tmp_path / "run")
+
+
+def test_non_finite_loss_stops_with_step_metric_and_checkpoint(tmp_path: Path) -> None:
+    # A learning rate of 1e30 overflows within a few updates.
+    diverging = tiny.config(methods="TD3+BC", learners__td3_bc__learning_rate=1e30)
+    with pytest.raises(RunError, match=r"TD3\+BC: critic/\w+ is not finite at update \d+; stopped\. Last good"):
+        train(diverging, tmp_path / "run")

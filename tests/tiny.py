@@ -1,0 +1,44 @@
+"""The smallest run that passes through every phase, and what is left of it."""
+
+from pathlib import Path
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+
+from dwm_jax.checkpoint import Checkpoints
+from experiments.configs import smoke
+
+
+def config(**overrides: object) -> ConfigDict:
+    """The smoke config, smaller still; overrides by dotted key, dots written as `__`."""
+    config = smoke.get_config()
+    config.data.num_steps = 1_200
+    config.updates_per_dispatch = 5
+    config.checkpoint_every = 10
+    config.evaluation.every = 10
+    config.evaluation.episodes = 1
+    config.policy.num_updates = 20
+    for world_model in config.world_models.values():
+        world_model.num_updates = 20
+    with config.unlocked():
+        config.update_from_flattened_dict({key.replace("__", "."): value for key, value in overrides.items()})
+    return config
+
+
+def final_arrays(folder: Path) -> dict[str, np.ndarray]:
+    """Every array of the newest checkpoint of every phase below `folder`."""
+    arrays = {}
+    for phase in sorted(path for path in folder.glob("**/checkpoints/*") if path.is_dir()):
+        checkpoints = Checkpoints(phase)
+        tree = checkpoints.restore_raw()
+        checkpoints.close()
+        for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
+            arrays[f"{phase.name}{jax.tree_util.keystr(path)}"] = np.asarray(leaf)
+    return arrays
+
+
+def files(folder: Path) -> dict[str, str]:
+    """The rows a run leaves, by file; wall-clock times are not among them."""
+    names = [*folder.glob("**/metrics.jsonl"), *folder.glob("**/results.csv")]
+    return {str(path.relative_to(folder)): path.read_text() for path in sorted(names)}

@@ -98,15 +98,15 @@ def noise_prediction_loss(
       The loss, scalar.
     """
     chex.assert_rank([x0_TD, mask_T, alphas_bar_K], [2, 1, 1])
+    # A masked row may hold anything, NaN included; neither the network nor the gradient sees it.
+    x0_TD = jnp.where(mask_T[:, None] > 0, x0_TD, 0)
     step_key, noise_key = jax.random.split(key)
     k = jax.random.randint(step_key, (), 1, alphas_bar_K.shape[0] + 1)
     noise_TD = jax.random.normal(noise_key, x0_TD.shape, x0_TD.dtype)
     x_TD = add_noise(x0_TD, noise_TD, alphas_bar_K[k - 1])
     x_TD = overwrite_first_observation(x_TD, x0_TD[0, :observation_size])
     weight_TD = jnp.broadcast_to(mask_T[:, None], x0_TD.shape).at[0, :observation_size].set(0)
-    # `where`, not a product: a masked row may hold anything, NaN included.
-    error_TD = jnp.where(weight_TD > 0, noise_TD - denoise(x_TD, k), 0)
-    return jnp.mean(weight_TD * error_TD**2)
+    return jnp.mean(weight_TD * (noise_TD - denoise(x_TD, k)) ** 2)
 
 
 def guided(

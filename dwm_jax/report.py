@@ -17,6 +17,7 @@ from dwm_jax.data.tasks import Task
 from dwm_jax.diagnostics import PredictionError, prediction_error, with_recorded_actions
 from dwm_jax.metrics import Results
 from dwm_jax.normalizers import fit_standard
+from dwm_jax.progress import say
 from dwm_jax.types import Array, ChooseAction, Key, Segment, Trajectory
 
 # Segments that an error is averaged over, and those that are drawn.
@@ -41,7 +42,11 @@ def draw_figures(
     if not world_models:
         return
 
-    rows = measured_rows(recording, config.policy.horizon)
+    try:
+        rows = measured_rows(recording, config.policy.horizon)
+    except ValueError as error:
+        say(f"prediction error is not measured: {error}")
+        return
     errors = prediction_errors(config, recording, rows, world_models, policies)
     title = f"{task.name}: prediction error on held-out episodes ({len(rows)} segments)"
     figures.prediction_errors(folder / "prediction_error.png", errors, title)

@@ -173,9 +173,10 @@ def pretrain(name: str, config: ConfigDict, recording: Recording, workdir: Path)
         init_key,
         TrainingRows(
             observations=dataset.observations[transitions],
-            rewards=absorbing_rewards(dataset),
+            rewards=dataset.rewards[transitions],
             next_observations=dataset.observations[transitions + 1],
             actions=dataset.actions[transitions],
+            absorbing=bool(dataset.terminated.any()),
         ),
     )
     starts = data.segment_rows(dataset, model.sequence_length, config.data.pad, recording.training_episodes)
@@ -315,12 +316,6 @@ def load_recording(config: ConfigDict) -> tuple[Task, Recording]:
         f"mean return {data.episode_returns(dataset).mean():.1f}, returns-to-go in units of {return_scale:.1f}"
     )
     return task, Recording(dataset, return_scale, training, heldout, data.fingerprint(dataset))
-
-
-def absorbing_rewards(dataset: data.Dataset) -> np.ndarray:
-    """Rewards a world model will see: the recorded ones, and 0 where a termination is padded with it."""
-    rewards = dataset.rewards[data.transition_rows(dataset)]
-    return np.append(rewards, np.float32(0)) if dataset.terminated.any() else rewards
 
 
 def open_workdir(config: ConfigDict, workdir: Path) -> None:

@@ -98,7 +98,7 @@ def published_update(state, batch, updates_actor):
     s, a = batch.observation, batch.action
     s_next, r, d = (leaf[:, 0] for leaf in batch.trajectory)
 
-    noise = jnp.clip(jnp.stack([NOISE * jax.random.normal(key, (ACTION,)) for key in KEYS]), -CLIP, CLIP)
+    noise = jnp.clip(NOISE * jax.vmap(lambda key: jax.random.normal(key, (ACTION,)))(KEYS), -CLIP, CLIP)
     a_next = jnp.clip(policy(state.target.actor, s_next) + noise, -1, 1)
     q_next = jnp.minimum(q(state.target.critics, 0, s_next, a_next), q(state.target.critics, 1, s_next, a_next))
     y = r + d * q_next

@@ -185,7 +185,7 @@ def segment_rows(dataset: Dataset, sequence_length: int, pad: str, episodes: np.
     elif pad != "absorb":
         raise ValueError(f'pad must be "absorb" or "drop", got {pad!r}')
     if len(rows) == 0:
-        raise ValueError(f"no episode is long enough for a whole segment of {sequence_length} rows")
+        raise ValueError(f"no episode to take segments from is long enough for {sequence_length} rows")
     return rows
 
 

@@ -19,6 +19,8 @@ class TrainingRows(NamedTuple):
     rewards: np.ndarray  # (P,)
     next_observations: np.ndarray  # (P, O)
     actions: np.ndarray  # (P, A)
+    # Whether episodes terminate: segments are then padded with reward 0, which a reward's range must hold.
+    absorbing: bool
 
 
 class Rollout(Protocol):

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from dwm_jax import diffusion
@@ -74,10 +75,8 @@ def diffusion_world_model(
         observation_size, action_size = rows.observations.shape[1], rows.actions.shape[1]
         x_TD = jnp.zeros((sequence_length, observation_size + 1))
         params = jax.jit(network.init)(key, x_TD, jnp.ones(()), jnp.zeros(action_size), jnp.zeros(()))
-        normalizers = (
-            FITTERS[observation_normalizer](rows.observations),
-            FITTERS["min_max"](rows.rewards[:, None]),
-        )
+        rewards = np.append(rows.rewards, np.zeros(int(rows.absorbing), np.float32))
+        normalizers = (FITTERS[observation_normalizer](rows.observations), FITTERS["min_max"](rewards[:, None]))
         # A copy: params and EMA are donated together and must not share buffers.
         return State(params, optimizer.init(params), InferenceState(jax.tree.map(jnp.copy, params), *normalizers))
 
@@ -113,8 +112,12 @@ def diffusion_world_model(
         params, optimizer_state, metrics = apply_gradients(
             loss, optimizer, state.params, state.optimizer_state, average
         )
-        rate = jnp.where((step + 1) % ema_every == 0, ema_rate, 1.0)
-        ema_params = optax.incremental_update(params, state.ema.params, 1 - rate)
+        # A branch, not a product with 1: between two moves the EMA costs nothing.
+        ema_params = jax.lax.cond(
+            (step + 1) % ema_every == 0,
+            lambda: optax.incremental_update(params, state.ema.params, 1 - ema_rate),
+            lambda: state.ema.params,
+        )
         return State(params, optimizer_state, state.ema._replace(params=ema_params)), metrics
 
     def rollout(horizon: int, gamma: float) -> Rollout:

@@ -90,10 +90,8 @@ def one_step_world_model(*, hidden: Sequence[int], learning_rate: float) -> Worl
             change_O = segment.observations[1] - segment.observations[0]
             target = model.target_normalizer.normalize(jnp.append(change_O, segment.rewards[0]))
             error = (target - mean) / std
-            # Row 1 is hidden where the recording ended on s_t: there is no s_{t+1} to learn from.
-            known = segment.mask[1]
-            loss = jnp.mean(jnp.log(std) + error**2 / 2)
-            return known * loss, known * jnp.mean((target - mean) ** 2)
+            # Never masked: a segment starts at an action, and the state it led to was recorded.
+            return jnp.mean(jnp.log(std) + error**2 / 2), jnp.mean((target - mean) ** 2)
 
         def loss(params: PyTree) -> tuple[Array, Metrics]:
             losses_B, errors_B = jax.vmap(sample_loss, in_axes=(None, 0))(params, segments)

@@ -24,6 +24,7 @@ def get_config(task: str = "hopper-medium") -> ConfigDict:
     config.world_models.dwm.width = 32
     config.world_models.dwm.multipliers = (1, 2, 4)
     config.world_models.dwm.learning_rate = 3e-4
+    config.world_models.dwm.ema_rate = 0.98  # looks back 500 updates; see quickstart.py
     config.world_models.one_step.num_updates = 15_000
     config.world_models.one_step.hidden = (128, 128, 128, 128)
     config.world_models.one_step.learning_rate = 3e-4

@@ -28,9 +28,15 @@ class TrainedModel(NamedTuple):
     inference: PyTree
 
 
-class TrainedPolicies(NamedTuple):
-    """The policies of one method, all seeds stacked, and the units they see the world in."""
+class Policies(NamedTuple):
+    """One method's policies, all seeds stacked, and the units they see the world in: a pytree, saved as one."""
+
+    states_S: PyTree  # the learner's states
+    units: Units
+
+
+class TrainedMethod(NamedTuple):
+    """A finished method."""
 
     learner: Learner
-    states_S: PyTree
-    units: Units
+    policies: Policies

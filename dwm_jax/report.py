@@ -11,13 +11,14 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from dwm_jax import figures, results
-from dwm_jax.artifacts import Recording, TrainedModel, TrainedPolicies
+from dwm_jax.artifacts import Recording, TrainedMethod, TrainedModel
 from dwm_jax.data import dataset as data
 from dwm_jax.data.tasks import Task
 from dwm_jax.diagnostics import PredictionError, prediction_error, with_recorded_actions
 from dwm_jax.metrics import Results
 from dwm_jax.normalizers import fit_standard
 from dwm_jax.progress import say
+from dwm_jax.registry import METHODS
 from dwm_jax.types import Array, ChooseAction, Key, Segment, Trajectory
 
 # Segments that an error is averaged over, and those that are drawn.
@@ -30,7 +31,7 @@ def draw_figures(
     task: Task,
     recording: Recording,
     world_models: Mapping[str, TrainedModel],
-    policies: Mapping[str, TrainedPolicies],
+    methods: Mapping[str, TrainedMethod],
 ) -> None:
     """Draws every picture the run has the ingredients for into workdir/figures."""
     folder, dataset = workdir / "figures", recording.dataset
@@ -47,7 +48,7 @@ def draw_figures(
     except ValueError as error:
         say(f"prediction error is not measured: {error}")
         return
-    errors = prediction_errors(config, recording, rows, world_models, policies)
+    errors = prediction_errors(config, recording, rows, world_models, methods)
     title = f"{task.name}: prediction error on held-out episodes ({len(rows)} segments)"
     figures.prediction_errors(folder / "prediction_error.png", errors, title)
     table = {name: {key: value.tolist() for key, value in error._asdict().items()} for name, error in errors.items()}
@@ -69,7 +70,7 @@ def prediction_errors(
     recording: Recording,
     rows: np.ndarray,
     world_models: Mapping[str, TrainedModel],
-    policies: Mapping[str, TrainedPolicies],
+    methods: Mapping[str, TrainedMethod],
 ) -> dict[str, PredictionError]:
     """Error by step of every world model; one that needs actions gets the recorded ones, and its policy's too."""
     horizon, dataset = config.policy.horizon, recording.dataset
@@ -79,8 +80,8 @@ def prediction_errors(
         actors: dict[str, Any] = {name: with_recorded_actions}
         if model.needs_policy:
             actors = {f"{name}, told the recorded actions": with_recorded_actions}
-            followers = [m for m in policies if m.startswith("OneStep")] if name == "one_step" else []
-            actors |= {f"{name}, following {m}'s policy": with_policy(policies[m]) for m in followers}
+            followers = [m for m in methods if METHODS[m].world_model == name]
+            actors |= {f"{name}, following {m}'s policy": with_policy(methods[m]) for m in followers}
         for label, choose_action in actors.items():
             errors[label] = prediction_error(
                 model.rollout(horizon, config.gamma),
@@ -95,13 +96,13 @@ def prediction_errors(
     return errors
 
 
-def with_policy(policies: TrainedPolicies) -> Any:
+def with_policy(method: TrainedMethod) -> Any:
     """segment -> acts as the first seed's policy does inside a rollout, as in training."""
-    state = jax.tree.map(lambda leaf: leaf[0], policies.states_S)
+    state = jax.tree.map(lambda leaf: leaf[0], method.policies.states_S)
 
     def choose_action(step: Array, observation_O: Array, key: Key) -> Array:
-        observation_O = policies.units.observation_normalizer.normalize(observation_O)
-        return policies.learner.explore(state, observation_O, key)
+        observation_O = method.policies.units.observation_normalizer.normalize(observation_O)
+        return method.learner.explore(state, observation_O, key)
 
     def for_segment(segment: Segment) -> ChooseAction:
         return choose_action

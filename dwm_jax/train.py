@@ -26,7 +26,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from dwm_jax import __version__, imagination, parallel, results
-from dwm_jax.artifacts import Recording, TrainedModel, TrainedPolicies
+from dwm_jax.artifacts import Policies, Recording, TrainedMethod, TrainedModel
 from dwm_jax.checkpoint import Checkpoints
 from dwm_jax.config import ConfigError, differences, methods_of, to_json
 from dwm_jax.data import dataset as data
@@ -55,9 +55,10 @@ class RunError(RuntimeError):
 def train(config: ConfigDict, workdir: Path) -> None:
     """The whole run. `config` must have passed `config.check`."""
     with exclusive(workdir / ".lock", wait=False):
-        open_workdir(config, workdir)
+        refuse_other_config(config, workdir)
         methods = methods_of(config)
         task, recording = load_recording(config)
+        (workdir / "config.json").write_text(to_json(config))
 
         # ------------------------------------------------------------------ world models
         needed = dict.fromkeys(method.world_model for method in methods.values() if method.world_model)
@@ -66,7 +67,7 @@ def train(config: ConfigDict, workdir: Path) -> None:
         # ---------------------------------------------------------------------- policies
         seeds = [config.seed + index for index in range(config.num_seeds)]
         evaluator = Evaluator(task.make_env, len(seeds), config.evaluation.episodes, config.evaluation.seed)
-        policies = {
+        trained = {
             name: learn_policy(name, method, config, task, recording, world_models, evaluator, seeds, workdir)
             for name, method in methods.items()
         }
@@ -77,7 +78,7 @@ def train(config: ConfigDict, workdir: Path) -> None:
         seconds = {row["phase"]: row["seconds"] for row in timing}
         table = results.summary(task.name, Results(workdir / "results.csv").read(), seconds)
         (workdir / "summary.md").write_text(table)
-        draw_figures(config, workdir, task, recording, world_models, policies)
+        draw_figures(config, workdir, task, recording, world_models, trained)
         print(table)
         say(f"done: {workdir} holds the table, figures, every evaluation episode and the checkpoints")
 
@@ -204,7 +205,7 @@ def learn_policy(
     evaluator: Evaluator,
     seeds: list[int],
     workdir: Path,
-) -> TrainedPolicies:
+) -> TrainedMethod:
     """Phase two: one method's policies, all seeds side by side, evaluated as they learn."""
     dataset = recording.dataset
     learner = LEARNERS[method.learner](
@@ -222,22 +223,26 @@ def learn_policy(
     init_keys_S, update_keys_S = jnp.unstack(jax.vmap(jax.random.split)(keys_S), axis=1)
     states_S = jax.jit(jax.vmap(learner.init))(init_keys_S)
 
-    def update(states_S: PyTree, on_device: tuple[Pairs, PyTree], step: Array) -> tuple[PyTree, Metrics]:
+    def update(policies: Policies, on_device: tuple[Pairs, PyTree], step: Array) -> tuple[Policies, Metrics]:
         pairs, source_data = on_device
-        one_seed = partial(update_policy, learner, source.draw, expand, config.policy.batch_size)
-        return jax.vmap(one_seed, in_axes=(0, 0, None, None, None))(states_S, update_keys_S, pairs, source_data, step)
-
-    act_SE = jax.jit(
-        jax.vmap(
-            lambda state, observation_EO: jax.vmap(partial(learner.act, state))(
-                units.observation_normalizer.normalize(observation_EO)
-            )
+        one_seed = jax.vmap(
+            partial(update_policy, learner, source.draw, expand, config.policy.batch_size),
+            in_axes=(0, 0, None, None, None),
         )
-    )
+        states_S, metrics = one_seed(policies.states_S, update_keys_S, pairs, source_data, step)
+        return policies._replace(states_S=states_S), metrics
+
+    @jax.jit
+    def act(policies: Policies, observation_SEO: Array) -> Array:
+        observation_SEO = policies.units.observation_normalizer.normalize(observation_SEO)
+        return jax.vmap(lambda state, observation_EO: jax.vmap(partial(learner.act, state))(observation_EO))(
+            policies.states_S, observation_SEO
+        )
+
     results_file = Results(workdir / "results.csv")
 
-    def evaluate(states_S: PyTree, step: int) -> str:
-        returns_SE = evaluator(lambda observation_SEO: act_SE(states_S, observation_SEO.astype(np.float32)))
+    def evaluate(policies: Policies, step: int) -> str:
+        returns_SE = evaluator(lambda observation_SEO: act(policies, observation_SEO.astype(np.float32)))
         scores_SE = normalized_scores(returns_SE, task.reference_scores)
         results_file.cut(name, step - 1)
         results_file.append(
@@ -247,10 +252,18 @@ def learn_policy(
         )
         return f"score {scores_SE.mean():.2f} ± {scores_SE.mean(axis=1).std():.2f}"
 
-    states_S = run_updates(
-        name, update, states_S, (pairs, source.data), config.policy.num_updates, config, workdir, evaluate
+    # The units travel with the policies: a checkpoint alone is enough to act.
+    policies = run_updates(
+        name,
+        update,
+        Policies(states_S, units),
+        (pairs, source.data),
+        config.policy.num_updates,
+        config,
+        workdir,
+        evaluate,
     )
-    return TrainedPolicies(learner, states_S, units)
+    return TrainedMethod(learner, policies)
 
 
 def update_policy(
@@ -318,16 +331,14 @@ def load_recording(config: ConfigDict) -> tuple[Task, Recording]:
     return task, Recording(dataset, return_scale, training, heldout, data.fingerprint(dataset))
 
 
-def open_workdir(config: ConfigDict, workdir: Path) -> None:
-    """Writes the config, or refuses a workdir that holds a run with another one."""
+def refuse_other_config(config: ConfigDict, workdir: Path) -> None:
+    """Refuses a workdir that holds a run with another config, and prints the difference."""
     path = workdir / "config.json"
-    if path.exists():
-        changed = differences(config, path.read_text())
-        if changed:
-            raise ConfigError(
-                f"{workdir} holds a run with another config; choose another --workdir. Different: {'; '.join(changed)}"
-            )
-    path.write_text(to_json(config))
+    changed = differences(config, path.read_text()) if path.exists() else []
+    if changed:
+        raise ConfigError(
+            f"{workdir} holds a run with another config; choose another --workdir. Different: {'; '.join(changed)}"
+        )
 
 
 def refuse_non_finite(name: str, metrics: dict[str, np.ndarray], step: int, checkpoints: Checkpoints) -> None:

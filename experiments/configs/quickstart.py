@@ -1,4 +1,9 @@
-"""DWM-TD3BC against TD3+BC and OneStep-TD3BC on maze2d-umaze, small enough for a laptop."""
+"""DWM-TD3BC against TD3+BC and OneStep-TD3BC on maze2d-umaze, small enough for a laptop.
+
+    python -m dwm_jax.train --config experiments/configs/quickstart.py --workdir runs/quickstart
+
+A denoiser of 1.4 million parameters, 60,000 recorded steps, 5 seeds; times and scores as measured are in RESULTS.md.
+"""
 
 from ml_collections import ConfigDict
 
@@ -18,8 +23,8 @@ def get_config() -> ConfigDict:
     config.world_models.dwm.width = 32
     config.world_models.dwm.multipliers = (1, 2, 4)
     config.world_models.dwm.learning_rate = 1e-3
-    # The paper's EMA (0.995 every 10 updates) looks back 2,000 updates: over a run this short it would still hold
-    # a tenth of the random initial weights, and such a model imagines rewards everywhere.
+    # The paper's EMA (0.995 every 10 updates) looks back 2,000 updates: after a run this short an eighth of it would
+    # still be the random initial weights.
     config.world_models.dwm.ema_rate = 0.95
     config.world_models.one_step.num_updates = 5_000
     config.world_models.one_step.hidden = (128, 128, 128, 128)
@@ -28,6 +33,6 @@ def get_config() -> ConfigDict:
     config.policy.num_updates = 4_000
     config.policy.horizon = 7
     config.policy.return_to_go = 0.6
-    config.policy.imagined_per_pair = 2
+    config.policy.imagined_per_pair = 1
     config.evaluation.every = 1_000
     return config

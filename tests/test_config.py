@@ -4,11 +4,19 @@ import pytest
 from ml_collections import ConfigDict
 
 from dwm_jax.config import ConfigError, check, default_config, differences, to_json
-from experiments.configs import quickstart, smoke
+from experiments.configs import locomotion, maze2d, quickstart, smoke
 from tests import tiny
 
+SHIPPED = {
+    "schema": default_config(),
+    "quickstart": quickstart.get_config(),
+    "smoke": smoke.get_config(),
+    "maze2d": maze2d.get_config("large"),
+    "locomotion": locomotion.get_config("walker2d-medium-v2"),
+}
 
-@pytest.mark.parametrize("config", [default_config(), quickstart.get_config(), smoke.get_config(), tiny.config()])
+
+@pytest.mark.parametrize("config", SHIPPED.values(), ids=SHIPPED)
 def test_shipped_configs_pass(config: ConfigDict) -> None:
     check(config, num_devices=1)
 

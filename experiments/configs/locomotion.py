@@ -19,20 +19,20 @@ def get_config(task: str = "hopper-medium") -> ConfigDict:
     config.methods = "DWM-TD3BC,TD3+BC,OneStep-TD3BC"
     config.num_seeds = 3
     config.updates_per_dispatch = 500
-    config.checkpoint_every = 2_500
+    config.checkpoint_every = 1_000
 
-    config.world_models.dwm.num_updates = 10_000
+    config.world_models.dwm.num_updates = 5_000
     config.world_models.dwm.width = 32
     config.world_models.dwm.multipliers = (1, 2, 4)
-    config.world_models.dwm.learning_rate = 3e-4
-    config.world_models.dwm.ema_rate = 0.98  # looks back 500 updates; see quickstart.py
-    config.world_models.one_step.num_updates = 10_000
+    config.world_models.dwm.learning_rate = 1e-3
+    config.world_models.dwm.ema_rate = 0.95  # looks back 200 updates; see quickstart.py
+    config.world_models.one_step.num_updates = 5_000
     config.world_models.one_step.hidden = (128, 128, 128, 128)
     config.world_models.one_step.learning_rate = 3e-4
 
-    config.policy.num_updates = 10_000
+    config.policy.num_updates = 6_000
     config.policy.horizon = 5
     config.policy.return_to_go = 0.7
     config.policy.imagined_per_pair = 1
-    config.evaluation.every = 2_500
+    config.evaluation.every = 2_000
     return config

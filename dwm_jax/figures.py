@@ -46,7 +46,7 @@ def maze_trajectories(path: Path, maze: Maze, recorded_XY: np.ndarray, imagined_
         axes.set_title(name)
         axes.set_aspect("equal")
         axes.autoscale_view()
-    panels[0].legend(loc="upper left", frameon=False)
+    panels[0].legend(loc="lower left", frameon=False)
     figure.suptitle(title)
     _save(figure, path)
 

@@ -104,7 +104,7 @@ def test_dropping_keeps_the_segments_whose_rows_were_all_recorded(episodes):
         whole += [first_row + t for t in range(len(e.actions) - T + 1)]
         first_row += len(e.actions) + 1
     if not whole:
-        with pytest.raises(ValueError, match=f"whole segment of {T} rows"):
+        with pytest.raises(ValueError, match=f"long enough for {T} rows"):
             data.segment_rows(flat, T, "drop")
         return
     np.testing.assert_array_equal(data.segment_rows(flat, T, "drop"), whole)

@@ -18,7 +18,7 @@ def get_config() -> ConfigDict:
         world_model.num_updates = 40
         world_model.batch_size = 16
     config.world_models.dwm.sequence_length = 4
-    config.world_models.dwm.width = 8
+    config.world_models.dwm.width = 32
     config.world_models.dwm.multipliers = (1, 2)
     config.world_models.one_step.hidden = (32, 32)
     config.policy.num_updates = 40

@@ -26,13 +26,13 @@ def get_config() -> ConfigDict:
     # The paper's EMA (0.995 every 10 updates) looks back 2,000 updates: after a run this short an eighth of it would
     # still be the random initial weights.
     config.world_models.dwm.ema_rate = 0.95
-    config.world_models.one_step.num_updates = 3_000
+    config.world_models.one_step.num_updates = 5_000
     config.world_models.one_step.hidden = (128, 128, 128, 128)
     config.world_models.one_step.learning_rate = 3e-4
 
     config.policy.num_updates = 4_000
     config.policy.horizon = 7
     config.policy.return_to_go = 0.6
-    config.policy.imagined_per_pair = 2
+    config.policy.imagined_per_pair = 1
     config.evaluation.every = 1_000
     return config

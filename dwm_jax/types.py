@@ -49,6 +49,17 @@ class Segment(NamedTuple):
     actions: Array  # (T, A)  a_t .. a_{t+T-1}; zero where the mask is 0
     return_to_go: Array  # ()     scaled label g_t
     mask: Array  # (T,)   1 where the row is known, 0 past a truncation
+    terminated: Array  # ()     bool: the step at t ended the task
+
+
+class Transition(NamedTuple):
+    """One step, recorded or generated. Raw units."""
+
+    observation: Array  # (O,)
+    action: Array  # (A,)
+    reward: Array  # ()
+    next_observation: Array  # (O,)
+    terminated: Array  # () bool
 
 
 class Trajectory(NamedTuple):

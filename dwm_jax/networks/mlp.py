@@ -39,3 +39,29 @@ class Critic(nn.Module):
     @nn.compact
     def __call__(self, observation: Array, action: Array) -> Array:
         return MLP((*self.hidden, 1))(jnp.concatenate([observation, action], axis=-1))[..., 0]
+
+
+class Value(nn.Module):
+    """V(s): (..., O) -> (...)."""
+
+    hidden: Sequence[int]
+
+    @nn.compact
+    def __call__(self, observation: Array) -> Array:
+        return MLP((*self.hidden, 1))(observation)[..., 0]
+
+
+class GaussianActor(nn.Module):
+    """A Gaussian over actions whose mean goes through a tanh: (..., O) -> mean (..., A), standard deviation (A,).
+
+    The standard deviation is learnt, starts at 1, stays within [exp(-5), exp(2)] and does not depend on the state.
+    """
+
+    hidden: Sequence[int]
+    action_size: int
+
+    @nn.compact
+    def __call__(self, observation: Array) -> tuple[Array, Array]:
+        mean = jnp.tanh(MLP((*self.hidden, self.action_size))(observation))
+        log_std_A = self.param("log_std", nn.initializers.zeros, (self.action_size,))
+        return mean, jnp.exp(jnp.clip(log_std_A, -5, 2))

@@ -113,10 +113,17 @@ class TemporalUnet(nn.Module):
         self.return_embedding = Embedding((EMBEDDING_SIZE, 4 * EMBEDDING_SIZE))
         self.action_embedding = Embedding((EMBEDDING_SIZE, 4 * EMBEDDING_SIZE))
 
-    def embed_condition(self, action_A: Array, return_to_go: Array, keep_return: Array) -> Array:
-        """Embeds (a_t, g_t) once per sample; `keep_return` = 0 zeroes the return's half (the null condition)."""
-        return_E = keep_return * self.return_embedding(return_to_go[None])
-        return jnp.concatenate([return_E, self.action_embedding(action_A)])
+    def embed_condition(self, action_A: Array | None, return_to_go: Array | None, keep_return: Array) -> Array:
+        """Embeds (a_t, g_t) once per sample; `keep_return` = 0 zeroes the return's half (the null condition).
+
+        A network that is initialised with None for one of them has no parameters for it and goes without.
+        """
+        embedded = []
+        if return_to_go is not None:
+            embedded.append(keep_return * self.return_embedding(return_to_go[None]))
+        if action_A is not None:
+            embedded.append(self.action_embedding(action_A))
+        return jnp.concatenate(embedded) if embedded else jnp.zeros(0)
 
     @nn.compact
     def denoise(self, x_TD: Array, k: Array, condition_E: Array) -> Array:
@@ -145,6 +152,6 @@ class TemporalUnet(nn.Module):
         x = ConvBlock(self.width)(x)
         return nn.Dense(x_TD.shape[1])(x)
 
-    def __call__(self, x_TD: Array, k: Array, action_A: Array, return_to_go: Array) -> Array:
+    def __call__(self, x_TD: Array, k: Array, action_A: Array | None, return_to_go: Array | None) -> Array:
         """Everything at once; initialises all parameters."""
         return self.denoise(x_TD, k, self.embed_condition(action_A, return_to_go, jnp.ones(())))

@@ -1,15 +1,17 @@
-"""What every world model offers to the joinery and the loop: four pure functions.
+"""What everything that is pretrained on segments offers to the joinery and the loop: a few pure functions.
 
-A new world model is one file with one constructor that returns a `WorldModel`, plus its line in the registry
-(`dwm_jax/registry.py`). It sees raw units on the outside and keeps its own normalisers in its state.
+A `WorldModel` imagines trajectories for a learner, a `Planner` acts by itself, a `Generator` makes up transitions.
+A new one is one file with one constructor, plus its line in the registry (`dwm_jax/registry.py`). It sees raw
+units on the outside and keeps its own normalisers in its state.
 """
 
 from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
+import jax
 import numpy as np
 
-from dwm_jax.types import Array, Average, ChooseAction, Key, Metrics, PyTree, Segment, Trajectory
+from dwm_jax.types import Array, Average, ChooseAction, Key, Metrics, PyTree, Segment, Trajectory, Transition
 
 
 class TrainingRows(NamedTuple):
@@ -42,18 +44,72 @@ class Rollout(Protocol):
         ...
 
 
+# (key, rows) -> state: an immutable pytree, normalisers included.
+Init = Callable[[Key, TrainingRows], PyTree]
+# (state, segments with leading axis B, keys (B,), step (), average) -> (state, metrics)
+Update = Callable[[PyTree, Segment, Array, Array, Average], tuple[PyTree, Metrics]]
+# state -> what is needed of it once it is trained (EMA parameters and normalisers).
+Inference = Callable[[PyTree], PyTree]
+
+
 class WorldModel(NamedTuple):
     """A trainable generator of trajectories."""
 
     # T of the segments it trains on.
     sequence_length: int
-    # (key, rows) -> state: an immutable pytree, normalisers included.
-    init: Callable[[Key, TrainingRows], PyTree]
-    # (state, segments with leading axis B, keys (B,), step (), average) -> (state, metrics)
-    update: Callable[[PyTree, Segment, Array, Array, Average], tuple[PyTree, Metrics]]
-    # state -> what a rollout needs of it (EMA parameters and normalisers).
-    inference: Callable[[PyTree], PyTree]
+    init: Init
+    update: Update
+    inference: Inference
     # (horizon, gamma) -> rollout. Raises ValueError where the model cannot reach the horizon.
     rollout: Callable[[int, float], Rollout]
+    # (horizon, gamma, m) -> a rollout whose trajectory has a leading axis m: what else might happen, for a
+    # pessimist to compare. The first is the one to follow.
+    alternatives: Callable[[int, float, int], Rollout]
     # Whether a rollout follows a policy's actions; if not, its trajectories can be drawn before any policy exists.
     needs_policy: bool
+
+
+class Planner(NamedTuple):
+    """A trainable policy that has no critic: it plans at every step."""
+
+    sequence_length: int
+    init: Init
+    update: Update
+    inference: Inference
+    # (model, observation (O,), scaled return-to-go (), key) -> action (A,). Raw units.
+    act: Callable[[PyTree, Array, Array, Key], Array]
+
+
+class Generator(NamedTuple):
+    """A trainable source of transitions that nobody recorded."""
+
+    sequence_length: int
+    init: Init
+    update: Update
+    inference: Inference
+    # (model, key) -> a transition, raw units.
+    generate: Callable[[PyTree, Key], Transition]
+
+
+def independent_draws(rollout: Callable[[int, float], Rollout]) -> Callable[[int, float, int], Rollout]:
+    """`WorldModel.alternatives` of a model whose own randomness is its doubt: m draws, one key each."""
+
+    def alternatives(horizon: int, gamma: float, count: int) -> Rollout:
+        imagine_one = rollout(horizon, gamma)
+
+        def imagine(
+            model: PyTree,
+            observation_O: Array,
+            action_A: Array,
+            return_to_go: Array,
+            choose_action: ChooseAction,
+            key: Key,
+        ) -> Trajectory:
+            def draw(key: Key) -> Trajectory:
+                return imagine_one(model, observation_O, action_A, return_to_go, choose_action, key)
+
+            return jax.vmap(draw)(jax.random.split(key, count))
+
+        return imagine
+
+    return alternatives

@@ -1,20 +1,19 @@
 """The diffusion world model: one conditional diffusion over T rows (s, r), all H < T steps generated at once."""
 
 from collections.abc import Sequence
-from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 
-from dwm_jax import diffusion
 from dwm_jax.gradients import apply_gradients
-from dwm_jax.networks.temporal_unet import TemporalUnet
 from dwm_jax.normalizers import FITTERS, Normalizer
 from dwm_jax.types import Array, Average, ChooseAction, Key, Metrics, PyTree, Segment, Trajectory
-from dwm_jax.world_models.base import Rollout, TrainingRows, WorldModel
+from dwm_jax.world_models.base import Rollout, TrainingRows, WorldModel, independent_draws
+from dwm_jax.world_models.ema import move_ema, start_ema
+from dwm_jax.world_models.row_diffusion import row_diffusion
 
 
 class InferenceState(NamedTuple):
@@ -66,19 +65,24 @@ def diffusion_world_model(
     Raises:
       ValueError: unless 1 <= N <= K.
     """
-    network: Any = TemporalUnet(width, tuple(multipliers))
+    row_model = row_diffusion(
+        num_diffusion_steps=num_diffusion_steps,
+        num_sampling_steps=num_sampling_steps,
+        width=width,
+        multipliers=multipliers,
+        condition_dropout=condition_dropout,
+        guidance_weight=guidance_weight,
+        temperature=temperature,
+    )
     optimizer = optax.adam(learning_rate)
-    alphas_bar_K = diffusion.cosine_schedule(num_diffusion_steps)
-    steps = diffusion.strided_steps(num_diffusion_steps, num_sampling_steps)
 
     def init(key: Key, rows: TrainingRows) -> State:
         observation_size, action_size = rows.observations.shape[1], rows.actions.shape[1]
         x_TD = jnp.zeros((sequence_length, observation_size + 1))
-        params = jax.jit(network.init)(key, x_TD, jnp.ones(()), jnp.zeros(action_size), jnp.zeros(()))
+        params = row_model.init(key, x_TD, jnp.zeros(action_size), jnp.zeros(()))
         rewards = np.append(rows.rewards, np.zeros(int(rows.absorbing), np.float32))
         normalizers = (FITTERS[observation_normalizer](rows.observations), FITTERS["min_max"](rewards[:, None]))
-        # A copy: params and EMA are donated together and must not share buffers.
-        return State(params, optimizer.init(params), InferenceState(jax.tree.map(jnp.copy, params), *normalizers))
+        return State(params, optimizer.init(params), InferenceState(start_ema(params), *normalizers))
 
     def rows_of(ema: InferenceState, segment: Segment) -> Array:
         observations_TO = ema.observation_normalizer.normalize(segment.observations)
@@ -86,22 +90,14 @@ def diffusion_world_model(
         return jnp.concatenate([observations_TO, rewards_T1], axis=1)
 
     def sample_loss(params: PyTree, ema: InferenceState, segment: Segment, key: Key) -> Array:
-        drop_key, loss_key = jax.random.split(key)
-        keep = jax.random.bernoulli(drop_key, 1 - condition_dropout).astype(jnp.float32)
-        condition_E = network.apply(
-            params, segment.actions[0], segment.return_to_go, keep, method=TemporalUnet.embed_condition
-        )
-
-        def denoise(x_TD: Array, k: Array) -> Array:
-            return network.apply(params, x_TD, k, condition_E, method=TemporalUnet.denoise)
-
-        return diffusion.noise_prediction_loss(
-            denoise,
+        return row_model.loss(
+            params,
             rows_of(ema, segment),
             segment.mask,
             segment.observations.shape[1],
-            jnp.asarray(alphas_bar_K, jnp.float32),
-            loss_key,
+            segment.actions[0],
+            segment.return_to_go,
+            key,
         )
 
     def update(state: State, segments: Segment, keys: Array, step: Array, average: Average) -> tuple[State, Metrics]:
@@ -112,12 +108,7 @@ def diffusion_world_model(
         params, optimizer_state, metrics = apply_gradients(
             loss, optimizer, state.params, state.optimizer_state, average
         )
-        # A branch, not a product with 1: between two moves the EMA costs nothing.
-        ema_params = jax.lax.cond(
-            (step + 1) % ema_every == 0,
-            lambda: optax.incremental_update(params, state.ema.params, 1 - ema_rate),
-            lambda: state.ema.params,
-        )
+        ema_params = move_ema(state.ema.params, params, step, ema_rate, ema_every)
         return State(params, optimizer_state, state.ema._replace(params=ema_params)), metrics
 
     def rollout(horizon: int, gamma: float) -> Rollout:
@@ -133,20 +124,14 @@ def diffusion_world_model(
             key: Key,
         ) -> Trajectory:
             del choose_action  # the whole future is generated at once
-            embed = partial(network.apply, model.params, action_A, return_to_go, method=TemporalUnet.embed_condition)
-
-            def denoise(x_TD: Array, k: Array, condition_E: Array) -> Array:
-                return network.apply(model.params, x_TD, k, condition_E, method=TemporalUnet.denoise)
-
-            x_TD = diffusion.sample(
-                diffusion.guided(denoise, embed(1.0), embed(0.0), guidance_weight),
+            x_TD = row_model.sample(
+                model.params,
                 model.observation_normalizer.normalize(observation_O),
                 sequence_length,
                 jnp.concatenate([model.observation_normalizer.low, model.reward_normalizer.low]),
                 jnp.concatenate([model.observation_normalizer.high, model.reward_normalizer.high]),
-                alphas_bar_K,
-                steps,
-                temperature,
+                action_A,
+                return_to_go,
                 key,
             )
             return Trajectory(
@@ -163,5 +148,6 @@ def diffusion_world_model(
         update=update,
         inference=lambda state: state.ema,
         rollout=rollout,
+        alternatives=independent_draws(rollout),
         needs_policy=False,
     )

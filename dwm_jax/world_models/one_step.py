@@ -6,25 +6,21 @@ from typing import Any, NamedTuple
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 
 from dwm_jax.gradients import apply_gradients
 from dwm_jax.networks.mlp import MLP
-from dwm_jax.normalizers import AffineNormalizer, fit_standard
 from dwm_jax.types import Array, Average, ChooseAction, Key, Metrics, PyTree, Segment, Trajectory
-from dwm_jax.world_models.base import Rollout, TrainingRows, WorldModel
+from dwm_jax.world_models.base import Rollout, TrainingRows, WorldModel, independent_draws
+from dwm_jax.world_models.dynamics_units import DynamicsUnits, fit_dynamics_units
 
 # Smallest standard deviation, in units of the targets' own; keeps the likelihood of deterministic systems finite.
 MIN_STD = 1e-3
 
 
 class InferenceState(NamedTuple):
-    params: PyTree
-    input_normalizer: AffineNormalizer  # (s, a)
-    target_normalizer: AffineNormalizer  # (s' - s, r)
-    observation_low: Array  # (O,) range of the data
-    observation_high: Array  # (O,)
+    params: PyTree  # of all members, leading axis M
+    units: DynamicsUnits
 
 
 class State(NamedTuple):
@@ -45,64 +41,84 @@ class GaussianDynamics(nn.Module):
         return mean, nn.softplus(spread) + MIN_STD
 
 
-def one_step_world_model(*, hidden: Sequence[int], learning_rate: float) -> WorldModel:
-    """p(s', r | s, a) = N(mean, diag(std^2)), trained by maximum likelihood, called H times.
+def one_step_world_model(*, hidden: Sequence[int], learning_rate: float, num_members: int = 1) -> WorldModel:
+    """p(s', r | s, a) = N(mean, diag(std^2)), trained by maximum likelihood, called H times. Or M of them, an ensemble.
 
         loss = mean over entries of  log std + ((y - mean) / std)^2 / 2,     y = normalised (s' - s, r)
 
-    It predicts the change of the state, standardised (inputs too): the usual parametrisation of a strong one-step
-    baseline (PETS, Chua et al. 2018), where a small time step would otherwise drown in the state's spread.
-    States that leave the range of the data are clipped to it: a rollout of a diverging model stays finite.
-    Source: DWM appendix (one-step model: 4 layers of 256, softplus covariance, Adam 1e-4).
+    It predicts the change of the state, standardised (inputs too), within the range of the data (`DynamicsUnits`):
+    the usual parametrisation of a strong one-step baseline.
+
+    The members of an ensemble start from different weights and, as if each were shown batches of its own, weigh
+    every sample anew by a draw from Exponential(1). A trajectory follows one member, drawn at random (TS-infinity).
+    In the `alternatives` several members answer side by side along one followed trajectory: see `follow`.
+
+    Source: DWM appendix (4 layers of 256, softplus covariance, Adam 1e-4); ensemble: PETS (Chua et al. 2018).
 
     Args:
       hidden: widths of the hidden layers of both MLPs.
       learning_rate: Adam's.
+      num_members: M.
+
+    `alternatives` raises ValueError where an ensemble is asked for more alternatives than it has members. A single
+    model gives independent draws: its doubt is its noise.
     """
     optimizer = optax.adam(learning_rate)
 
-    def network(model: InferenceState) -> Any:
-        return GaussianDynamics(tuple(hidden), model.target_normalizer.low.shape[0])
+    def network(units: DynamicsUnits) -> Any:
+        return GaussianDynamics(tuple(hidden), units.target_normalizer.low.shape[0])
 
     def init(key: Key, rows: TrainingRows) -> State:
-        inputs = np.concatenate([rows.observations, rows.actions], axis=1)
-        targets = np.concatenate([rows.next_observations - rows.observations, rows.rewards[:, None]], axis=1)
-        model = InferenceState(
-            params=None,
-            input_normalizer=fit_standard(inputs),
-            target_normalizer=fit_standard(targets),
-            observation_low=jnp.asarray(rows.next_observations.min(axis=0)),
-            observation_high=jnp.asarray(rows.next_observations.max(axis=0)),
-        )
-        params = jax.jit(network(model).init)(key, jnp.zeros(inputs.shape[1]))
-        return State(model._replace(params=params), optimizer.init(params))
+        units = fit_dynamics_units(rows)
+        inputs = jnp.zeros(rows.observations.shape[1] + rows.actions.shape[1])
+        # A single model draws its weights from the key itself, as a model without an ensemble would.
+        keys_M = jax.random.split(key, num_members) if num_members > 1 else key[None]
+        params = jax.jit(jax.vmap(network(units).init, in_axes=(0, None)))(keys_M, inputs)
+        return State(InferenceState(params, units), optimizer.init(params))
 
     def predict(model: InferenceState, observation_O: Array, action_A: Array) -> tuple[Array, Array]:
-        inputs = model.input_normalizer.normalize(jnp.concatenate([observation_O, action_A]))
-        return network(model).apply(model.params, inputs)
+        """Mean and standard deviation of every member: 2 x (M, D)."""
+        observation_O = model.units.observation_normalizer.normalize(observation_O)
+        inputs = jnp.concatenate([observation_O, model.units.action_normalizer.normalize(action_A)])
+        return jax.vmap(network(model.units).apply, in_axes=(0, None))(model.params, inputs)
+
+    def sample_losses(model: InferenceState, segment: Segment) -> tuple[Array, Array]:
+        """Loss and squared error of every member: 2 x (M,)."""
+        mean_MD, std_MD = predict(model, segment.observations[0], segment.actions[0])
+        # Never masked: a segment starts at an action, and the state it led to was recorded.
+        target_D = model.units.target(segment.observations[0], segment.observations[1], segment.rewards[0])
+        error_MD = (target_D - mean_MD) / std_MD
+        return jnp.mean(jnp.log(std_MD) + error_MD**2 / 2, axis=1), jnp.mean((target_D - mean_MD) ** 2, axis=1)
 
     def update(state: State, segments: Segment, keys: Array, step: Array, average: Average) -> tuple[State, Metrics]:
-        del keys, step  # maximum likelihood draws nothing and is the same at every step
+        del step  # every step is the same
 
-        def sample_loss(params: PyTree, segment: Segment) -> tuple[Array, Array]:
-            model = state.model._replace(params=params)
-            mean, std = predict(model, segment.observations[0], segment.actions[0])
-            change_O = segment.observations[1] - segment.observations[0]
-            target = model.target_normalizer.normalize(jnp.append(change_O, segment.rewards[0]))
-            error = (target - mean) / std
-            # Never masked: a segment starts at an action, and the state it led to was recorded.
-            return jnp.mean(jnp.log(std) + error**2 / 2), jnp.mean((target - mean) ** 2)
+        def weigh(key: Key) -> Array:
+            return jax.random.exponential(key, (num_members,)) if num_members > 1 else jnp.ones(1)
+
+        weights_BM = jax.vmap(weigh)(keys)
 
         def loss(params: PyTree) -> tuple[Array, Metrics]:
-            losses_B, errors_B = jax.vmap(sample_loss, in_axes=(None, 0))(params, segments)
-            return losses_B.mean(), {"world_model/loss": losses_B.mean(), "world_model/mse": errors_B.mean()}
+            model = state.model._replace(params=params)
+            losses_BM, errors_BM = jax.vmap(sample_losses, in_axes=(None, 0))(model, segments)
+            # The sum over members: each has the gradient it would have alone.
+            total = (weights_BM * losses_BM).mean(axis=0).sum()
+            return total, {"world_model/loss": losses_BM.mean(), "world_model/mse": errors_BM.mean()}
 
         params, optimizer_state, metrics = apply_gradients(
             loss, optimizer, state.model.params, state.optimizer_state, average
         )
         return State(state.model._replace(params=params), optimizer_state), metrics
 
-    def rollout(horizon: int, gamma: float) -> Rollout:
+    def follow(horizon: int, gamma: float, count: int) -> Rollout:
+        """Follows one member, drawn at random, and asks `count` - 1 others at every step what they would expect.
+
+        All answers share the noise of the step: y^i = mean^i + std^i eps, from the state that was reached with y^0.
+        So what separates them is the members' disagreement alone, and not their noise: members that agree give the
+        same answer, and a squared distance is on average the squared Wasserstein distance of two Gaussians,
+        |mean^i - mean^j|^2 + |std^i - std^j|^2 in raw units. The first answer, noise included, is the trajectory.
+        """
+
         def imagine(
             model: InferenceState,
             observation_O: Array,
@@ -112,6 +128,10 @@ def one_step_world_model(*, hidden: Sequence[int], learning_rate: float) -> Worl
             key: Key,
         ) -> Trajectory:
             del return_to_go  # the actions decide
+            members = jnp.zeros(1, int)
+            if num_members > 1:
+                key, members_key = jax.random.split(key)
+                members = jax.random.permutation(members_key, num_members)[:count]
 
             def advance(
                 carry: tuple[Array, Array], step_and_key: tuple[Array, Key]
@@ -119,16 +139,40 @@ def one_step_world_model(*, hidden: Sequence[int], learning_rate: float) -> Worl
                 observation_O, action_A = carry
                 step, step_key = step_and_key
                 noise_key, action_key = jax.random.split(step_key)
-                mean, std = predict(model, observation_O, action_A)
-                target = model.target_normalizer.denormalize(mean + std * jax.random.normal(noise_key, mean.shape))
-                next_O = jnp.clip(observation_O + target[:-1], model.observation_low, model.observation_high)
-                return (next_O, choose_action(step + 1, next_O, action_key)), (next_O, target[-1])
+                # Every member predicts and some are read: in a batch far cheaper than each sample's own weights.
+                mean_MD, std_MD = (moment[members] for moment in predict(model, observation_O, action_A))
+                prediction_MD = mean_MD + std_MD * jax.random.normal(noise_key, mean_MD.shape[1:])
+                next_MO, rewards_M = model.units.step(observation_O, prediction_MD)
+                return (next_MO[0], choose_action(step + 1, next_MO[0], action_key)), (next_MO, rewards_M)
 
             steps = (jnp.arange(horizon), jax.random.split(key, horizon))
-            _, (next_observations_HO, rewards_H) = jax.lax.scan(advance, (observation_O, action_A), steps)
-            return Trajectory(next_observations_HO, rewards_H, jnp.full(horizon, gamma))
+            _, (next_HMO, rewards_HM) = jax.lax.scan(advance, (observation_O, action_A), steps)
+            return Trajectory(jnp.swapaxes(next_HMO, 0, 1), rewards_HM.T, jnp.full((count, horizon), gamma))
 
         return imagine
+
+    def rollout(horizon: int, gamma: float) -> Rollout:
+        follow_one = follow(horizon, gamma, count=1)
+
+        def imagine(
+            model: InferenceState,
+            observation_O: Array,
+            action_A: Array,
+            return_to_go: Array,
+            choose_action: ChooseAction,
+            key: Key,
+        ) -> Trajectory:
+            answers = follow_one(model, observation_O, action_A, return_to_go, choose_action, key)
+            return jax.tree.map(lambda leaf: leaf[0], answers)
+
+        return imagine
+
+    def alternatives(horizon: int, gamma: float, count: int) -> Rollout:
+        if num_members == 1:
+            return independent_draws(rollout)(horizon, gamma, count)
+        if count > num_members:
+            raise ValueError(f"{count} alternatives need as many members; num_members is {num_members}")
+        return follow(horizon, gamma, count)
 
     return WorldModel(
         sequence_length=2,
@@ -136,5 +180,6 @@ def one_step_world_model(*, hidden: Sequence[int], learning_rate: float) -> Worl
         update=update,
         inference=lambda state: state.model,
         rollout=rollout,
+        alternatives=alternatives,
         needs_policy=True,
     )

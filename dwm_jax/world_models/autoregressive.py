@@ -1,0 +1,53 @@
+"""Autoregressive diffusion: the diffusion world model at T = 2, its single step chained H times."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from dwm_jax.types import Array, ChooseAction, Key, PyTree, Trajectory
+from dwm_jax.world_models.base import Rollout, WorldModel, independent_draws
+from dwm_jax.world_models.diffusion import diffusion_world_model
+
+
+def autoregressive_diffusion(**settings: Any) -> WorldModel:
+    """The denoiser of DWM over two rows, called H times: a one-step model that can draw from any distribution.
+
+    Every step starts from the state imagined last and the policy's action there, and asks for the same return-to-go
+    g_eval: that is asked of every recorded pair, wherever in its episode it is, so an imagined state is a pair like
+    any other. (To count it down, g' = (g - r) / gamma, would let errors of imagined rewards pile up in the condition.)
+    Source: DWM, its comparison with autoregressive diffusion (AD-TD3BC and its siblings).
+
+    Args:
+      **settings: the keywords of `diffusion_world_model`, all but `sequence_length`.
+    """
+    single = diffusion_world_model(sequence_length=2, **settings)
+
+    def rollout(horizon: int, gamma: float) -> Rollout:
+        imagine_step = single.rollout(1, gamma)
+
+        def imagine(
+            model: PyTree,
+            observation_O: Array,
+            action_A: Array,
+            return_to_go: Array,
+            choose_action: ChooseAction,
+            key: Key,
+        ) -> Trajectory:
+            def advance(
+                carry: tuple[Array, Array], step_and_key: tuple[Array, Key]
+            ) -> tuple[tuple[Array, Array], Trajectory]:
+                observation_O, action_A = carry
+                step, step_key = step_and_key
+                noise_key, action_key = jax.random.split(step_key)
+                imagined = imagine_step(model, observation_O, action_A, return_to_go, choose_action, noise_key)
+                next_O = imagined.next_observations[0]
+                return (next_O, choose_action(step + 1, next_O, action_key)), imagined
+
+            steps = (jnp.arange(horizon), jax.random.split(key, horizon))
+            _, steps_H1 = jax.lax.scan(advance, (observation_O, action_A), steps)
+            return jax.tree.map(lambda leaf: leaf[:, 0], steps_H1)
+
+        return imagine
+
+    return single._replace(rollout=rollout, alternatives=independent_draws(rollout), needs_policy=True)

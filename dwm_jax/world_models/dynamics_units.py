@@ -1,0 +1,49 @@
+"""The units in which a dynamics model sees the world: standardised inputs, the standardised change of the state."""
+
+from typing import NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+
+from dwm_jax.normalizers import AffineNormalizer, fit_standard
+from dwm_jax.types import Array
+from dwm_jax.world_models.base import TrainingRows
+
+
+class DynamicsUnits(NamedTuple):
+    """Maps between raw units and those of a model of y = standardised (s' - s, r), shape (..., D).
+
+    The change of the state rather than the state itself: where a time step is small, it would otherwise drown in
+    the state's spread. Source: PETS (Chua et al. 2018).
+    """
+
+    observation_normalizer: AffineNormalizer
+    action_normalizer: AffineNormalizer
+    target_normalizer: AffineNormalizer  # (s' - s, r)
+    observation_low: Array  # (O,) range of the data
+    observation_high: Array  # (O,)
+
+    def target(self, observation: Array, next_observation: Array, reward: Array) -> Array:
+        """What is to be predicted: (..., O), (..., O), (...) raw -> (..., D)."""
+        change = next_observation - observation
+        return self.target_normalizer.normalize(jnp.concatenate([change, reward[..., None]], axis=-1))
+
+    def step(self, observation: Array, prediction: Array) -> tuple[Array, Array]:
+        """The (s', r) that a prediction stands for: (..., O) raw, (..., D) -> (..., O), (...) raw.
+
+        A state that leaves the range of the data is clipped to it: a rollout of a diverging model stays finite.
+        """
+        target = self.target_normalizer.denormalize(prediction)
+        return jnp.clip(observation + target[..., :-1], self.observation_low, self.observation_high), target[..., -1]
+
+
+def fit_dynamics_units(rows: TrainingRows) -> DynamicsUnits:
+    """Fits all of them on recorded transitions."""
+    changes = rows.next_observations - rows.observations
+    return DynamicsUnits(
+        observation_normalizer=fit_standard(rows.observations),
+        action_normalizer=fit_standard(rows.actions),
+        target_normalizer=fit_standard(np.concatenate([changes, rows.rewards[:, None]], axis=1)),
+        observation_low=jnp.asarray(rows.next_observations.min(axis=0)),
+        observation_high=jnp.asarray(rows.next_observations.max(axis=0)),
+    )

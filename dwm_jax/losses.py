@@ -71,8 +71,8 @@ def pessimistic_rewards(rewards_MH: Array, next_observations_MHO: Array, kappa: 
 
         r~_h = mean_i r^i_h - kappa max_{i,j} (|r^i_h - r^j_h|^2 + |s'^i_h - s'^j_h|^2)
 
-    The samples are m imagined trajectories of one data pair, or m members of an ensemble. The caller leaves out
-    the last step (the paper penalises no bootstrap). Source: DWM-PQL, DWM section 3.2.
+    The samples are m imagined trajectories of one data pair, or m members of an ensemble. The bootstrap that
+    follows the last reward is not penalised. Source: DWM-PQL, DWM section 3.2.
 
     Args:
       rewards_MH: shape (m, H), m >= 1; m = 1 has no disagreement and returns the rewards.

@@ -83,3 +83,18 @@ def lambda_return(rewards_H: Array, discounts_H: Array, values_H: Array, lambda_
 
     g_0, _ = jax.lax.scan(backwards, values_H[-1], (rewards_H, discounts_H, values_H), reverse=True)
     return g_0
+
+
+def relabelled_return(return_to_go: Array, reward: Array, discount: Array, next_value: Array) -> Array:
+    """A return-to-go raised to what the learner now believes is possible from here.
+
+        g~_t = max(g_t, r_t + d_t V(s_{t+1}))
+
+    Source: return-to-go relabelling, DWM appendix (without the discount there; with it, g_t and the other side are
+    the same sum). All in one unit.
+
+    Args:
+      return_to_go: recorded g_t, any shape.
+      reward, discount, next_value: r_t, gamma or 0 where the step terminated, V(s_{t+1}); the shape of g_t.
+    """
+    return jnp.maximum(return_to_go, reward + discount * next_value)

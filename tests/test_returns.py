@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from dwm_jax.returns import h_step_return, lambda_return, returns_to_go
+from dwm_jax.returns import h_step_return, lambda_return, relabelled_return, returns_to_go
 
 LENGTH = 6  # one length, so that every random example reuses the compiled operations
 rewards = arrays(np.float32, LENGTH, elements=st.floats(-10, 10, width=32))
@@ -81,3 +81,9 @@ def test_sequences_of_different_lengths_are_refused():
         lambda_return(jnp.ones(3), jnp.ones(3), jnp.ones(2), 0.5)
     with pytest.raises(AssertionError):
         returns_to_go(jnp.ones((2, 3)), 0.9)
+
+
+def test_relabelling_raises_a_return_and_never_lowers_it():
+    # 1 + 0.5 * 4 = 3: above 2, below 5; a terminated step is worth its reward alone.
+    raised = relabelled_return(jnp.array([2.0, 5.0, 0.5]), jnp.ones(3), jnp.array([0.5, 0.5, 0.0]), jnp.full(3, 4.0))
+    np.testing.assert_allclose(raised, [3.0, 5.0, 1.0])

@@ -38,3 +38,9 @@ class Learner(NamedTuple):
     explore: Callable[[PyTree, Array, Key], Array]
     # (state, observation (O,)) -> action (A,): the policy that is evaluated; deterministic.
     act: Callable[[PyTree, Array], Array]
+    # (state, observation (O,)) -> scalar: what the state is worth to this learner, in its units.
+    value: Callable[[PyTree, Array], Array]
+    # Whether its rewards are scaled by 1000 / (largest - smallest return of an episode): the usual rule of IQL.
+    scales_rewards: bool
+    # Whether imagined rewards are lowered where several imaginations of the same pair disagree.
+    pessimistic: bool

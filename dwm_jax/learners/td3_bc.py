@@ -9,8 +9,9 @@ import optax
 
 from dwm_jax.gradients import apply_gradients
 from dwm_jax.learners.base import Learner
+from dwm_jax.learners.critics import TwinCritics
 from dwm_jax.losses import td3_bc_actor_loss
-from dwm_jax.networks.mlp import Critic, TanhActor
+from dwm_jax.networks.mlp import TanhActor
 from dwm_jax.types import Array, Average, Batch, Expand, Key, Metrics, PyTree, Trajectory
 
 
@@ -56,21 +57,14 @@ def td3_bc(
       alpha: weight of the value term in the actor's loss.
     """
     actor: Any = TanhActor(tuple(hidden), action_size)
-    critic: Any = Critic(tuple(hidden))
+    twin = TwinCritics(tuple(hidden))
     optimizer = optax.adam(learning_rate)
-
-    def q_values(critics: PyTree, observation: Array, action: Array) -> Array:
-        """(2, ...) values of both critics."""
-        return jax.vmap(critic.apply, in_axes=(0, None, None))(critics, observation, action)
 
     def init(key: Key) -> State:
         actor_key, critic_key = jax.random.split(key)
-        observation_O, action_A = jnp.zeros(observation_size), jnp.zeros(action_size)
         online = Weights(
-            actor=actor.init(actor_key, observation_O),
-            critics=jax.vmap(critic.init, in_axes=(0, None, None))(
-                jax.random.split(critic_key), observation_O, action_A
-            ),
+            actor=actor.init(actor_key, jnp.zeros(observation_size)),
+            critics=twin.init(critic_key, observation_size, action_size),
         )
         return State(online, jax.tree.map(jnp.copy, online), Weights(*map(optimizer.init, online)))
 
@@ -81,7 +75,7 @@ def td3_bc(
 
             def bootstrap(observation_O: Array) -> Array:
                 action_A = jnp.clip(actor.apply(target.actor, observation_O) + noise_A, -1, 1)
-                return q_values(target.critics, observation_O, action_A).min(axis=0)
+                return twin.values(target.critics, observation_O, action_A).min(axis=0)
 
             return expand(trajectory, bootstrap)
 
@@ -92,19 +86,13 @@ def td3_bc(
     ) -> tuple[State, Metrics]:
         y_B = critic_targets(state.target, batch, expand, keys)
 
-        def critic_loss(critics: PyTree) -> tuple[Array, Metrics]:
-            q_2B = q_values(critics, batch.observation, batch.action)
-            loss = ((q_2B - y_B) ** 2).mean(axis=1).sum()
-            return loss, {"critic/loss": loss, "critic/q": q_2B.mean(), "critic/target": y_B.mean()}
-
-        critics, critic_optimizer_state, metrics = apply_gradients(
-            critic_loss, optimizer, state.online.critics, state.optimizer_states.critics, average
+        critics, critic_optimizer_state, metrics = twin.regress(
+            state.online.critics, optimizer, state.optimizer_states.critics, batch, y_B, average
         )
 
         def actor_loss(actor_params: PyTree) -> tuple[Array, Metrics]:
             action_BA = actor.apply(actor_params, batch.observation)
-            first_critic = jax.tree.map(lambda leaf: leaf[0], critics)
-            q_B = critic.apply(first_critic, batch.observation, action_BA)
+            q_B = twin.first(critics, batch.observation, action_BA)
             return td3_bc_actor_loss(q_B, action_BA, batch.action, alpha, average), {}
 
         def update_actor_and_targets() -> tuple[Weights, PyTree, Weights]:
@@ -123,9 +111,16 @@ def td3_bc(
         )
         return State(online, target, Weights(actor_optimizer_state, critic_optimizer_state)), metrics
 
+    def value(state: State, observation_O: Array) -> Array:
+        action_A = actor.apply(state.target.actor, observation_O)
+        return twin.values(state.target.critics, observation_O, action_A).min(axis=0)
+
     return Learner(
         init=init,
         update=update,
         explore=lambda state, observation_O, key: actor.apply(state.target.actor, observation_O),
         act=lambda state, observation_O: actor.apply(state.online.actor, observation_O),
+        value=value,
+        scales_rewards=False,
+        pessimistic=False,
     )

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from dwm_jax import parallel
 from dwm_jax.data import dataset as data
 from dwm_jax.types import Episode
 
@@ -144,6 +145,42 @@ def test_layout_by_hand():
     np.testing.assert_array_equal(data.episode_of_row(flat), [0, 0, 0, 1, 1, 1])
     np.testing.assert_array_equal(data.episode_returns(flat), [3, -4])
     assert data.num_episodes(flat) == 2
+
+
+def test_episodes_laid_out_already_are_taken_as_they_are():
+    rows = data.Rows.of([FIRST, SECOND])
+    flat, _ = data.flatten(rows, 0.5, None)
+    assert flat.observations is rows.observations
+    assert flat.actions is rows.actions
+    assert flat.rewards is rows.rewards
+
+
+def device_address(array):
+    return array.addressable_data(0).unsafe_buffer_pointer()
+
+
+@pytest.mark.skipif(jax.default_backend() != "cpu", reason="another device has memory of its own")
+def test_a_cpu_device_shares_the_memory_of_the_data_set():
+    flat, _ = data.flatten([episode(50, seed=i) for i in range(4)], GAMMA, None)
+    on_device = parallel.replicate(flat)
+    for name, array in flat._asdict().items():
+        assert device_address(getattr(on_device, name)) == array.ctypes.data, name
+
+
+def test_a_data_set_cannot_be_written_to():
+    flat, _ = data.flatten([FIRST, SECOND], GAMMA, None)
+    for array in flat:
+        with pytest.raises(ValueError, match="read-only"):
+            array[0] = 1
+
+
+def test_updates_that_take_over_their_state_leave_the_memory_they_share_alone():
+    flat, _ = data.flatten([FIRST, SECOND], GAMMA, None)
+    before = flat.rewards.copy()
+    dispatch = parallel.scan_updates(lambda state, _, step: (state + 1, {"step": step}), 3)
+    state, _ = dispatch(parallel.replicate(flat.rewards), None, 0)
+    np.testing.assert_array_equal(parallel.unreplicate(state), before + 3)
+    np.testing.assert_array_equal(flat.rewards, before)
 
 
 def test_a_given_scale_divides_the_returns():

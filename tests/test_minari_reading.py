@@ -2,6 +2,7 @@
 
 import json
 import socket
+import tracemalloc
 import warnings
 
 import gymnasium as gym
@@ -17,12 +18,13 @@ from minari.data_collector import EpisodeBuffer
 from minari.storage.datasets_root_dir import get_dataset_path
 
 from dwm_jax.data import d4rl_mazes, environments, minari_reading, minari_store, tasks
-from dwm_jax.data.dataset import Rows, flatten
+from dwm_jax.data.dataset import Rows, fingerprint, flatten, segment_rows, split_episodes
 from dwm_jax.data.minari_store import read_episodes
 from dwm_jax.data.spaces import ActionRange, flatten_observations, observation_keys
 
 ID = "others/robot/test-v3"
 VECTOR = Box(-np.inf, np.inf, (3,), np.float64)
+VECTOR32 = Box(-np.inf, np.inf, (3,), np.float32)
 UNIT = Box(-1, 1, (2,), np.float32)
 
 
@@ -58,12 +60,12 @@ def create(episodes, observation_space=VECTOR, action_space=UNIT, observations=l
 @pytest.mark.parametrize("data_format", ["hdf5", "arrow", "parquet"])
 def test_every_format_is_read_whole_and_without_network(data_format, monkeypatch):
     episodes = make_episodes([(3, True), (2, False), *[(4, True)] * 10])
-    create(episodes, observation_space=Box(-np.inf, np.inf, (3,), np.float32), data_format=data_format)
+    create(episodes, VECTOR32, data_format=data_format)
     monkeypatch.setattr(socket.socket, "connect", lambda *_: pytest.fail("reading touched the network"))
     assert_same(read_episodes(ID), episodes)
 
 
-@pytest.mark.parametrize("data_format", ["hdf5", "arrow"])
+@pytest.mark.parametrize("data_format", ["hdf5", "arrow", "parquet"])
 def test_dict_observations_are_flattened_in_their_recorded_order_and_keep_the_goal(data_format):
     space = Dict(observation=Box(-1, 1, (2,)), desired_goal=Dict(xy=Box(-1, 1, (1,))), achieved_goal=Box(-1, 1, (1,)))
     episodes = make_episodes([(3, True), (2, False)], observation_size=4)
@@ -164,6 +166,25 @@ def test_a_damaged_data_set_is_refused_by_its_folder(damage, message):
         read_episodes(ID)
 
 
+@pytest.mark.parametrize("data_format", ["arrow", "parquet"])
+@pytest.mark.parametrize("damage", [lambda file: file.write_bytes(b"PAR1"), lambda file: file.unlink()])
+def test_a_damaged_episode_is_refused_by_its_folder_and_number(data_format, damage):
+    create(make_episodes([(4, False), (3, True)]), VECTOR32, data_format=data_format)
+    folder = get_dataset_path(ID) / "data"
+    damage(next((folder / "1").glob("part-*")))
+    with pytest.raises(ValueError, match=f"{folder}, episode 1: cannot be read"):
+        read_episodes(ID)
+
+
+@pytest.mark.parametrize("name", ["episode_1", "episode_1/rewards"])
+def test_what_is_missing_in_the_file_is_refused_with_its_episode(name):
+    create(make_episodes([(4, False), (3, True)]))
+    with h5py.File(get_dataset_path(ID) / "data" / "main_data.hdf5", "a") as file:
+        del file[name]
+    with pytest.raises(ValueError, match="episode 1: cannot be read"):
+        read_episodes(ID)
+
+
 def test_arrays_of_different_lengths_inside_an_episode_are_refused():
     create(make_episodes([(4, False)]))
     with h5py.File(get_dataset_path(ID) / "data" / "main_data.hdf5", "a") as file:
@@ -178,6 +199,36 @@ def test_more_episodes_than_are_read_in_one_opening(monkeypatch):
     episodes = make_episodes([(2 + i, bool(i % 2)) for i in range(5)])
     create(episodes)
     assert_same(read_episodes(ID), episodes)
+
+
+def test_an_episode_that_arrow_stores_in_several_batches_is_read_whole():
+    import pyarrow.ipc
+
+    episodes = make_episodes([(7, True), (4, False)])
+    create(episodes, VECTOR32, data_format="arrow")
+    path = get_dataset_path(ID) / "data" / "0" / "part-0.arrow"
+    table = pyarrow.ipc.open_file(path.read_bytes()).read_all()
+    with pyarrow.ipc.new_file(path, table.schema) as file:
+        file.write_table(table, max_chunksize=3)
+    assert_same(read_episodes(ID), episodes)
+
+
+def test_reading_holds_the_data_once_and_little_else():
+    episodes = make_episodes([(200, False)] * 50, observation_size=17, action_size=6)
+    create(episodes, Box(-np.inf, np.inf, (17,), np.float32), Box(-1, 1, (6,), np.float32))
+
+    def load():
+        dataset, _ = flatten(read_episodes(ID), 0.99, None)
+        fingerprint(dataset)
+        segment_rows(dataset, 8, "absorb", split_episodes(dataset, 0.1, seed=0)[0])
+        return dataset
+
+    load()  # imports what is imported on the way
+    tracemalloc.start()
+    dataset = load()
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 1.4 * sum(array.nbytes for array in dataset)
 
 
 def test_a_missing_data_set_is_refused_with_the_command_that_makes_it():

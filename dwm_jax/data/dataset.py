@@ -6,18 +6,26 @@ ended: a termination is absorbing (the state stays, reward 0), a truncation hide
 """
 
 import hashlib
+import math
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple, overload
 
 import jax.numpy as jnp
 import numpy as np
+import numpy.typing as npt
 import scipy.signal
 
-from dwm_jax.types import Array, Episode, Segment, Trajectory
+from dwm_jax.types import Array, Episode, Segment, Trajectory, Transition
+
+# Arrays that start at a multiple of this many bytes are taken over by a CPU device without a copy.
+ALIGNMENT = 64
 
 
 class Dataset(NamedTuple):
-    """R rows of all episodes in order; numpy on the host, the same tree of jax arrays on a device."""
+    """R rows of all episodes in order; numpy on the host, the same tree of jax arrays on a device.
+
+    `flatten` makes its arrays read-only: a CPU device shares their memory (`parallel.replicate`).
+    """
 
     observations: np.ndarray  # (R, O) float32
     actions: np.ndarray  # (R, A) float32, 0 in last rows
@@ -38,9 +46,9 @@ class Rows(Sequence[Episode]):
     def __init__(self, num_steps: int, num_episodes: int, observation_size: int, action_size: int):
         """Room for so many steps in so many episodes; `append` fills it."""
         rows = num_steps + num_episodes
-        self.observations = np.empty((rows, observation_size), np.float32)
-        self.actions = np.zeros((rows, action_size), np.float32)
-        self.rewards = np.zeros(rows, np.float32)
+        self.observations = _aligned_zeros((rows, observation_size), np.float32)
+        self.actions = _aligned_zeros((rows, action_size), np.float32)
+        self.rewards = _aligned_zeros((rows,), np.float32)
         self._starts = [0]
         self._terminated: list[bool] = []
 
@@ -100,7 +108,8 @@ def flatten(episodes: Iterable[Episode], gamma: float, return_scale: float | Non
     """Lays episodes out as a `Dataset`.
 
     Args:
-      episodes: checked by `check_episode`. `Rows` are taken as they are: the data set shares their memory.
+      episodes: checked by `check_episode`. `Rows` are taken as they are: the data set shares their memory, which
+        nobody may write to any more.
       gamma: discount of the returns-to-go.
       return_scale: divisor of the returns-to-go; None takes the largest |g_t|, so that labels lie in [-1, 1].
 
@@ -116,8 +125,8 @@ def flatten(episodes: Iterable[Episode], gamma: float, return_scale: float | Non
         raise ValueError("the data set holds no episode")
     shape = episodes.observations.shape[1:]
     returns = np.zeros(len(episodes.observations))
-    last = np.empty(len(returns), np.int32)
-    terminated = np.empty(len(returns), bool)
+    last = _aligned_zeros(returns.shape, np.int32)
+    terminated = _aligned_zeros(returns.shape, np.bool_)
     row = 0
     for index, episode in enumerate(episodes):
         check_episode(episode, index, shape)
@@ -127,8 +136,11 @@ def flatten(episodes: Iterable[Episode], gamma: float, return_scale: float | Non
         terminated[row : end + 1] = episode.terminated
         row = end + 1
     scale = return_scale if return_scale is not None else float(max(returns.max(), -returns.min())) or 1.0
-    labels = (returns / scale).astype(np.float32)
-    return Dataset(episodes.observations, episodes.actions, episodes.rewards, labels, last, terminated), scale
+    labels = np.divide(returns, scale, out=_aligned_zeros(returns.shape, np.float32))
+    dataset = Dataset(episodes.observations, episodes.actions, episodes.rewards, labels, last, terminated)
+    for array in dataset:
+        array.flags.writeable = False
+    return dataset, scale
 
 
 def check_episode(episode: Episode, index: int, observation_shape: tuple[int, ...] | None) -> None:
@@ -160,9 +172,37 @@ def check_episode(episode: Episode, index: int, observation_shape: tuple[int, ..
         )
 
 
+def append_transitions(dataset: Dataset, transitions: Transition) -> Dataset:
+    """The data set with transitions that nobody recorded behind it, each an episode of one step. Host.
+
+    They carry no return-to-go: they serve learners that look one step ahead, not world models.
+
+    Args:
+      transitions: host arrays, leading axis n.
+    """
+    count = len(transitions.reward)
+
+    def two_rows(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+        """Row 2 i holds `first[i]`, row 2 i + 1 `second[i]`."""
+        return np.stack([first, second], axis=1).reshape(2 * count, *first.shape[1:])
+
+    zeros = np.zeros(count, np.float32)
+    last = (len(dataset.last) + 1 + 2 * np.arange(count)).astype(np.int32)
+    terminated = np.asarray(transitions.terminated, bool)
+    added = Dataset(
+        observations=two_rows(np.asarray(transitions.observation), np.asarray(transitions.next_observation)),
+        actions=two_rows(np.asarray(transitions.action), np.zeros_like(transitions.action)),
+        rewards=two_rows(np.asarray(transitions.reward), zeros),
+        returns_to_go=two_rows(zeros, zeros),
+        last=two_rows(last, last),
+        terminated=two_rows(terminated, terminated),
+    )
+    return Dataset(*(np.concatenate(arrays) for arrays in zip(dataset, added, strict=True)))
+
+
 def transition_rows(dataset: Dataset) -> np.ndarray:
     """The rows that hold an action, hence start a transition: shape (P,), int32. Host."""
-    return np.flatnonzero(np.arange(len(dataset.last)) < dataset.last).astype(np.int32)
+    return np.flatnonzero(np.arange(len(dataset.last), dtype=np.int32) < dataset.last).astype(np.int32)
 
 
 def segment_rows(dataset: Dataset, sequence_length: int, pad: str, episodes: np.ndarray | None = None) -> np.ndarray:
@@ -179,7 +219,8 @@ def segment_rows(dataset: Dataset, sequence_length: int, pad: str, episodes: np.
     """
     rows = transition_rows(dataset)
     if episodes is not None:
-        rows = rows[np.isin(episode_of_row(dataset)[rows], episodes)]
+        is_taken = np.isin(np.arange(num_episodes(dataset)), episodes)
+        rows = rows[is_taken[episode_of_row(dataset)[rows]]]
     if pad == "drop":
         rows = rows[rows + sequence_length <= dataset.last[rows]]
     elif pad != "absorb":
@@ -190,14 +231,14 @@ def segment_rows(dataset: Dataset, sequence_length: int, pad: str, episodes: np.
 
 
 def episode_of_row(dataset: Dataset) -> np.ndarray:
-    """Index of the episode each row belongs to, shape (R,). Host."""
-    is_last = dataset.last == np.arange(len(dataset.last))
-    return np.asarray(np.cumsum(is_last) - is_last)
+    """Index of the episode each row belongs to, shape (R,), int32. Host."""
+    is_last = dataset.last == np.arange(len(dataset.last), dtype=np.int32)
+    return np.asarray(np.cumsum(is_last, dtype=np.int32) - is_last)
 
 
 def num_episodes(dataset: Dataset) -> int:
     """How many episodes the rows hold. Host."""
-    return int(np.sum(dataset.last == np.arange(len(dataset.last))))
+    return int(np.sum(dataset.last == np.arange(len(dataset.last), dtype=np.int32)))
 
 
 def episode_returns(dataset: Dataset) -> np.ndarray:
@@ -235,7 +276,13 @@ def segment_at(dataset: Dataset, row: Array, sequence_length: int) -> Segment:
         actions=jnp.where(recorded_T[:, None], jnp.asarray(dataset.actions)[rows_T], 0.0),
         return_to_go=dataset.returns_to_go[row],
         mask=(recorded_T | dataset.terminated[row]).astype(jnp.float32),
+        terminated=terminates(dataset, row),
     )
+
+
+def terminates(dataset: Dataset, row: Array) -> Array:
+    """Whether the transition at `row` ended the task: bool scalar. Jit-able."""
+    return dataset.terminated[row] & (row + 1 == dataset.last[row])
 
 
 def recorded_step(dataset: Dataset, row: Array, gamma: float) -> Trajectory:
@@ -243,11 +290,10 @@ def recorded_step(dataset: Dataset, row: Array, gamma: float) -> Trajectory:
 
     Its discount is 0 where the step terminated the episode, gamma otherwise - after a truncation too.
     """
-    terminated = dataset.terminated[row] & (row + 1 == dataset.last[row])
     return Trajectory(
         next_observations=dataset.observations[row + 1][None],
         rewards=dataset.rewards[row][None],
-        discounts=jnp.where(terminated, 0.0, gamma)[None],
+        discounts=jnp.where(terminates(dataset, row), 0.0, gamma)[None],
     )
 
 
@@ -256,8 +302,16 @@ def fingerprint(dataset: Dataset) -> str:
     digest = hashlib.sha256()
     for name, array in dataset._asdict().items():
         digest.update(f"{name}{array.dtype}{array.shape}".encode())
-        digest.update(np.ascontiguousarray(array).tobytes())
+        digest.update(np.ascontiguousarray(array).data)
     return digest.hexdigest()
+
+
+def _aligned_zeros(shape: tuple[int, ...], dtype: npt.DTypeLike) -> np.ndarray:
+    """`numpy.zeros` at an address that is a multiple of `ALIGNMENT`; numpy promises less."""
+    size = math.prod(shape) * np.dtype(dtype).itemsize
+    memory = np.zeros(size + ALIGNMENT, np.uint8)
+    start = -memory.ctypes.data % ALIGNMENT
+    return memory[start : start + size].view(dtype).reshape(shape)
 
 
 def _discounted_sums(rewards: np.ndarray, gamma: float) -> np.ndarray:

@@ -1,22 +1,26 @@
 """Any local Minari data set as episodes of flat float32 arrays: HDF5, Arrow or Parquet, Box or dict observations."""
 
 import json
-from collections.abc import Iterator
+import os
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import gymnasium as gym
 import h5py
 import numpy as np
+from h5py import h5d, h5s
 from minari.dataset.minari_dataset import MinariDataset
 
 from dwm_jax.data.dataset import Rows
-from dwm_jax.data.spaces import ActionRange, KeyPath, action_range, flatten_observations, observation_keys
+from dwm_jax.data.spaces import ActionRange, KeyPath, action_range, concatenate_parts, observation_keys
 from dwm_jax.types import Episode
 
 # Beyond the bounds by no more than this: rounding, and clipped; by more: refused.
 ACTION_TOLERANCE = 1e-3
 EPISODES_PER_OPENING = 250
+# What is read of an episode.
+_COLUMNS = ["observations", "actions", "rewards", "terminations"]
 
 
 class Stored(NamedTuple):
@@ -37,6 +41,11 @@ class Stored(NamedTuple):
     def provenance(self) -> dict[str, Any]:
         """Where the data came from and what its conversion found; empty for data that others made."""
         return dict(self.metadata.get("dwm_jax", {}))
+
+    @property
+    def is_flat(self) -> bool:
+        """Data written by this package: flattened and scaled when it was written."""
+        return bool(self.metadata.get("dwm_jax"))
 
 
 def open_stored(folder: Path) -> Stored:
@@ -109,13 +118,10 @@ def read(stored: Stored) -> Rows:
     return rows
 
 
-def _episode(stored: Stored, raw: dict[str, Any], where: str) -> Episode:
-    # Data written by this package was flattened and scaled when it was written.
-    is_flat = bool(stored.provenance)
-    keys: tuple[KeyPath, ...] = ((),) if is_flat else stored.observation_keys
-    observations = flatten_observations(raw["observations"], keys, batch_axes=1)
-    actions = np.asarray(raw["actions"])
-    rewards, terminations = (np.asarray(raw[key]).reshape(-1) for key in ("rewards", "terminations"))
+def _episode(stored: Stored, raw: list[np.ndarray], where: str) -> Episode:
+    *parts, actions, rewards, terminations = raw
+    observations = concatenate_parts(parts, batch_axes=1)
+    rewards, terminations = rewards.reshape(-1), terminations.reshape(-1)
     if not len(observations) - 1 == len(actions) == len(rewards) == len(terminations) or actions.ndim != 2:
         raise ValueError(
             f"{where}: {len(observations)} observations, actions of shape {actions.shape}, {len(rewards)} rewards and "
@@ -123,56 +129,79 @@ def _episode(stored: Stored, raw: dict[str, Any], where: str) -> Episode:
         )
     if terminations[:-1].any():
         raise ValueError(f"{where}: terminates at step {int(np.argmax(terminations))} and goes on; split it there")
-    actions = _in_bounds(actions if is_flat else stored.action_range.to_unit(actions), where)
+    actions = _in_bounds(actions if stored.is_flat else stored.action_range.to_unit(actions), where)
     return Episode(observations, actions, rewards, bool(len(actions) and terminations[-1]))
 
 
-def _raw_episodes(stored: Stored) -> Iterator[dict[str, Any]]:
+def _raw_episodes(stored: Stored) -> Iterator[list[np.ndarray]]:
+    """Of every episode the arrays of its observations in their order, then actions, rewards, terminations.
+
+    Not through Minari's readers: those also decode the infos, which are often larger than the data (and whose
+    one-dimensional arrays Minari's Arrow reader stumbles over).
+    """
+    keys: tuple[KeyPath, ...] = ((),) if stored.is_flat else stored.observation_keys
+    paths = [*(("observations", *key) for key in keys), ("actions",), ("rewards",), ("terminations",)]
+    raw_of_format = _raw_hdf5 if stored.metadata["data_format"] == "hdf5" else _raw_arrow
+    num_read = 0
     try:
-        if stored.metadata["data_format"] == "hdf5":
-            yield from _raw_hdf5(stored)
-        else:
-            yield from _raw_arrow(stored)
-    except (OSError, KeyError, RuntimeError) as error:
-        raise ValueError(f"{stored.folder}: cannot be read: {error}") from error
+        for raw in raw_of_format(stored, paths):
+            yield raw
+            num_read += 1
+    except (OSError, KeyError, RuntimeError, TypeError, ValueError) as error:  # all that h5py and pyarrow raise
+        raise ValueError(f"{stored.folder}, episode {num_read}: cannot be read: {error}") from error
 
 
-# What is read of an episode, from either kind of file; not through Minari's readers: those also decode the infos,
-# which are often larger than the data (and whose one-dimensional arrays Minari's Arrow reader stumbles over).
-_FIELDS = ("observations", "actions", "rewards", "terminations")
-
-
-def _raw_hdf5(stored: Stored) -> Iterator[dict[str, Any]]:
+def _raw_hdf5(stored: Stored, paths: Sequence[KeyPath]) -> Iterator[list[np.ndarray]]:
     # Opened anew now and then: an open file keeps about 50 kB of HDF5's own for every episode that was read.
     for start in range(0, stored.num_episodes, EPISODES_PER_OPENING):
         with h5py.File(stored.folder / "main_data.hdf5", "r") as file:
             for index in range(start, min(start + EPISODES_PER_OPENING, stored.num_episodes)):
-                group = file[f"episode_{index}"]
-                yield {key: _tree(group[key]) for key in _FIELDS}
+                yield [_hdf5_array(file, "/".join((f"episode_{index}", *path))) for path in paths]
 
 
-def _tree(node: Any) -> Any:
-    return {key: _tree(child) for key, child in node.items()} if isinstance(node, h5py.Group) else node[()]
+def _hdf5_array(file: h5py.File, path: str) -> np.ndarray:
+    # The C library's own calls: h5py's groups and data sets cost twice as much, and short episodes are nothing else.
+    dataset = h5d.open(file.id, path.encode())
+    array = np.empty(dataset.shape, dataset.dtype)
+    dataset.read(h5s.ALL, h5s.ALL, array)
+    return array
 
 
-def _raw_arrow(stored: Stored) -> Iterator[dict[str, Any]]:
-    import pyarrow.dataset  # Minari's extra "arrow"; open_stored has asked for it already
-
+def _raw_arrow(stored: Stored, paths: Sequence[KeyPath]) -> Iterator[list[np.ndarray]]:
     for index in range(stored.num_episodes):
-        folder, kind = stored.folder / str(index), stored.metadata["data_format"]
-        files = pyarrow.dataset.dataset(folder, format=kind, ignore_prefixes=["_", ".", "metadata.json"])
-        table = files.to_table(columns=list(_FIELDS))
-        raw = {key: _arrow_tree(table[key].combine_chunks()) for key in _FIELDS}
-        # Columns are of one length: what comes one by one with actions is padded by one row.
-        yield {key: value if key == "observations" else value[:-1] for key, value in raw.items()}
+        table = _arrow_table(stored.folder / str(index), stored.metadata["data_format"])
+        yield [_arrow_array(table, *path) for path in paths]
 
 
-def _arrow_tree(array: Any) -> Any:
-    if str(array.type).startswith("struct"):
-        return {field.name: _arrow_tree(array.field(field.name)) for field in array.type}
-    if str(array.type).startswith("fixed_size_list"):
-        return array.flatten().to_numpy(zero_copy_only=False).reshape(len(array), -1)
-    return array.to_numpy(zero_copy_only=False)
+def _arrow_table(folder: Path, kind: str) -> Any:
+    import pyarrow.ipc  # Minari's extra "arrow"; open_stored has asked for it already
+    import pyarrow.parquet
+
+    # File by file: looking for the files as pyarrow.dataset does takes it longer than reading them.
+    tables = []
+    for name in sorted(os.listdir(folder)):
+        if name.startswith(("_", ".", "metadata.json")):
+            continue
+        if kind == "parquet":
+            with pyarrow.parquet.ParquetFile(folder / name) as file:
+                tables.append(file.read(columns=_COLUMNS))
+        else:
+            with pyarrow.memory_map(str(folder / name)) as file:
+                tables.append(pyarrow.ipc.open_file(file).read_all().select(_COLUMNS))
+    return pyarrow.concat_tables(tables)
+
+
+def _arrow_array(table: Any, name: str, *keys: str) -> np.ndarray:
+    column = table[name]
+    column = column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()  # which copies even one chunk
+    for key in keys:
+        column = column.field(key)
+    if str(column.type).startswith("fixed_size_list"):
+        array = column.flatten().to_numpy(zero_copy_only=False).reshape(len(column), -1)
+    else:
+        array = column.to_numpy(zero_copy_only=False)
+    # Columns are of one length: what comes one by one with actions is padded by one row.
+    return np.asarray(array if name == "observations" else array[:-1])
 
 
 def _in_bounds(actions: np.ndarray, where: str) -> np.ndarray:

@@ -43,9 +43,14 @@ def flatten_observations(observations: Any, keys: Sequence[KeyPath], *, batch_ax
         part = observations
         for key in path:
             part = part[key]
-        part = np.asarray(part)
-        parts.append(part.reshape(*part.shape[:batch_axes], -1))
-    return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=-1)
+        parts.append(np.asarray(part))
+    return concatenate_parts(parts, batch_axes=batch_axes)
+
+
+def concatenate_parts(parts: Sequence[np.ndarray], *, batch_axes: int) -> np.ndarray:
+    """The arrays of an observation as one: (..., O). A single one is not copied."""
+    flat = [part.reshape(*part.shape[:batch_axes], -1) for part in parts]
+    return flat[0] if len(flat) == 1 else np.concatenate(flat, axis=-1)
 
 
 class ActionRange(NamedTuple):

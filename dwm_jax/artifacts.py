@@ -1,14 +1,17 @@
-"""What the phases of a run hand to each other: recorded data, finished world models, finished policies."""
+"""What the phases of a run hand to each other: recorded data, finished models, finished policies."""
 
+from collections.abc import Callable
 from typing import NamedTuple
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 
 from dwm_jax.data.dataset import Dataset
 from dwm_jax.imagination import Units
 from dwm_jax.learners.base import Learner
-from dwm_jax.types import PyTree
-from dwm_jax.world_models.base import WorldModel
+from dwm_jax.types import Array, Key, PyTree
+from dwm_jax.world_models.base import Generator, Planner, WorldModel
 
 
 class Recording(NamedTuple):
@@ -22,10 +25,16 @@ class Recording(NamedTuple):
 
 
 class TrainedModel(NamedTuple):
-    """A finished world model."""
+    """What one pretraining leaves."""
 
-    model: WorldModel
-    inference: PyTree
+    model: WorldModel | Planner | Generator
+    state: PyTree  # as training left it: fine-tuning goes on from here
+    seconds: float  # wall time of the training, whenever it was
+
+    @property
+    def inference(self) -> PyTree:
+        """What a rollout, a plan or a generation needs of the state; jax arrays."""
+        return jax.tree.map(jnp.asarray, self.model.inference(self.state))
 
 
 class Policies(NamedTuple):
@@ -35,8 +44,19 @@ class Policies(NamedTuple):
     units: Units
 
 
-class TrainedMethod(NamedTuple):
-    """A finished method."""
+class Learnt(NamedTuple):
+    """Policies with the learner that knows how to act with them."""
 
     learner: Learner
     policies: Policies
+
+
+class TrainedMethod(NamedTuple):
+    """A finished method."""
+
+    # (observation (O,), key) -> action (A,), raw: what the first seed's policy does.
+    act: Callable[[Array, Key], Array]
+    # None where a planner acts and nothing was learnt beside it.
+    learnt: Learnt | None
+    # Wall time of imagining in advance and of learning; 0 for a planner.
+    seconds: float

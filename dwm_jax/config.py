@@ -5,6 +5,7 @@ misspelt one is refused. Only `train.py` and `experiments/` read a config.
 """
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 from ml_collections import ConfigDict, config_dict
@@ -65,15 +66,59 @@ def default_config() -> ConfigDict:
     one_step.hidden = (256, 256, 256, 256)
     one_step.learning_rate = 1e-4
 
+    # One-step models whose disagreement makes OneStep-PQL pessimistic.
+    config.world_models.ensemble = ensemble = ConfigDict(one_step.to_dict())
+    ensemble.num_members = 5
+
+    config.world_models.transformer = transformer = ConfigDict()
+    transformer.seed = 0
+    transformer.num_updates = 1_000_000
+    transformer.batch_size = 64
+    transformer.sequence_length = 8
+    transformer.num_layers = 4
+    transformer.num_heads = 4
+    transformer.width = 128
+    transformer.learning_rate = 1e-4
+
+    # The denoiser of dwm with T = 2, called once per step.
+    config.world_models.autoregressive = autoregressive = ConfigDict(dwm.to_dict())
+    del autoregressive.sequence_length
+
+    # Decision Diffuser: states only, and an inverse dynamics model.
+    config.world_models.decision_diffuser = decision_diffuser = ConfigDict(dwm.to_dict())
+    decision_diffuser.sequence_length = 32
+    decision_diffuser.inverse_hidden = (1024, 1024, 1024)
+    decision_diffuser.inverse_dropout = 0.1
+
+    # Whole transitions, made up: data augmentation.
+    config.world_models.transition_diffusion = transition_diffusion = ConfigDict()
+    transition_diffusion.seed = 0
+    transition_diffusion.num_updates = 100_000
+    transition_diffusion.batch_size = 256
+    transition_diffusion.num_diffusion_steps = 32
+    transition_diffusion.num_sampling_steps = 32
+    transition_diffusion.width = 128
+    transition_diffusion.multipliers = (1, 4, 8)
+    transition_diffusion.learning_rate = 3e-4
+    transition_diffusion.ema_rate = 0.995
+    transition_diffusion.ema_every = 10
+    transition_diffusion.temperature = 1.0
+    transition_diffusion.normalizer = "cdf"
+
     config.policy = policy = ConfigDict()
     policy.num_updates = 500_000
     policy.batch_size = 128
     policy.horizon = 5  # H, of imagined trajectories; recorded data has H = 1
     policy.return_to_go = 0.6  # g_eval, scaled like the training labels
-    policy.lambda_ = 1.0  # 1: H-step return; below: lambda-return
+    # 1: H-step return; below: lambda-return. One entry per learner.
+    policy.lambda_ = ConfigDict({"td3_bc": 1.0, "iql": 0.95, "pql": 1.0})
     # Imagined trajectories kept per data pair and drawn once in bulk; 0 draws afresh in every update. A world
     # model that follows the policy is always drawn afresh.
     policy.imagined_per_pair = 4
+    # PQL: m imaginations of a pair are compared, and rewards lowered by kappa times their disagreement.
+    policy.pessimism = ConfigDict({"num_samples": 4, "kappa": 0.1})
+    policy.generated_fraction = 0.5  # DA-*: how much of a batch is made up, on average
+    policy.relabelling_warm_up = 0.1  # *+RTG: fraction of the updates before the world model is fine-tuned
 
     config.learners = ConfigDict()
     config.learners.td3_bc = td3_bc = ConfigDict()
@@ -85,10 +130,25 @@ def default_config() -> ConfigDict:
     td3_bc.policy_delay = 2
     td3_bc.alpha = 2.5
 
+    config.learners.iql = iql = ConfigDict()
+    iql.hidden = (256, 256)
+    iql.learning_rate = 3e-4
+    iql.target_rate = 0.005
+    iql.expectile = 0.7
+    iql.beta = 3.0
+    iql.weight_clip = 100.0
+
+    config.learners.pql = pql = ConfigDict(iql.to_dict())
+    del pql.expectile
+
     config.evaluation = evaluation = ConfigDict()
     evaluation.every = 50_000
     evaluation.episodes = 10
     evaluation.seed = 1_000
+
+    config.diagnostics = ConfigDict()
+    # Horizons at which the world models' sampling is timed; each costs a compilation. () leaves it out.
+    config.diagnostics.sampling_horizons = (1, 3, 5, 7)
     config.lock()
     return config
 
@@ -134,25 +194,29 @@ def check(config: ConfigDict, num_devices: int) -> None:
     require(0 < config.gamma <= 1, "gamma", "a discount in (0, 1]")
     require(0 <= config.data.holdout_fraction < 1, "data.holdout_fraction", "a fraction in [0, 1)")
     require(config.data.pad in ("absorb", "drop"), "data.pad", '"absorb" or "drop"')
-    require(0 <= config.policy.lambda_ <= 1, "policy.lambda_", "in [0, 1]")
+    for learner in config.policy.lambda_:
+        require(0 <= config.policy.lambda_[learner] <= 1, f"policy.lambda_.{learner}", "in [0, 1]")
+    require(0 < config.learners.iql.expectile < 1, "learners.iql.expectile", "in (0, 1)")
     require(config.policy.imagined_per_pair >= 0, "policy.imagined_per_pair", "0 (fresh) or more")
+    require(config.policy.pessimism.num_samples >= 2, "policy.pessimism.num_samples", "at least 2, to disagree")
+    require(config.policy.pessimism.kappa >= 0, "policy.pessimism.kappa", "0 or more")
+    require(0 <= config.policy.generated_fraction < 1, "policy.generated_fraction", "a fraction in [0, 1)")
+    require(0 <= config.policy.relabelling_warm_up <= 1, "policy.relabelling_warm_up", "a fraction in [0, 1]")
 
-    dwm = config.world_models.dwm
-    steps = f"1 <= N <= K = num_diffusion_steps = {dwm.num_diffusion_steps}"
-    require(1 <= dwm.num_sampling_steps <= dwm.num_diffusion_steps, "world_models.dwm.num_sampling_steps", steps)
-    require(dwm.sequence_length >= 2, "world_models.dwm.sequence_length", "at least 2 rows")
-    require(dwm.width % 8 == 0 and dwm.width > 0, "world_models.dwm.width", "a multiple of 8 (group norm)")
-    require(0 <= dwm.condition_dropout <= 1, "world_models.dwm.condition_dropout", "a probability")
-    require(0 <= dwm.ema_rate <= 1, "world_models.dwm.ema_rate", "in [0, 1]")
-    require(dwm.ema_every >= 1, "world_models.dwm.ema_every", "at least 1")
-    require(
-        dwm.observation_normalizer in FITTERS,
-        "world_models.dwm.observation_normalizer",
-        f"one of {', '.join(FITTERS)}",
-    )
-    if any(method.world_model == "dwm" for method in methods.values()):
-        limit = f"below world_models.dwm.sequence_length = {dwm.sequence_length} (H < T)"
-        require(config.policy.horizon < dwm.sequence_length, "policy.horizon", limit)
+    longest = max(config.diagnostics.sampling_horizons, default=1)
+    for name in {method.model for method in methods.values()} & {"dwm", "transformer"}:
+        limit = f"all below world_models.{name}.sequence_length = {config.world_models[name].sequence_length}"
+        require(longest < config.world_models[name].sequence_length, "diagnostics.sampling_horizons", limit)
+    for name in config.world_models:
+        check_model(config, name, require)
+    imagining = {method.model for method in methods.values() if method.learner is not None}
+    for name in imagining & {"dwm", "transformer"}:
+        limit = f"below world_models.{name}.sequence_length = {config.world_models[name].sequence_length} (H < T)"
+        require(config.policy.horizon < config.world_models[name].sequence_length, "policy.horizon", limit)
+    if "ensemble" in imagining:
+        limit = f"at most world_models.ensemble.num_members = {config.world_models.ensemble.num_members}"
+        samples = config.policy.pessimism.num_samples
+        require(samples <= config.world_models.ensemble.num_members, "policy.pessimism.num_samples", limit)
 
     batches = ["policy.batch_size"] + [f"world_models.{name}.batch_size" for name in config.world_models]
     for key in batches:
@@ -162,6 +226,34 @@ def check(config: ConfigDict, num_devices: int) -> None:
     for key in cadences + [f"world_models.{name}.num_updates" for name in config.world_models]:
         allowed = f"a multiple of updates_per_dispatch = {config.updates_per_dispatch}"
         require(value_at(config, key) % config.updates_per_dispatch == 0 and value_at(config, key) > 0, key, allowed)
+
+
+def check_model(config: ConfigDict, name: str, require: Callable[[bool, str, str], None]) -> None:
+    """The settings of one model; which checks apply follows from which settings it has."""
+    settings, at = config.world_models[name], f"world_models.{name}"
+    checks: dict[str, tuple[Callable[[Any], bool], str]] = {
+        "sequence_length": (lambda v: v >= 2, "at least 2 rows"),
+        "num_sampling_steps": (
+            lambda v: 1 <= v <= settings.num_diffusion_steps,
+            f"1 <= N <= K = num_diffusion_steps = {settings.get('num_diffusion_steps')}",
+        ),
+        "condition_dropout": (lambda v: 0 <= v <= 1, "a probability"),
+        "ema_rate": (lambda v: 0 <= v <= 1, "in [0, 1]"),
+        "ema_every": (lambda v: v >= 1, "at least 1"),
+        "observation_normalizer": (lambda v: v in FITTERS, f"one of {', '.join(FITTERS)}"),
+        "normalizer": (lambda v: v in FITTERS, f"one of {', '.join(FITTERS)}"),
+        "num_members": (lambda v: v >= 1, "at least 1"),
+        "inverse_dropout": (lambda v: 0 <= v < 1, "a probability below 1"),
+        "num_layers": (lambda v: v >= 1, "at least 1"),
+    }
+    for key, (allowed, rule) in checks.items():
+        if key in settings:
+            require(allowed(settings[key]), f"{at}.{key}", rule)
+    if "multipliers" in settings:
+        require(settings.width % 8 == 0 and settings.width > 0, f"{at}.width", "a multiple of 8 (group norm)")
+    if "num_heads" in settings:
+        heads = settings.num_heads
+        require(heads >= 1 and settings.width % heads == 0, f"{at}.width", f"a multiple of num_heads = {heads}")
 
 
 def value_at(config: ConfigDict, key: str) -> Any:

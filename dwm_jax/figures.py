@@ -13,9 +13,10 @@ from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 from matplotlib.patches import Circle, Rectangle
+from matplotlib.ticker import MaxNLocator
 
 from dwm_jax.data.maze2d import GOAL_RADIUS, Maze
-from dwm_jax.diagnostics import PredictionError
+from dwm_jax.diagnostics import Calibration, PredictionError
 from dwm_jax.results import Curve
 
 
@@ -53,7 +54,7 @@ def maze_trajectories(path: Path, maze: Maze, recorded_XY: np.ndarray, imagined_
 
 def prediction_errors(path: Path, errors: Mapping[str, PredictionError], title: str) -> None:
     """State and reward error by step of the rollout, one line per world model."""
-    figure, (states, rewards) = plt.subplots(1, 2, figsize=(10, 4), constrained_layout=True)
+    figure, (states, rewards) = plt.subplots(1, 2, figsize=(10, 5), constrained_layout=True)
     for name, error in errors.items():
         steps = np.arange(1, len(error.observation) + 1)
         states.plot(steps, error.observation, marker="o", markersize=3, label=name)
@@ -62,10 +63,37 @@ def prediction_errors(path: Path, errors: Mapping[str, PredictionError], title: 
     rewards.set_ylabel("squared error, reward")
     for axes in (states, rewards):
         axes.set_xlabel("step of the rollout")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.set_yscale("log")
         axes.spines[["top", "right"]].set_visible(False)
-    states.legend(frameon=False)
+    _legend_below(figure, states)
     figure.suptitle(title)
+    _save(figure, path)
+
+
+def calibrations(path: Path, calibrations: Mapping[str, Calibration], title: str) -> None:
+    """Imagined return of H steps against the return asked for, beside what was recorded under that label."""
+    figure, axes = _figure(title)
+    recorded = next(iter(calibrations.values()))
+    axes.plot(recorded.requested, recorded.recorded, color="black", linewidth=2, label="recorded")
+    for name, calibration in calibrations.items():
+        axes.plot(calibration.requested, calibration.imagined, marker="o", markersize=3, label=name)
+    axes.set_xlabel("return-to-go asked for (the segment's label)")
+    axes.set_ylabel("discounted return of the steps imagined, same unit")
+    _legend_below(figure, axes)
+    _save(figure, path)
+
+
+def sampling_times(path: Path, seconds: Mapping[str, Mapping[int, float]], title: str) -> None:
+    """Time of a batch of trajectories against their horizon, one line per world model."""
+    figure, axes = _figure(title)
+    for name, by_horizon in seconds.items():
+        axes.plot(list(by_horizon), list(by_horizon.values()), marker="o", markersize=3, label=name)
+    axes.set_xlabel("horizon H")
+    axes.set_ylabel("seconds")
+    axes.set_yscale("log")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    _legend_below(figure, axes)
     _save(figure, path)
 
 
@@ -86,6 +114,12 @@ def _draw_maze(axes: Axes, maze: Maze) -> None:
         corner = maze.xy((int(row), int(column))) - 0.5
         axes.add_patch(Rectangle((corner[0], corner[1]), 1, 1, color="0.75", linewidth=0))
     axes.add_patch(Circle(tuple(maze.xy(maze.goal_cell)), GOAL_RADIUS, color="tab:green", alpha=0.25))
+
+
+def _legend_below(figure: Figure, axes: Axes) -> None:
+    """Many lines with long names: a legend among them would hide what they show."""
+    handles, labels = axes.get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=2, frameon=False, fontsize="small")
 
 
 def _figure(title: str) -> tuple[Figure, Axes]:

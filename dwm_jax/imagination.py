@@ -8,9 +8,9 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from dwm_jax.data.dataset import Dataset, recorded_step
+from dwm_jax.losses import pessimistic_rewards
 from dwm_jax.normalizers import AffineNormalizer
 from dwm_jax.types import Array, ChooseAction, Key, PyTree, Trajectory
 from dwm_jax.value_expansion import collapse
@@ -82,6 +82,32 @@ def fresh(rollout: Rollout, model: PyTree, return_to_go: float) -> TrajectorySou
     return TrajectorySource(data=model, draw=draw)
 
 
+def pessimistic(alternatives: Rollout, model: PyTree, return_to_go: float, kappa: float) -> TrajectorySource:
+    """As `fresh`, with rewards lowered where m imaginations of the same pair disagree.
+
+        r~_h = mean_i r^i_h - kappa max_{i,j} (|r^i_h - r^j_h|^2 + |s'^i_h - s'^j_h|^2),  states of the first
+
+    Rewards and states are compared in the learner's units, so that kappa means the same on every task. Every reward
+    of a target is lowered: a generated sequence's last row has no next state to compare, but H < T leaves it out.
+    Source: DWM-PQL, DWM section 3.2; with an ensemble the disagreement of MOReL (Kidambi et al. 2020).
+
+    Args:
+      alternatives: a world model's rollout with a leading axis m.
+      model: its inference state.
+      return_to_go: g_eval.
+      kappa: weight of the penalty.
+    """
+
+    def draw(model: PyTree, pairs: Pairs, pair: Array, choose_action: ChooseAction, key: Key) -> Trajectory:
+        pair_and_return = pairs.observation(pair), pairs.action(pair), jnp.asarray(return_to_go)
+        imagined_M = jax.vmap(pairs.units.trajectory)(alternatives(model, *pair_and_return, choose_action, key))
+        followed = jax.tree.map(lambda leaf: leaf[0], imagined_M)
+        rewards_H = pessimistic_rewards(imagined_M.rewards, imagined_M.next_observations, kappa)
+        return followed._replace(rewards=rewards_H)
+
+    return TrajectorySource(data=model, draw=draw)
+
+
 def keep_for_target(lambda_: float) -> Callable[[Trajectory], Trajectory]:
     """What of a trajectory its target needs: all of it for lambda < 1, its collapse for the H-step return."""
     return collapse if lambda_ == 1 else lambda trajectory: trajectory
@@ -105,21 +131,12 @@ def draw_several(
     return draw
 
 
-def kept(pool: Trajectory) -> TrajectorySource:
-    """One of the trajectories kept for the pair, at random.
+def draw_kept(pool: Trajectory, pairs: Pairs, pair: Array, choose_action: ChooseAction, key: Key) -> Trajectory:
+    """One of the trajectories kept for the pair, at random: `TrajectorySource.draw` over a pool.
 
     Args:
       pool: leading axes (P, M), in the learner's units.
     """
-
-    def draw(pool: Trajectory, pairs: Pairs, pair: Array, choose_action: ChooseAction, key: Key) -> Trajectory:
-        del pairs, choose_action
-        m = jax.random.randint(key, (), 0, pool.rewards.shape[1])
-        return jax.tree.map(lambda leaf: leaf[pair, m], pool)
-
-    return TrajectorySource(data=pool, draw=draw)
-
-
-def allocate(chunks: list[Trajectory]) -> Trajectory:
-    """Chunks of a pool (host) as one pool."""
-    return jax.tree.map(lambda *parts: jnp.asarray(np.concatenate(parts)), *chunks)
+    del pairs, choose_action
+    m = jax.random.randint(key, (), 0, pool.rewards.shape[1])
+    return jax.tree.map(lambda leaf: leaf[pair, m], pool)

@@ -1,34 +1,67 @@
-"""The names a config may use: learners, world models, and the grid of methods they span.
+"""The names a config may use: learners, what is pretrained, and the methods they make up.
 
-A method is one cell of the grid learner x trajectory source; its name is the paper's, in tables and files alike.
+The paper's methods are cells of the grid learner x trajectory source; a method's name is the paper's, in tables and
+files alike. A new learner or model is one line here.
 """
 
 from collections.abc import Callable
 from typing import NamedTuple
 
 from dwm_jax.learners.base import Learner
+from dwm_jax.learners.iql import iql, pql
 from dwm_jax.learners.td3_bc import td3_bc
-from dwm_jax.world_models.base import WorldModel
+from dwm_jax.world_models.autoregressive import autoregressive_diffusion
+from dwm_jax.world_models.base import Generator, Planner, WorldModel
+from dwm_jax.world_models.decision_diffuser import decision_diffuser
 from dwm_jax.world_models.diffusion import diffusion_world_model
 from dwm_jax.world_models.one_step import one_step_world_model
+from dwm_jax.world_models.transformer import transformer_world_model
+from dwm_jax.world_models.transition_diffusion import transition_diffusion
 
-LEARNERS: dict[str, Callable[..., Learner]] = {"td3_bc": td3_bc}
+LEARNERS: dict[str, Callable[..., Learner]] = {"td3_bc": td3_bc, "iql": iql, "pql": pql}
 
-WORLD_MODELS: dict[str, Callable[..., WorldModel]] = {
+# What is pretrained on segments; the keys are those of `config.world_models`.
+MODELS: dict[str, Callable[..., WorldModel | Planner | Generator]] = {
     "dwm": diffusion_world_model,
     "one_step": one_step_world_model,
+    "ensemble": one_step_world_model,
+    "transformer": transformer_world_model,
+    "autoregressive": autoregressive_diffusion,
+    "decision_diffuser": decision_diffuser,
+    "transition_diffusion": transition_diffusion,
 }
 
 
 class Method(NamedTuple):
-    """One cell of the grid."""
+    """Who learns, and from what."""
 
-    learner: str  # a key of LEARNERS
-    world_model: str | None  # a key of WORLD_MODELS, None for recorded data
+    # A key of LEARNERS; None: the model acts by itself.
+    learner: str | None
+    # A key of MODELS: imagines trajectories, makes up transitions, or plans. None: recorded data alone.
+    model: str | None = None
+    # Return-to-go relabelling: the world model is fine-tuned on returns that the learner's values have raised.
+    relabels_returns: bool = False
 
 
 METHODS = {
-    "TD3+BC": Method("td3_bc", None),
+    "TD3+BC": Method("td3_bc"),
     "DWM-TD3BC": Method("td3_bc", "dwm"),
     "OneStep-TD3BC": Method("td3_bc", "one_step"),
+    "T-TD3BC": Method("td3_bc", "transformer"),
+    "AD-TD3BC": Method("td3_bc", "autoregressive"),
+    "IQL": Method("iql"),
+    "DWM-IQL": Method("iql", "dwm"),
+    "OneStep-IQL": Method("iql", "one_step"),
+    "T-IQL": Method("iql", "transformer"),
+    "AD-IQL": Method("iql", "autoregressive"),
+    "PQL": Method("pql"),
+    "DWM-PQL": Method("pql", "dwm"),
+    "OneStep-PQL": Method("pql", "ensemble"),
+    "T-PQL": Method("pql", "transformer"),
+    "AD-PQL": Method("pql", "autoregressive"),
+    "DWM-IQL+RTG": Method("iql", "dwm", relabels_returns=True),
+    "DA-TD3BC": Method("td3_bc", "transition_diffusion"),
+    "DA-IQL": Method("iql", "transition_diffusion"),
+    "DA-PQL": Method("pql", "transition_diffusion"),
+    "DD": Method(None, "decision_diffuser"),
 }

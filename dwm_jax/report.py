@@ -1,61 +1,146 @@
-"""What a finished run shows: its pictures, drawn from its files and its models."""
+"""What a finished run shows: its diagnostics, pictures and table, made from its files and its models."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from dwm_jax import figures, results
-from dwm_jax.artifacts import Recording, TrainedMethod, TrainedModel
+from dwm_jax import diagnostics, figures, results
+from dwm_jax.artifacts import Learnt, Recording, TrainedMethod, TrainedModel
 from dwm_jax.data import dataset as data
 from dwm_jax.data.tasks import Task
-from dwm_jax.diagnostics import PredictionError, prediction_error, with_recorded_actions
+from dwm_jax.diagnostics import with_recorded_actions
 from dwm_jax.metrics import Results
 from dwm_jax.normalizers import fit_standard
 from dwm_jax.progress import say
 from dwm_jax.registry import METHODS
-from dwm_jax.types import Array, ChooseAction, Key, Segment, Trajectory
+from dwm_jax.types import Array, ChooseAction, Key, PyTree, Segment
+from dwm_jax.world_models.base import Rollout, WorldModel
 
-# Segments that an error is averaged over, and those that are drawn.
-NUM_MEASURED, NUM_DRAWN = 1024, 60
+# Segments that are measured, that are drawn, and that are sampled at once when sampling is timed.
+NUM_MEASURED, NUM_DRAWN, NUM_TIMED = 1024, 60, 128
 
 
-def draw_figures(
+class Imaginer(NamedTuple):
+    """A world model with someone to act inside it."""
+
+    rollout: Callable[[int, float], Rollout]
+    inference: PyTree
+    choose_action: Callable[[Segment], ChooseAction]
+
+
+def write_report(
     config: ConfigDict,
     workdir: Path,
     task: Task,
     recording: Recording,
-    world_models: Mapping[str, TrainedModel],
+    models: Mapping[str, TrainedModel],
     methods: Mapping[str, TrainedMethod],
-) -> None:
-    """Draws every picture the run has the ingredients for into workdir/figures."""
+) -> str:
+    """Measures and draws everything the run has the ingredients for; returns the table."""
     folder, dataset = workdir / "figures", recording.dataset
-    figures.learning_curves(
-        folder / "learning_curves.png", task.name, results.curves(Results(workdir / "results.csv").read())
-    )
+    rows = results.curves(Results(workdir / "results.csv").read())
+    figures.learning_curves(folder / "learning_curves.png", task.name, rows)
     labels = dataset.returns_to_go[data.transition_rows(dataset)]
     figures.returns_to_go(folder / "returns_to_go.png", task.name, labels, config.policy.return_to_go)
-    if not world_models:
-        return
 
-    try:
-        rows = measured_rows(recording, config.policy.horizon)
-    except ValueError as error:
-        say(f"prediction error is not measured: {error}")
-        return
-    errors = prediction_errors(config, recording, rows, world_models, methods)
+    measured: dict[str, Any] = {
+        "acting_seconds": {
+            name: diagnostics.acting_seconds(method.act, dataset.observations[0]) for name, method in methods.items()
+        }
+    }
+    world_models = {name: trained for name, trained in models.items() if isinstance(trained.model, WorldModel)}
+    if world_models:
+        try:
+            heldout = measured_rows(recording, config.policy.horizon)
+            measured |= diagnose(config, folder, task, recording, world_models, methods, heldout)
+        except ValueError as error:
+            say(f"the world models are not measured: {error}")
+    (workdir / "diagnostics.json").write_text(json.dumps(measured, indent=2, default=np.ndarray.tolist) + "\n")
+
+    pretraining = {
+        name: models[model].seconds if (model := METHODS[name].model) is not None else 0.0 for name in methods
+    }
+    table = results.summary(
+        task.name,
+        rows,
+        pretraining,
+        {name: method.seconds for name, method in methods.items()},
+        measured["acting_seconds"],
+    )
+    (workdir / "summary.md").write_text(table)
+    return table
+
+
+def diagnose(
+    config: ConfigDict,
+    folder: Path,
+    task: Task,
+    recording: Recording,
+    world_models: Mapping[str, TrainedModel],
+    methods: Mapping[str, TrainedMethod],
+    rows: np.ndarray,
+) -> dict[str, Any]:
+    """Prediction error, calibration and sampling time of every world model, with their pictures."""
+    horizon, gamma, key = config.policy.horizon, config.gamma, jax.random.key(0)
+    normalizer = fit_standard(recording.dataset.observations[data.transition_rows(recording.dataset)])
+    dataset = jax.tree.map(jnp.asarray, recording.dataset)
+    imaginers = imaginers_of(world_models, methods)
+    compared = {
+        label: diagnostics.compare(
+            imaginer.rollout(horizon, gamma), imaginer.inference, imaginer.choose_action, dataset, rows, horizon, key
+        )
+        for label, imaginer in imaginers.items()
+    }
+
+    errors = {label: diagnostics.prediction_error(comparison, normalizer) for label, comparison in compared.items()}
     title = f"{task.name}: prediction error on held-out episodes ({len(rows)} segments)"
     figures.prediction_errors(folder / "prediction_error.png", errors, title)
-    table = {name: {key: value.tolist() for key, value in error._asdict().items()} for name, error in errors.items()}
-    (workdir / "prediction_error.json").write_text(json.dumps(table, indent=2) + "\n")
 
-    if task.maze is not None and "dwm" in world_models:
-        draw_imagination(folder / "imagination.png", config, task, recording, world_models["dwm"], rows[:NUM_DRAWN])
+    calibrations = {
+        label: diagnostics.calibration(comparison, gamma, recording.return_scale)
+        for label, comparison in compared.items()
+    }
+    figures.calibrations(folder / "calibration.png", calibrations, f"{task.name}: return of {horizon} steps")
+
+    seconds = {
+        label: {
+            h: diagnostics.sampling_seconds(
+                imaginer.rollout(h, gamma), imaginer.inference, imaginer.choose_action, dataset, rows[:NUM_TIMED], h
+            )
+            for h in config.diagnostics.sampling_horizons
+        }
+        for label, imaginer in imaginers.items()
+        if config.diagnostics.sampling_horizons and "following" not in label
+    }
+    if seconds:
+        title = f"{task.name}: time of {len(rows[:NUM_TIMED])} trajectories"
+        figures.sampling_times(folder / "sampling_time.png", seconds, title)
+
+    if task.maze is not None and "dwm" in imaginers:
+        dwm = imaginers["dwm"]
+        drawn = diagnostics.compare(
+            dwm.rollout(horizon, gamma),
+            dwm.inference,
+            dwm.choose_action,
+            dataset,
+            rows[:NUM_DRAWN],
+            horizon,
+            key,
+            config.policy.return_to_go,
+        )
+        title = f"{task.name}: {horizon} steps from held-out states, return-to-go {config.policy.return_to_go:g}"
+        figures.maze_trajectories(folder / "imagination.png", task.maze, *positions(drawn), title)
+    return {
+        "prediction_error": {label: error._asdict() for label, error in errors.items()},
+        "calibration": {label: value._asdict() for label, value in calibrations.items()},
+        "sampling_seconds": seconds,
+    }
 
 
 def measured_rows(recording: Recording, horizon: int) -> np.ndarray:
@@ -65,75 +150,35 @@ def measured_rows(recording: Recording, horizon: int) -> np.ndarray:
     return np.random.default_rng(0).permutation(rows)[:NUM_MEASURED]
 
 
-def prediction_errors(
-    config: ConfigDict,
-    recording: Recording,
-    rows: np.ndarray,
-    world_models: Mapping[str, TrainedModel],
-    methods: Mapping[str, TrainedMethod],
-) -> dict[str, PredictionError]:
-    """Error by step of every world model; one that needs actions gets the recorded ones, and its policy's too."""
-    horizon, dataset = config.policy.horizon, recording.dataset
-    normalizer = fit_standard(dataset.observations[data.transition_rows(dataset)])
-    errors = {}
-    for name, (model, inference) in world_models.items():
+def imaginers_of(world_models: Mapping[str, TrainedModel], methods: Mapping[str, TrainedMethod]) -> dict[str, Imaginer]:
+    """Every world model by name; one that needs actions gets the recorded ones, and its first policy's too."""
+    imaginers: dict[str, Imaginer] = {}
+    for name, trained in world_models.items():
+        model: Any = trained.model
         actors: dict[str, Any] = {name: with_recorded_actions}
         if model.needs_policy:
             actors = {f"{name}, told the recorded actions": with_recorded_actions}
-            followers = [m for m in methods if METHODS[m].world_model == name]
-            actors |= {f"{name}, following {m}'s policy": with_policy(methods[m]) for m in followers}
-        for label, choose_action in actors.items():
-            errors[label] = prediction_error(
-                model.rollout(horizon, config.gamma),
-                inference,
-                choose_action,
-                jax.tree.map(jnp.asarray, dataset),
-                rows,
-                horizon,
-                normalizer,
-                jax.random.key(0),
-            )
-    return errors
+            followers = [(f, m.learnt) for f, m in methods.items() if METHODS[f].model == name and m.learnt is not None]
+            actors |= {
+                f"{name}, following {follower}'s policy": with_policy(learnt) for follower, learnt in followers[:1]
+            }
+        imaginers |= {label: Imaginer(model.rollout, trained.inference, actor) for label, actor in actors.items()}
+    return imaginers
 
 
-def with_policy(method: TrainedMethod) -> Any:
+def with_policy(learnt: Learnt) -> Callable[[Segment], ChooseAction]:
     """segment -> acts as the first seed's policy does inside a rollout, as in training."""
-    state = jax.tree.map(lambda leaf: leaf[0], method.policies.states_S)
+    state = jax.tree.map(lambda leaf: leaf[0], learnt.policies.states_S)
 
     def choose_action(step: Array, observation_O: Array, key: Key) -> Array:
-        observation_O = method.policies.units.observation_normalizer.normalize(observation_O)
-        return method.learner.explore(state, observation_O, key)
+        observation_O = learnt.policies.units.observation_normalizer.normalize(observation_O)
+        return learnt.learner.explore(state, observation_O, key)
 
-    def for_segment(segment: Segment) -> ChooseAction:
-        return choose_action
-
-    return for_segment
+    return lambda segment: choose_action
 
 
-def draw_imagination(
-    path: Path, config: ConfigDict, task: Task, recording: Recording, trained: TrainedModel, rows: np.ndarray
-) -> None:
-    """Recorded and imagined futures of the same held-out pairs, in the maze."""
-    horizon, (model, inference) = config.policy.horizon, trained
-    rollout = model.rollout(horizon, config.gamma)
-    dataset = jax.tree.map(jnp.asarray, recording.dataset)
-
-    def one(row: Array, key: Key) -> tuple[Segment, Trajectory]:
-        segment = data.segment_at(dataset, row, horizon + 1)
-        imagined = rollout(
-            inference,
-            segment.observations[0],
-            segment.actions[0],
-            jnp.asarray(config.policy.return_to_go),
-            with_recorded_actions(segment),
-            key,
-        )
-        return segment, imagined
-
-    keys = jax.random.split(jax.random.key(0), len(rows))
-    segments, imagined = jax.jit(jax.vmap(one))(jnp.asarray(rows), keys)
-    recorded_XY = np.asarray(segments.observations[..., :2])
-    imagined_XY = np.concatenate([recorded_XY[:, :1], np.asarray(imagined.next_observations[..., :2])], axis=1)
-    assert task.maze is not None
-    title = f"{task.name}: {horizon} steps from held-out states, return-to-go {config.policy.return_to_go:g}"
-    figures.maze_trajectories(path, task.maze, recorded_XY, imagined_XY, title)
+def positions(comparison: diagnostics.Comparison) -> tuple[np.ndarray, np.ndarray]:
+    """Positions in a maze, recorded and imagined, from the common start on: (n, H + 1, 2) each."""
+    recorded_XY = comparison.recorded.observations[..., :2]
+    imagined_XY = np.concatenate([recorded_XY[:, :1], comparison.imagined.next_observations[..., :2]], axis=1)
+    return np.asarray(recorded_XY), imagined_XY

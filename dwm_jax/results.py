@@ -1,11 +1,12 @@
 """From evaluation episodes to a table: mean and standard deviation over seeds, never the best."""
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
+from dwm_jax.evaluation import normalized_scores
 from dwm_jax.metrics import Result
 
 
@@ -16,6 +17,23 @@ class Curve(NamedTuple):
     steps: np.ndarray  # (evaluations,)
     scores: np.ndarray  # (evaluations, S), the 0-1 scale; raw returns where a task has no reference scores
     is_raw: bool
+
+
+def evaluation_rows(
+    method: str,
+    task: str,
+    reference_scores: tuple[float, float] | None,
+    seeds: Sequence[int],
+    step: int,
+    returns_SE: np.ndarray,
+) -> list[Result]:
+    """One row per seed and episode of one evaluation."""
+    scores_SE = normalized_scores(returns_SE, reference_scores)
+    return [
+        Result(method, task, seed, step, episode, returns_SE[s, episode], score, 100 * score)
+        for s, seed in enumerate(seeds)
+        for episode, score in enumerate(scores_SE[s])
+    ]
 
 
 def curves(results: Sequence[Result]) -> list[Curve]:
@@ -42,29 +60,40 @@ def final_scores(curve: Curve, num_evaluations: int) -> np.ndarray:
     return np.asarray(curve.scores[-num_evaluations:].mean(axis=0))
 
 
-def summary(task: str, results: Sequence[Result], seconds: dict[str, float]) -> str:
+def summary(
+    task: str,
+    curves: Sequence[Curve],
+    pretraining: Mapping[str, float],
+    learning: Mapping[str, float],
+    acting: Mapping[str, float],
+) -> str:
     """The run's table as Markdown.
 
     Args:
       task: its name.
-      results: every evaluation episode of the run.
-      seconds: wall time of each method's policy phase.
+      curves: the scores of every method.
+      pretraining, learning: wall seconds by method: of its model (shared by the methods that use it), and of
+        imagining, learning and evaluating.
+      acting: wall seconds of one decision, by method.
     """
     lines = [
         f"# {task}",
         "",
         "Score: mean and standard deviation over seeds (each seed's mean over its evaluation episodes), at the last "
-        "evaluation and averaged over the last three. 0-100 is D4RL's scale, 0-1 the paper's.",
+        "evaluation and averaged over the last three. 0-100 is D4RL's scale, 0-1 the paper's. Pretraining is that of "
+        "the method's model, which methods share; learning is imagination, updates and evaluation of all seeds.",
         "",
-        "| method | seeds | updates | last (0-100) | last (0-1) | mean of last 3 (0-1) | seconds |",
-        "|---|---|---|---|---|---|---|",
+        "| method | seeds | updates | last (0-100) | last (0-1) | mean of last 3 (0-1) | pretraining (s) "
+        "| learning (s) | one decision (ms) |",
+        "|---|---|---|---|---|---|---|---|---|",
     ]
-    for curve in curves(results):
+    for curve in curves:
         last, three = final_scores(curve, 1), final_scores(curve, 3)
         hundred = "raw return" if curve.is_raw else _spread(100 * last, 1)
         lines.append(
             f"| {curve.method} | {curve.scores.shape[1]} | {curve.steps[-1]} | {hundred} | {_spread(last, 2)} "
-            f"| {_spread(three, 2)} | {seconds.get(curve.method, float('nan')):.0f} |"
+            f"| {_spread(three, 2)} | {pretraining[curve.method]:.0f} | {learning[curve.method]:.0f} "
+            f"| {1000 * acting[curve.method]:.2f} |"
         )
     return "\n".join(lines) + "\n"
 

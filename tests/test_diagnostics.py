@@ -1,4 +1,4 @@
-"""Prediction error by step, on rollouts whose error is known."""
+"""Prediction error and calibration, on rollouts whose error is known."""
 
 import jax
 import jax.numpy as jnp
@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from dwm_jax.data import dataset as data
-from dwm_jax.diagnostics import prediction_error, with_recorded_actions
+from dwm_jax.diagnostics import Comparison, calibration, compare, prediction_error, with_recorded_actions
 from dwm_jax.normalizers import AffineNormalizer
-from dwm_jax.types import Episode, Trajectory
+from dwm_jax.types import Episode, Segment, Trajectory
 
 HORIZON = 3
 # Two dimensions, standard deviations 2 and 4.
@@ -43,10 +43,14 @@ def biased_rollout(bias, observation, action, return_to_go, choose_action, key):
     return Trajectory(jnp.stack(states), jnp.stack(rewards), jnp.ones(HORIZON))
 
 
-def error(dataset, bias, choose_action=with_recorded_actions):
+def compared(dataset, bias, choose_action=with_recorded_actions, **asked):
     rows = data.segment_rows(dataset, HORIZON + 1, "drop")
-    arguments = dataset, rows, HORIZON, NORMALIZER, jax.random.key(0)
-    return prediction_error(biased_rollout, jnp.asarray(bias), choose_action, *arguments)
+    arguments = dataset, rows, HORIZON, jax.random.key(0)
+    return compare(biased_rollout, jnp.asarray(bias), choose_action, *arguments, **asked)
+
+
+def error(dataset, bias, choose_action=with_recorded_actions):
+    return prediction_error(compared(dataset, bias, choose_action), NORMALIZER)
 
 
 def test_the_true_world_told_the_recorded_actions_makes_no_error(dataset):
@@ -67,3 +71,28 @@ def test_other_actions_err_from_the_second_step_on(dataset):
     np.testing.assert_allclose([observation[0], reward[0]], [0, 0], atol=1e-10)
     assert (observation[1:] > 0.01).all()
     assert (reward[1:] > 0.01).all()
+
+
+def test_a_segment_is_asked_for_its_own_label_unless_told_otherwise(dataset):
+    def echo(model, observation, action, return_to_go, choose_action, key):
+        return Trajectory(jnp.tile(observation, (HORIZON, 1)), jnp.full(HORIZON, return_to_go), jnp.ones(HORIZON))
+
+    rows = data.segment_rows(dataset, HORIZON + 1, "drop")
+    arguments = (), with_recorded_actions, dataset, rows, HORIZON, jax.random.key(0)
+    own = compare(echo, *arguments)
+    np.testing.assert_array_equal(own.imagined.rewards[:, 0], dataset.returns_to_go[rows])
+    np.testing.assert_array_equal(compare(echo, *arguments, return_to_go=0.25).imagined.rewards, 0.25)
+
+
+def test_calibration_bins_the_discounted_return_by_label():
+    # Four segments, two steps, gamma 0.5, scale 10; labels out of order. Returns r_0 + r_1 / 2, in tenths.
+    recorded_rewards = np.array([[4.0, 0.0, 9.0], [0.0, 4.0, 9.0], [2.0, 0.0, 9.0], [0.0, 0.0, 9.0]])
+    imagined_rewards = np.array([[6.0, 0.0], [0.0, 0.0], [0.0, 4.0], [2.0, 0.0]])
+    labels = np.array([0.4, 0.1, 0.3, 0.2])
+    segment = Segment(np.zeros((4, 3, 1)), recorded_rewards, np.zeros((4, 3, 1)), labels, np.ones((4, 3)), np.zeros(4))
+    trajectory = Trajectory(np.zeros((4, 2, 1)), imagined_rewards, np.ones((4, 2)))
+    measured = calibration(Comparison(segment, trajectory), gamma=0.5, return_scale=10.0, num_bins=2)
+    # Low bin: labels 0.1, 0.2 (segments 1, 3); high bin: 0.3, 0.4 (segments 2, 0).
+    np.testing.assert_allclose(measured.requested, [0.15, 0.35])
+    np.testing.assert_allclose(measured.recorded, [(0.2 + 0.0) / 2, (0.2 + 0.4) / 2])
+    np.testing.assert_allclose(measured.imagined, [(0.0 + 0.2) / 2, (0.2 + 0.6) / 2])

@@ -89,8 +89,8 @@ def test_what_is_drawn_in_bulk_does_not_depend_on_the_chunks(pairs):
     draw = several(pairs)
     whole = draw(jnp.arange(4))
     assert whole.rewards.shape == (4, 3, 1)
-    chunks = [jax.device_get(draw(indices)) for indices in (jnp.arange(1), jnp.arange(1, 4))]
-    chex.assert_trees_all_equal(imagination.allocate(chunks), whole)
+    chunks = [draw(indices) for indices in (jnp.arange(1), jnp.arange(1, 4))]
+    chex.assert_trees_all_equal(jax.tree.map(lambda *parts: jnp.concatenate(parts), *chunks), whole)
 
 
 def test_draws_in_bulk_differ_by_pair_and_by_draw(pairs):
@@ -118,10 +118,10 @@ def test_what_is_kept_is_the_collapse_for_the_h_step_return_and_everything_below
 def test_a_kept_trajectory_is_one_of_its_own_pairs_and_each_of_them_sometimes(pairs):
     # Reward 10 p + m names pair and draw.
     rewards = (10.0 * jnp.arange(4)[:, None] + jnp.arange(3))[..., None]
-    source = imagination.kept(Trajectory(rewards[..., None], rewards, jnp.full((4, 3, 1), GAMMA)))
+    pool = Trajectory(rewards[..., None], rewards, jnp.full((4, 3, 1), GAMMA))
 
     def draw(key):
-        return source.draw(source.data, pairs, jnp.array(2), half, key)
+        return imagination.draw_kept(pool, pairs, jnp.array(2), half, key)
 
     drawn = jax.jit(jax.vmap(draw))(jax.random.split(jax.random.key(0), 50))
     assert set(np.asarray(drawn.rewards[:, 0])) == {20.0, 21.0, 22.0}
@@ -139,3 +139,16 @@ def test_another_pair_or_model_does_not_compile_again(pairs):
     first = draw(jnp.array(1.0), 0, jax.random.key(0))
     second = draw(jnp.array(2.0), 3, jax.random.key(1))
     assert float(first.rewards[0]) != float(second.rewards[0])
+
+
+def test_a_pessimist_lowers_rewards_where_imaginations_disagree_and_follows_the_first(pairs):
+    def two_opinions(model, observation, action, return_to_go, choose_action, key):
+        first = Trajectory(jnp.array([[4.0], [6.0]]), jnp.array([0.1, 0.3]), jnp.full(2, GAMMA))
+        second = Trajectory(jnp.array([[8.0], [6.0]]), jnp.array([0.2, 0.3]), jnp.full(2, GAMMA))
+        return jax.tree.map(lambda *leaves: jnp.stack(leaves), first, second)
+
+    source = imagination.pessimistic(two_opinions, (), return_to_go=0.5, kappa=0.1)
+    drawn = source.draw(source.data, pairs, jnp.array(0), half, jax.random.key(0))
+    # Learner's units: s' 4 and 8 are 1 and 3; r 0.1 and 0.2 are 1 and 2. Step 1: 1.5 - 0.1 (1 + 4); step 2 agrees: 3.
+    np.testing.assert_allclose(drawn.rewards, [1.0, 3.0], rtol=1e-6)
+    np.testing.assert_allclose(drawn.next_observations[:, 0], [1.0, 2.0], rtol=1e-6)

@@ -22,11 +22,22 @@ FLOORS = [
     ["dwm_jax.parallel", "dwm_jax.checkpoint", "dwm_jax.metrics", "dwm_jax.evaluation", "dwm_jax.progress"],
     ["dwm_jax.results"],
     ["dwm_jax.figures", "dwm_jax.config"],
+    ["dwm_jax.loop", "dwm_jax.relabelling"],
+    ["dwm_jax.pretraining", "dwm_jax.policy_learning", "dwm_jax.planning"],
     ["dwm_jax.report", "dwm_jax.command_line"],
     ["dwm_jax.train"],
     ["experiments"],
 ]
-READS_THE_CONFIG = {"dwm_jax.train", "dwm_jax.config", "dwm_jax.command_line", "dwm_jax.report"}
+READS_THE_CONFIG = {
+    "dwm_jax.train",
+    "dwm_jax.config",
+    "dwm_jax.command_line",
+    "dwm_jax.loop",
+    "dwm_jax.pretraining",
+    "dwm_jax.policy_learning",
+    "dwm_jax.planning",
+    "dwm_jax.report",
+}
 
 
 def module_name(path):

@@ -10,7 +10,8 @@ import pytest
 from dwm_jax.checkpoint import Checkpoints
 from dwm_jax.config import ConfigError
 from dwm_jax.locks import InUseError, exclusive
-from dwm_jax.train import RunError, train
+from dwm_jax.loop import RunError
+from dwm_jax.train import train
 from tests import tiny
 
 
@@ -23,10 +24,16 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_run_leaves_every_file_the_readme_names(undisturbed: Path) -> None:
     run = undisturbed / "run"
-    for name in ("config.json", "metrics.jsonl", "results.csv", "summary.md", "timing.jsonl"):
+    for name in ("config.json", "metrics.jsonl", "results.csv", "summary.md", "diagnostics.json", "timing.jsonl"):
         assert (run / name).stat().st_size > 0, name
     pictures = {path.name for path in (run / "figures").glob("*.png")}
-    assert pictures == {"learning_curves.png", "imagination.png", "prediction_error.png", "returns_to_go.png"}
+    assert pictures == {
+        "calibration.png",
+        "imagination.png",
+        "learning_curves.png",
+        "prediction_error.png",
+        "returns_to_go.png",
+    }
     assert {path.name for path in (run / "checkpoints").iterdir()} == {"DWM-TD3BC", "TD3+BC", "OneStep-TD3BC"}
 
 

@@ -14,18 +14,27 @@ def get_config() -> ConfigDict:
     config.updates_per_dispatch = 10
     config.checkpoint_every = 20
     config.data.num_steps = 3_000
-    for world_model in config.world_models.values():
-        world_model.num_updates = 40
-        world_model.batch_size = 16
-    config.world_models.dwm.sequence_length = 4
-    config.world_models.dwm.width = 32
-    config.world_models.dwm.multipliers = (1, 2)
-    config.world_models.one_step.hidden = (32, 32)
+    small = {
+        "num_updates": 40,
+        "batch_size": 16,
+        "sequence_length": 4,
+        "num_diffusion_steps": 5,
+        "num_sampling_steps": 3,
+        "width": 32,
+        "multipliers": (1, 2),
+        "hidden": (32, 32),
+        "inverse_hidden": (32,),
+        "num_layers": 1,
+    }
+    for settings in config.world_models.values():
+        settings.update({key: value for key, value in small.items() if key in settings})
     config.policy.num_updates = 40
     config.policy.batch_size = 16
     config.policy.horizon = 3
     config.policy.imagined_per_pair = 1
-    config.learners.td3_bc.hidden = (32, 32)
+    config.policy.pessimism.num_samples = 2
+    for settings in config.learners.values():
+        settings.hidden = (32, 32)
     config.evaluation.every = 20
     config.evaluation.episodes = 2
     return config

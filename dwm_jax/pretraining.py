@@ -1,0 +1,72 @@
+"""Phase one: a model trained on segments - or found, where one with its data and settings is finished."""
+
+import hashlib
+import json
+from pathlib import Path
+
+import jax
+from ml_collections import ConfigDict
+
+from dwm_jax import __version__, parallel
+from dwm_jax.artifacts import Recording, TrainedModel
+from dwm_jax.data import dataset as data
+from dwm_jax.locks import exclusive
+from dwm_jax.loop import run_updates
+from dwm_jax.progress import say
+from dwm_jax.registry import MODELS
+from dwm_jax.types import Array, Metrics, PyTree
+from dwm_jax.world_models.base import TrainingRows
+
+
+def pretrain(name: str, config: ConfigDict, recording: Recording, workdir: Path) -> TrainedModel:
+    """The model `name` (a key of `registry.MODELS`), trained or found.
+
+    Its folder is named by a digest of everything it depends on and shared by all runs beside this workdir; a
+    process that wants a model another one is training waits for it.
+    """
+    settings = config.world_models[name].to_dict()
+    identity = {
+        "model": name,
+        "settings": settings,
+        "data": recording.fingerprint,
+        "heldout": recording.heldout_episodes.tolist(),
+        "gamma": config.gamma,
+        "pad": config.data.pad,
+        "version": __version__,
+    }
+    digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:12]
+    parent = Path(config.world_model_dir) if config.world_model_dir else workdir.resolve().parent / "world_models"
+    folder = parent / f"{config.task.replace('/', '-')}-{name}-{digest}"
+
+    seed, num_updates, batch_size = (settings.pop(key) for key in ("seed", "num_updates", "batch_size"))
+    model = MODELS[name](**settings)
+    dataset = recording.dataset
+    key = jax.random.key(seed)
+    init_key, train_key = jax.random.split(key)
+    state = model.init(init_key, training_rows(dataset))
+    starts = data.segment_rows(dataset, model.sequence_length, config.data.pad, recording.training_episodes)
+
+    def update(state: PyTree, on_device: tuple[data.Dataset, Array], step: Array) -> tuple[PyTree, Metrics]:
+        dataset, starts = on_device
+        indices, keys = parallel.batch_for(train_key, step, batch_size, starts.shape[0])
+        segments = jax.vmap(lambda row: data.segment_at(dataset, row, model.sequence_length))(starts[indices])
+        return model.update(state, segments, keys, step, parallel.average)
+
+    label = f"world model {name}"
+    with exclusive(folder / ".lock", wait=True):
+        (folder / "config.json").write_text(json.dumps(identity, indent=2, sort_keys=True) + "\n")
+        state, seconds = run_updates(label, update, state, lambda: (dataset, starts), num_updates, config, folder)
+    say(f"{label}: {num_updates:,} updates, kept in {folder}")
+    return TrainedModel(model, state, seconds)
+
+
+def training_rows(dataset: data.Dataset) -> TrainingRows:
+    """The recorded transitions, for fitting normalisers. Host."""
+    transitions = data.transition_rows(dataset)
+    return TrainingRows(
+        observations=dataset.observations[transitions],
+        rewards=dataset.rewards[transitions],
+        next_observations=dataset.observations[transitions + 1],
+        actions=dataset.actions[transitions],
+        absorbing=bool(dataset.terminated.any()),
+    )

@@ -1,0 +1,44 @@
+"""Every learner with every source of trajectories, Decision Diffuser and augmentation, small, on a maze2d task.
+
+    python -m dwm_jax.train --config experiments/configs/grid.py:umaze --workdir runs/grid-umaze
+
+The argument is umaze, medium or large. Fifteen cells of the grid learner x source, DD, DA-TD3BC and DA-IQL, 5 seeds
+each; scores and times as measured are in RESULTS.md. Add DWM-IQL+RTG by --config.methods; it fine-tunes a world model
+per seed and is several times as long as any other.
+"""
+
+from ml_collections import ConfigDict
+
+from dwm_jax.data.maze2d import MAZES
+from dwm_jax.registry import METHODS
+from experiments.configs import quickstart
+
+
+def get_config(maze: str = "umaze") -> ConfigDict:
+    if maze not in MAZES:
+        raise ValueError(f"grid.py:{maze}: unknown maze; known: {', '.join(MAZES)}")
+    config = quickstart.get_config()
+    config.task = f"maze2d-{maze}"
+    # Episodes are longer in larger mazes: 200, 150 and 150 of them.
+    config.data.num_steps = {"umaze": 60_000, "medium": 90_000, "large": 120_000}[maze]
+    config.methods = ",".join(name for name in METHODS if name not in ("DA-PQL", "DWM-IQL+RTG"))
+
+    models = config.world_models
+    models.dwm.num_updates = 6_000
+    models.ensemble.update(models.one_step.to_dict())
+    shared = {key: models.dwm[key] for key in ("num_updates", "width", "multipliers", "learning_rate", "ema_rate")}
+    models.autoregressive.update(shared)
+    models.autoregressive.multipliers = (1, 2)  # two rows are halved once
+    models.decision_diffuser.update(shared)
+    models.decision_diffuser.num_updates = 3_000
+    models.decision_diffuser.inverse_hidden = (256, 256, 256)
+    models.transition_diffusion.update(shared)
+    models.transition_diffusion.width = 64
+    models.transformer.num_updates = 6_000
+    models.transformer.num_layers = 2
+    models.transformer.width = 64
+    models.transformer.learning_rate = 1e-3
+
+    config.policy.pessimism.num_samples = 3
+    config.diagnostics.sampling_horizons = (1, 3, 5, 7)
+    return config

@@ -1,0 +1,142 @@
+"""Every learner with every source of trajectories: it trains, and its target is the one worked out by hand."""
+
+from functools import cache, partial
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from dwm_jax import parallel
+from dwm_jax.policy_learning import pairs_of, trajectory_source, units_of, update_policy
+from dwm_jax.pretraining import pretrain
+from dwm_jax.registry import LEARNERS, METHODS
+from dwm_jax.train import load_recording
+from dwm_jax.value_expansion import expansion
+from tests import tiny
+
+CELLS = [
+    name
+    for name, method in METHODS.items()
+    if method.learner and method.model != "transition_diffusion" and not method.relabels_returns
+]
+NUM_UPDATES = 200
+KEY = jax.random.key(11)
+
+
+def config(learner="td3_bc"):
+    # Fresh imagination everywhere: a pool would keep less than the whole trajectory.
+    return tiny.config(
+        methods="TD3+BC", policy__imagined_per_pair=0, policy__lambda_=dict.fromkeys(LEARNERS, 1.0) | {"iql": 0.8}
+    )
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory):
+    """World models by name, pretrained when first asked for."""
+    folder = tmp_path_factory.mktemp("grid")
+    return cache(lambda name: pretrain(name, config(), recording(), Path(folder) / "run"))
+
+
+@cache
+def recording():
+    return load_recording(config())[1]
+
+
+def mlp(params, x):
+    layers = [params[f"Dense_{i}"] for i in range(3)]
+    for layer in layers[:-1]:
+        x = np.maximum(x @ np.asarray(layer["kernel"]) + np.asarray(layer["bias"]), 0)
+    return x @ np.asarray(layers[-1]["kernel"]) + np.asarray(layers[-1]["bias"])
+
+
+def value_by_hand(learner, settings, before, after, keys):
+    """(observations (n, O), index of their pair in the batch) -> values (n,)."""
+    if learner != "td3_bc":
+        # The value as just updated.
+        return lambda s, b: mlp(after.online.value["params"]["MLP_0"], s)[:, 0]
+
+    def value(s, b):
+        noise = np.asarray(jax.random.normal(keys[b], (2,))) * settings.policy_noise
+        noise = np.clip(noise, -settings.noise_clip, settings.noise_clip)
+        a = np.tanh(mlp(before.target.actor["params"]["MLP_0"], s))
+        sa = np.concatenate([s, np.clip(a + noise, -1, 1)], axis=1)
+        critics = [jax.tree.map(lambda leaf, j=j: leaf[j], before.target.critics) for j in (0, 1)]
+        return np.minimum(*(mlp(critic["params"]["MLP_0"], sa)[:, 0] for critic in critics))
+
+    return value
+
+
+def target_by_hand(trajectory, values, lambda_):
+    """G_H = V(s_H);  G_h = r_h + d_h ((1 - lambda) V(s_{h+1}) + lambda G_{h+1})."""
+    g = values[-1]
+    for r, d, v in zip(trajectory.rewards[::-1], trajectory.discounts[::-1], values[::-1], strict=True):
+        g = r + d * ((1 - lambda_) * v + lambda_ * g)
+    return g
+
+
+@pytest.mark.parametrize("name", CELLS)
+def test_cell_trains_on_the_target_its_imagination_implies(name, models):
+    settings, method = config(), METHODS[name]
+    learner = LEARNERS[method.learner](observation_size=4, action_size=2, **settings.learners[method.learner].to_dict())
+    trained = {method.model: models(method.model)} if method.model else {}
+    units = units_of(learner, recording())
+    pairs = pairs_of(method, settings, recording(), units, trained)
+    draw, make_data = trajectory_source(name, method, learner, settings, recording(), units, trained)
+    lambda_, batch_size = settings.policy.lambda_[method.learner], settings.policy.batch_size
+    on_device = parallel.replicate((pairs, make_data(pairs)))
+    update = partial(update_policy, draw, expansion(lambda_), batch_size, learner)
+
+    def advance(state, on_device, step):
+        after, metrics = update(state, KEY, *on_device, step)
+        return after, metrics | {"before": state, "after": after}
+
+    start = jax.jit(learner.init)(jax.random.key(0))
+    trace = parallel.scan_updates(advance, NUM_UPDATES)(parallel.replicate(start), on_device, 0)[1]
+    before, after = (jax.tree.map(lambda leaf: np.asarray(leaf[-1]), trace.pop(key)) for key in ("before", "after"))
+
+    # ---- it learns something finite
+    for key, values in trace.items():
+        assert np.isfinite(values).all(), key
+    for leaf_start, leaf in zip(jax.tree.leaves(start.online), jax.tree.leaves(after.online), strict=True):
+        assert np.abs(leaf - np.asarray(leaf_start)).max() > 1e-5
+
+    # ---- the last update's batch, its imagined trajectories, and their targets by hand
+    @partial(jax.pmap, axis_name=parallel.DEVICES)
+    def last_batch(on_device):
+        pair_B, keys_B = parallel.batch_for(KEY, jnp.array(NUM_UPDATES - 1), batch_size, len(pairs.rows))
+        draw_keys_B, update_keys_B = jnp.unstack(jax.vmap(jax.random.split)(keys_B), axis=1)
+        normalize = units.observation_normalizer.normalize
+
+        def choose_action(step, observation, key):
+            return learner.explore(before, normalize(observation), key)
+
+        pairs_, source = on_device
+        imagined = jax.vmap(lambda pair, key: draw(source, pairs_, pair, choose_action, key))(pair_B, draw_keys_B)
+        return imagined, jax.random.key_data(update_keys_B)
+
+    imagined_B, key_data_B = jax.tree.map(lambda leaf: np.asarray(leaf[0]), last_batch(on_device))
+    horizon = 1 if method.model is None else settings.policy.horizon
+    assert imagined_B.rewards.shape == (batch_size, horizon)
+    value = value_by_hand(
+        method.learner, settings.learners[method.learner], before, after, jax.random.wrap_key_data(key_data_B)
+    )
+    trajectories = [jax.tree.map(lambda leaf, b=b: leaf[b], imagined_B) for b in range(batch_size)]
+    targets = [target_by_hand(t, value(t.next_observations, b), lambda_) for b, t in enumerate(trajectories)]
+    np.testing.assert_allclose(trace["critic/target"][-1], np.mean(targets), rtol=1e-4, atol=1e-4)
+
+
+def test_the_grid_has_fifteen_cells_named_as_in_the_paper():
+    assert len(CELLS) == 15
+    assert {(METHODS[name].learner, METHODS[name].model) for name in CELLS} == {
+        (learner, model)
+        for learner in LEARNERS
+        for model in (
+            None,
+            "dwm",
+            "ensemble" if learner == "pql" else "one_step",
+            "transformer",
+            "autoregressive",
+        )
+    }

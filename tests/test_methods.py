@@ -1,0 +1,159 @@
+"""The methods beside the grid: a planner, augmentation, and a world model that is fine-tuned along with its policy."""
+
+import csv
+from functools import partial
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from dwm_jax import parallel
+from dwm_jax.data import dataset as data
+from dwm_jax.policy_learning import pairs_of, units_of, update_policy
+from dwm_jax.pretraining import pretrain
+from dwm_jax.registry import LEARNERS, METHODS
+from dwm_jax.relabelling import relabelling
+from dwm_jax.train import load_recording, train
+from dwm_jax.types import Transition
+from dwm_jax.value_expansion import expand_vanilla
+from tests import tiny
+
+METHODS_BESIDE = "DD,DA-TD3BC,DWM-IQL+RTG"
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("methods") / "run"
+    train(tiny.config(methods=METHODS_BESIDE), folder)
+    return folder
+
+
+def rows(folder: Path) -> list[dict[str, str]]:
+    return list(csv.DictReader((folder / "results.csv").open()))
+
+
+def test_every_method_is_evaluated_and_tabulated(finished: Path) -> None:
+    count = {name: sum(row["method"] == name for row in rows(finished)) for name in METHODS_BESIDE.split(",")}
+    # 2 seeds x 1 episode; learners at updates 10 and 20, the planner once.
+    assert count == {"DD": 2, "DA-TD3BC": 4, "DWM-IQL+RTG": 4}
+    summary = (finished / "summary.md").read_text()
+    assert all(f"| {name} | 2 | 20 |" in summary for name in METHODS_BESIDE.split(","))
+
+
+def test_a_finished_planner_does_not_plan_again(finished: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = (finished / "results.csv").read_text()
+
+    def refuse(*arguments: object) -> None:
+        raise AssertionError("evaluated again")
+
+    monkeypatch.setattr("dwm_jax.evaluation.Evaluator.__call__", refuse)
+    train(tiny.config(methods=METHODS_BESIDE), finished)
+    assert (finished / "results.csv").read_text() == before
+
+
+def test_generated_transitions_are_mixed_in_by_the_fraction_asked_for(finished: Path) -> None:
+    config = tiny.config(policy__generated_fraction=0.25)
+    recording = load_recording(config)[1]
+    models = {"transition_diffusion": pretrain("transition_diffusion", config, recording, finished)}
+    learner = LEARNERS["td3_bc"](observation_size=4, action_size=2, **config.learners.td3_bc.to_dict())
+    pairs = pairs_of(METHODS["DA-TD3BC"], config, recording, units_of(learner, recording), models)
+    # 1,200 recorded steps are three quarters of 1,600.
+    assert len(pairs.rows) == 1_600
+    np.testing.assert_array_equal(pairs.dataset.observations[:1200], recording.dataset.observations[:1200])
+
+
+def test_appended_transitions_are_episodes_of_one_step() -> None:
+    recorded = data.Dataset(
+        observations=np.zeros((3, 1), np.float32),
+        actions=np.zeros((3, 1), np.float32),
+        rewards=np.zeros(3, np.float32),
+        returns_to_go=np.zeros(3, np.float32),
+        last=np.full(3, 2, np.int32),
+        terminated=np.zeros(3, bool),
+    )
+    made_up = Transition(
+        observation=np.array([[1.0], [3.0]], np.float32),
+        action=np.array([[0.1], [0.3]], np.float32),
+        reward=np.array([10.0, 30.0], np.float32),
+        next_observation=np.array([[2.0], [4.0]], np.float32),
+        terminated=np.array([False, True]),
+    )
+    both = data.append_transitions(recorded, made_up)
+    np.testing.assert_array_equal(data.transition_rows(both), [0, 1, 3, 5])
+    steps = [data.recorded_step(jax.tree.map(jnp.asarray, both), jnp.array(row), 0.9) for row in (3, 5)]
+    np.testing.assert_array_equal([step.next_observations[0, 0] for step in steps], [2, 4])
+    np.testing.assert_array_equal([step.rewards[0] for step in steps], [10, 30])
+    np.testing.assert_allclose([step.discounts[0] for step in steps], [0.9, 0.0], rtol=1e-6)
+    np.testing.assert_allclose(both.actions[[3, 5], 0], [0.1, 0.3])
+    assert {array.dtype for array in both} == {array.dtype for array in recorded}
+
+
+# ------------------------------------------------------------------------------------------- relabelling
+
+
+class Recorder:
+    """A world model that learns nothing, and remembers the labels of the last segments it saw."""
+
+    sequence_length = 2
+
+    @staticmethod
+    def inference(state):
+        return state["params"]
+
+    @staticmethod
+    def update(state, segments, keys, step, average):
+        return state | {"labels": segments.return_to_go, "starts": segments.observations[:, 0]}, {}
+
+
+def test_fine_tuning_starts_after_the_warm_up_on_labels_the_value_has_raised() -> None:
+    config = tiny.config()
+    recording = load_recording(config)[1]
+    learner = LEARNERS["iql"](observation_size=4, action_size=2, **config.learners.iql.to_dict())
+    # Everything is worth 3,000 of the learner's units, so every label is raised.
+    learner = learner._replace(value=lambda state, observation: jnp.asarray(3000.0))
+    units = units_of(learner, recording)
+    pairs = pairs_of(METHODS["IQL"], config, recording, units, {})
+
+    class Trained:
+        model = Recorder()
+        state = {"params": jnp.zeros(()), "labels": jnp.zeros(8), "starts": jnp.zeros((8, 4))}  # noqa: RUF012
+
+    def draw(model, pairs, pair, choose_action, key):
+        return pairs.units.trajectory(data.recorded_step(pairs.dataset, pairs.rows[pair], 0.99))
+
+    wrapped, update = relabelling(
+        learner,
+        Trained(),
+        partial(update_policy, draw, expand_vanilla, 16),
+        batch_size=8,
+        warm_up=2,
+        gamma=0.99,
+        return_scale=recording.return_scale,
+    )
+    state = wrapped.init(jax.random.key(0))
+    run = parallel.scan_updates(
+        lambda state, on_device, step: (update(wrapped, state, jax.random.key(1), *on_device, step)[0],) * 2, 3
+    )
+    on_device = parallel.replicate((pairs, pairs.rows))
+    _, trace = run(parallel.replicate(state), on_device, 0)
+    labels, starts = np.asarray(trace.world_model["labels"]), np.asarray(trace.world_model["starts"])
+    np.testing.assert_array_equal(labels[:2], 0.0)
+    # Updates 1 and 2 are the warm-up; update 3 sees g~ = (r + 0.99 * 3000 / reward scale) / return scale.
+    flat = recording.dataset
+    found = [int(np.flatnonzero((flat.observations == start).all(axis=1))[0]) for start in starts[2]]
+    value = 0.99 * 3000 / float(units.reward_scale)
+    np.testing.assert_allclose(labels[2], (flat.rewards[found] + value) / recording.return_scale, rtol=1e-5)
+
+
+def test_only_fine_tuned_world_models_differ_from_the_pretrained_one(finished: Path) -> None:
+    arrays = tiny.final_arrays(finished)
+    tuned = [array for name, array in arrays.items() if name.startswith("DWM-IQL+RTG") and "'world_model'" in name]
+    pretrained = tiny.final_arrays(finished.parent / "world_models")
+    dwm = [array for name, array in pretrained.items() if name.startswith("world model dwm")]
+    assert len(tuned) == len(dwm) > 0
+    # Warm-up is a tenth of 20 updates; the rest fine-tune each seed's own copy.
+    floats = [(seeds, one) for seeds, one in zip(tuned, dwm, strict=True) if one.ndim >= 2]
+    assert any(np.abs(seeds[0] - one).max() > 1e-6 for seeds, one in floats)
+    assert any(np.abs(seeds[0] - seeds[1]).max() > 1e-6 for seeds, _ in floats)

@@ -6,7 +6,7 @@ The argument is umaze, medium or large; 5 seeds of each method. Scores and times
 
 Two kinds of methods are left out because each takes several times as long as any other, and can be had by
 --config.methods: autoregressive diffusion is drawn afresh, H denoisings per pair, in every update (AD-TD3BC, AD-IQL,
-AD-PQL; in RESULTS.md with --config.policy.num_updates=1000), and DWM-IQL+RTG fine-tunes a world model per seed.
+AD-PQL; in RESULTS.md with --config.policy.num_updates=2500), and DWM-IQL+RTG fine-tunes a world model per seed.
 """
 
 from ml_collections import ConfigDict
@@ -43,6 +43,10 @@ def get_config(maze: str = "umaze") -> ConfigDict:
     models.transformer.width = 64
     models.transformer.learning_rate = 1e-3
 
+    config.policy.num_updates = 10_000
+    config.policy.imagined_per_pair = 2
     config.policy.pessimism.num_samples = 3
+    config.evaluation.every = 2_500
+    config.checkpoint_every = 500
     config.diagnostics.sampling_horizons = (1, 3, 5, 7)
     return config

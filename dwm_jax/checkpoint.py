@@ -1,27 +1,40 @@
-"""Checkpoints of one phase of a run: the newest two and the final one, saved whole or not at all."""
+"""Checkpoints of one phase of a run: the newest two and the final one, saved whole or not at all, checked when read."""
 
+import hashlib
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
 from orbax.checkpoint.checkpoint_managers import preservation_policy
 
+from dwm_jax.progress import say
 from dwm_jax.types import PyTree
 
 NUM_KEPT = 2
+# Of what is written below; a checkpoint of another format is refused.
+FORMAT = 1
+
+
+class CheckpointError(RuntimeError):
+    """A checkpoint cannot be written or read; one line says which and what to do. Nothing was deleted."""
 
 
 class Checkpoints:
     """Saves and restores one pytree per step in a folder of its own (orbax).
 
     Saving is synchronous: when `save` returns, the checkpoint is on disk; orbax writes aside and renames, so an
-    interrupted save leaves the older checkpoints as they were.
+    interrupted or failed save leaves the older checkpoints as they were. Beside the arrays lie their SHA-256 and
+    shapes: damage is noticed and never trained on.
     """
 
     def __init__(self, directory: Path):
         self.directory = directory.resolve()
-        self._manager = ocp.CheckpointManager(
+        self._manager = self._open()
+
+    def _open(self) -> Any:
+        return ocp.CheckpointManager(
             self.directory,
             options=ocp.CheckpointManagerOptions(
                 preservation_policy=preservation_policy.LatestN(NUM_KEPT),
@@ -34,28 +47,115 @@ class Checkpoints:
         return self._manager.latest_step()
 
     def save(self, step: int, state: PyTree) -> None:
-        """Saves `state` (no device axis) under `step`; a step that is there already is left alone."""
+        """Saves `state` (no device axis) under `step`; a step that is there already is left alone.
+
+        Raises:
+          CheckpointError: the disk is full, or cannot be written.
+        """
         if step in self._manager.all_steps():
             return
-        self._manager.save(step, args=ocp.args.StandardSave(jax.tree.map(np.asarray, state)), force=True)
-        self._manager.wait_until_finished()
+        state = jax.tree.map(np.asarray, state)
+        description = {"format": FORMAT, "shapes": _shapes(state), "sha256": _digest(state)}
+        try:
+            self._manager.save(
+                step,
+                args=ocp.args.Composite(state=ocp.args.StandardSave(state), description=ocp.args.JsonSave(description)),
+                force=True,
+            )
+            self._manager.wait_until_finished()
+        except Exception as error:
+            # Orbax and the libraries below it raise whatever they like.
+            raise CheckpointError(
+                f"could not save step {step} in {self.directory}: {_line(error)}; the checkpoints before it are whole, "
+                f"make room and start the same command again"
+            ) from error
 
     def restore(self, like: PyTree) -> tuple[int, PyTree] | None:
-        """(step, state) of the newest checkpoint, None where there is none.
+        """(step, state) of the newest checkpoint that is whole, None where there is none at all.
+
+        A damaged one is said and set aside under another name, and the one before it is taken.
 
         Args:
           like: a tree of the structure, shapes and types that were saved.
+
+        Raises:
+          CheckpointError: none can be read, or they hold something else than `like`.
         """
-        step = self.latest_step()
-        if step is None:
-            return None
         # Host arrays carry no devices: what eight devices saved opens on one, and a GPU's on a CPU.
-        on_host = jax.tree.map(np.asarray, like)
-        return step, self._manager.restore(step, args=ocp.args.StandardRestore(on_host))
+        like = jax.tree.map(np.asarray, like)
+        steps = sorted(self._manager.all_steps(), reverse=True)
+        for position, step in enumerate(steps):
+            try:
+                state = self._read(step, like)
+            except CheckpointError:
+                raise
+            except Exception as error:
+                say(f"checkpoint {step} in {self.directory} is damaged: {_line(error)}")
+                continue
+            self._set_aside(steps[:position])
+            return step, state
+        if steps:
+            raise CheckpointError(
+                f"no checkpoint in {self.directory} can be read; nothing was deleted. Move the folder away to restart"
+            )
+        return None
+
+    def _read(self, step: int, like: PyTree) -> PyTree:
+        description = self._manager.restore(
+            step, args=ocp.args.Composite(description=ocp.args.JsonRestore())
+        ).description
+        if description["format"] != FORMAT:
+            raise CheckpointError(
+                f"checkpoint {step} in {self.directory} has format {description['format']}, this version reads {FORMAT}"
+            )
+        if description["shapes"] != _shapes(like):
+            raise CheckpointError(
+                f"checkpoint {step} in {self.directory} holds other arrays than this run: "
+                f"{_first_difference(description['shapes'], _shapes(like))}"
+            )
+        state = self._manager.restore(step, args=ocp.args.Composite(state=ocp.args.StandardRestore(like))).state
+        if _digest(state) != description["sha256"]:
+            raise ValueError("the arrays are not the ones that were saved")
+        return state
+
+    def _set_aside(self, steps: list[int]) -> None:
+        """Renames damaged checkpoints, so that their steps can be saved anew."""
+        if not steps:
+            return
+        self._manager.close()
+        for step in steps:
+            aside = self.directory.with_name(f"{self.directory.name}.damaged-{step}")
+            (self.directory / str(step)).rename(aside)
+            say(f"set aside as {aside}")
+        self._manager = self._open()
 
     def restore_raw(self) -> PyTree:
         """The newest checkpoint as nested dictionaries of host arrays, whatever its structure; to look inside."""
-        return self._manager.restore(self.latest_step(), args=ocp.args.StandardRestore())
+        restored = self._manager.restore(self.latest_step(), args=ocp.args.Composite(state=ocp.args.StandardRestore()))
+        return restored.state
 
     def close(self) -> None:
         self._manager.close()
+
+
+def _shapes(state: PyTree) -> dict[str, str]:
+    leaves = jax.tree_util.tree_leaves_with_path(state)
+    return {jax.tree_util.keystr(path): f"{leaf.dtype}{list(leaf.shape)}" for path, leaf in leaves}
+
+
+def _digest(state: PyTree) -> str:
+    digest = hashlib.sha256()
+    for leaf in jax.tree.leaves(state):
+        digest.update(np.ascontiguousarray(leaf).tobytes())
+    return digest.hexdigest()
+
+
+def _first_difference(saved: dict[str, str], wanted: dict[str, str]) -> str:
+    name = next(key for key in sorted(saved.keys() | wanted.keys()) if saved.get(key) != wanted.get(key))
+    return f"{name} is {saved.get(name, 'absent')}, wanted {wanted.get(name, 'absent')}"
+
+
+def _line(error: Exception) -> str:
+    """The first line of an exception's text, not too long; its type where it has none."""
+    lines = str(error).strip().splitlines()
+    return lines[0][:200] if lines else type(error).__name__

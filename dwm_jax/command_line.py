@@ -1,6 +1,7 @@
 """The command line of the main job: one config, one workdir, one clear line when something is wrong.
 
-Exit codes: 0 done, 1 the run stopped (the line says why), 2 the command or its config is wrong, 130 interrupted.
+Exit codes: 0 done, 1 the run stopped (the line says why), 2 the command or its config is wrong, 130 interrupted from
+the keyboard, 143 by SIGTERM; after the last two the same command goes on.
 """
 
 import sys
@@ -11,6 +12,7 @@ import jax
 from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
+from dwm_jax import interruption
 from dwm_jax.config import ConfigError, check
 from dwm_jax.locks import InUseError
 from dwm_jax.progress import say
@@ -44,14 +46,15 @@ def run(train: Callable[[ConfigDict, Path], None], usage: str | None) -> None:
         try:
             check(config_flag.value, jax.local_device_count())
             compile_once(Path(str(workdir_flag.value)))
-            train(config_flag.value, Path(str(workdir_flag.value)))
+            with interruption.listening():
+                train(config_flag.value, Path(str(workdir_flag.value)))
         except (ConfigError, InUseError) as error:
             fail(error, 2)
         except (RuntimeError, ValueError, FloatingPointError, OSError) as error:
             fail(error, 1)
-        except KeyboardInterrupt:
-            say("interrupted; start the same command again to go on from the last checkpoint")
-            sys.exit(130)
+        except interruption.Interrupted as stop:
+            say(str(stop))
+            sys.exit(stop.exit_code)
 
     app.run(main, flags_parser=parse)
 

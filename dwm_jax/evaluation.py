@@ -7,6 +7,8 @@ import gymnasium as gym
 import numpy as np
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
+from dwm_jax import interruption
+
 # Observations of all seeds and episodes (S, E, O) -> actions (S, E, A), both raw.
 BatchPolicy = Callable[[np.ndarray], np.ndarray]
 
@@ -28,6 +30,7 @@ class Evaluator:
         """Returns of all episodes, shape (S, E).
 
         Raises:
+          Interrupted: a signal asked.
           FloatingPointError: a policy acts with a value that is not finite; the message names which and when.
         """
         observations, _ = self._envs.reset(seed=self._seeds)
@@ -35,6 +38,7 @@ class Evaluator:
         running = np.ones(len(self._seeds), bool)
         step = 0
         while running.any():
+            interruption.check()
             actions = np.asarray(policy(observations.reshape(*self._shape, -1))).reshape(len(self._seeds), -1)
             self._refuse_non_finite(actions, step)
             observations, rewards, terminated, truncated, _ = self._envs.step(actions)

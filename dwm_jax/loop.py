@@ -3,12 +3,12 @@
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from ml_collections import ConfigDict
 
-from dwm_jax import parallel
+from dwm_jax import interruption, parallel
 from dwm_jax.checkpoint import Checkpoints
 from dwm_jax.metrics import JsonLines, first_non_finite
 from dwm_jax.progress import phase, say
@@ -19,6 +19,15 @@ class RunError(RuntimeError):
     """A run cannot go on; one line says why and what to do."""
 
 
+class Evaluation(NamedTuple):
+    """What is measured every `evaluation.every` updates and at the end."""
+
+    # (state, step) -> a note for the progress; writes its rows.
+    run: Callable[[PyTree, int], str]
+    # step -> whether its rows are there, whole.
+    is_done: Callable[[int], bool]
+
+
 def run_updates(
     name: str,
     update: Callable[[PyTree, PyTree, Array], tuple[PyTree, Metrics]],
@@ -27,9 +36,12 @@ def run_updates(
     num_updates: int,
     config: ConfigDict,
     folder: Path,
-    evaluate: Callable[[PyTree, int], str] | None = None,
+    evaluation: Evaluation | None = None,
 ) -> tuple[PyTree, float]:
     """From the last checkpoint, or `state`, to `num_updates`.
+
+    A checkpoint vouches for the metric rows up to its step. An evaluation comes after the checkpoint of its step
+    and is made up for where it is missing, so it may be interrupted like anything else.
 
     Args:
       name: of the phase, in progress and metrics.
@@ -37,7 +49,7 @@ def run_updates(
       state: without a device axis.
       make_data: what `update` reads, without a device axis; only called where updates are left to do.
       folder: gets metrics.jsonl, timing.jsonl and checkpoints/<name>.
-      evaluate: (state, step) -> a note for the progress; called every `evaluation.every` updates and at the end.
+      evaluation: None where nothing is evaluated.
 
     Returns:
       (state, wall seconds spent in this phase: making its data, compiling, updates, evaluations; those of earlier
@@ -45,6 +57,7 @@ def run_updates(
 
     Raises:
       RunError: a metric is not finite; the last checkpoint stays.
+      Interrupted: a signal asked; the state is saved.
     """
     metrics_file, timing_file = JsonLines(folder / "metrics.jsonl"), JsonLines(folder / "timing.jsonl")
     checkpoints = Checkpoints(folder / "checkpoints" / name)
@@ -52,36 +65,49 @@ def run_updates(
     for file in (metrics_file, timing_file):
         file.cut(name, step)
     earlier_seconds = max([row["seconds"] for row in timing_file.read() if row["phase"] == name], default=0.0)
+    start = time.monotonic()
+
+    def seconds() -> float:
+        return earlier_seconds + time.monotonic() - start
+
+    def save(state: PyTree) -> None:
+        checkpoints.save(step, state)
+        timing_file.append([{"phase": name, "step": step, "seconds": round(seconds(), 1)}])
+
+    def lacks_evaluation() -> bool:
+        due = step > 0 and (step % config.evaluation.every == 0 or step == num_updates)
+        return evaluation is not None and due and not evaluation.is_done(step)
+
+    note = evaluation.run(state, step) if evaluation is not None and lacks_evaluation() else ""
     if step == num_updates:
         checkpoints.close()
         return state, earlier_seconds
     if step:
         say(f"{name}: resuming from step {step:,}")
 
-    start, seconds, note = time.monotonic(), earlier_seconds, ""
-    state, data = parallel.replicate(state), parallel.replicate(make_data())
+    on_devices, data = parallel.replicate(state), parallel.replicate(make_data())
     dispatch = parallel.scan_updates(update, config.updates_per_dispatch)
     with phase(name, num_updates, step) as progress:
         while step < num_updates:
             # ---- many updates, one dispatch
-            state, on_device = dispatch(state, data, step)
-            metrics = {key: np.asarray(value) for key, value in on_device.items()}
+            on_devices, metrics_on_device = dispatch(on_devices, data, step)
+            metrics = {key: np.asarray(value) for key, value in metrics_on_device.items()}
             refuse_non_finite(name, metrics, step, checkpoints)
             step += config.updates_per_dispatch
 
-            # ---- what is due: metrics always, then evaluation, then the checkpoint that vouches for both
+            # ---- what is due: metrics always, the checkpoint that vouches for them, the evaluation
             means = {key: value.mean(axis=0) for key, value in metrics.items()}
             metrics_file.append(rows_of(name, step, means, config.seed))
-            if evaluate is not None and (step % config.evaluation.every == 0 or step == num_updates):
-                note = evaluate(parallel.unreplicate(state), step)
-            if step % config.checkpoint_every == 0 or step == num_updates:
-                checkpoints.save(step, parallel.unreplicate(state))
-                seconds = earlier_seconds + time.monotonic() - start
-                timing_file.append([{"phase": name, "step": step, "seconds": round(seconds, 1)}])
+            if step % config.checkpoint_every == 0 or step == num_updates or interruption.requested():
+                save(parallel.unreplicate(on_devices))
+            interruption.check()
+            if evaluation is not None and lacks_evaluation():
+                note = evaluation.run(parallel.unreplicate(on_devices), step)
             loss_name, loss = next(iter(means.items()))
             progress.advance(step, f"{loss_name} {np.mean(loss):.4g}  {note}")
+    save(parallel.unreplicate(on_devices))
     checkpoints.close()
-    return parallel.unreplicate(state), seconds
+    return parallel.unreplicate(on_devices), seconds()
 
 
 def refuse_non_finite(name: str, metrics: dict[str, np.ndarray], step: int, checkpoints: Checkpoints) -> None:

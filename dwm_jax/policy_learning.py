@@ -13,14 +13,14 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from dwm_jax import imagination, parallel
+from dwm_jax import imagination, interruption, parallel
 from dwm_jax.artifacts import Learnt, Policies, Recording, TrainedMethod, TrainedModel
 from dwm_jax.data import dataset as data
 from dwm_jax.data.tasks import Task
 from dwm_jax.evaluation import Evaluator
 from dwm_jax.imagination import Pairs, TrajectorySource, Units
 from dwm_jax.learners.base import Learner
-from dwm_jax.loop import run_updates
+from dwm_jax.loop import Evaluation, run_updates
 from dwm_jax.metrics import Results
 from dwm_jax.normalizers import fit_standard
 from dwm_jax.progress import phase
@@ -100,13 +100,24 @@ def learn_policy(
         scores_S = np.array([row.score_0_1 for row in rows]).reshape(returns_SE.shape).mean(axis=1)
         return f"score {scores_S.mean():.2f} ± {scores_S.std():.2f}"
 
+    def is_evaluated(step: int) -> bool:
+        rows = [row for row in results_file.read() if row.method == name and row.step == step]
+        return len(rows) == len(seeds) * config.evaluation.episodes
+
     def make_data() -> tuple[Pairs, PyTree]:
         pairs = pairs_of(method, config, recording, units, models)
         return pairs, make_source_data(pairs)
 
     # The units travel with the policies: a checkpoint alone is enough to act.
     policies, seconds = run_updates(
-        name, update, Policies(states_S, units), make_data, config.policy.num_updates, config, workdir, evaluate
+        name,
+        update,
+        Policies(states_S, units),
+        make_data,
+        config.policy.num_updates,
+        config,
+        workdir,
+        Evaluation(evaluate, is_evaluated),
     )
     first_seed = jax.tree.map(lambda leaf: leaf[0], policies.states_S)
 
@@ -230,6 +241,7 @@ def in_bulk(label: str, draw: Callable[[PyTree, Array], PyTree], num_items: int,
     chunks, drawn = [], 0
     with phase(label, num_items) as progress:
         for chunk in parallel.map_chunks(draw, num_items, CHUNK, parallel.replicate(on_device)):
+            interruption.check()
             chunks.append(chunk)
             drawn += len(jax.tree.leaves(chunk)[0])
             progress.advance(drawn)

@@ -1,5 +1,9 @@
-"""Checkpoints: what was saved comes back to the bit, and the newest two are kept."""
+"""Checkpoints: what was saved comes back to the bit, the newest two are kept, and damage is noticed."""
 
+import resource
+import shutil
+import signal
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -7,8 +11,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import orbax.checkpoint as ocp
+import pytest
 
-from dwm_jax.checkpoint import Checkpoints
+from dwm_jax.checkpoint import CheckpointError, Checkpoints
 from dwm_jax.normalizers import CdfNormalizer, fit_cdf
 
 
@@ -50,3 +56,118 @@ def test_saving_a_step_again_changes_nothing(tmp_path: Path) -> None:
     _, restored = checkpoints.restore(state(0.0)) or (None, None)
     assert restored is not None
     np.testing.assert_array_equal(restored.params["w"], jnp.full((3, 2), 1.0))
+
+
+# ------------------------------------------------------------------------------------------------ damage
+
+
+@pytest.fixture
+def saved(tmp_path: Path) -> Path:
+    """Steps 1 and 2; the second is to be damaged."""
+    folder = tmp_path / "phase"
+    checkpoints = Checkpoints(folder)
+    for step in (1, 2):
+        checkpoints.save(step, state(float(step)))
+    checkpoints.close()
+    return folder
+
+
+def largest_file(folder: Path) -> Path:
+    return max((path for path in folder.rglob("*") if path.is_file()), key=lambda path: path.stat().st_size)
+
+
+def truncate(folder: Path) -> None:
+    file = largest_file(folder / "state")
+    file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+
+
+def garble(folder: Path) -> None:
+    for file in (path for path in (folder / "state").rglob("*") if path.is_file()):
+        file.write_bytes(bytes(255 - byte for byte in file.read_bytes()))
+
+
+def remove_every_file(folder: Path) -> None:
+    for path in [path for path in folder.rglob("*") if path.is_file()]:
+        path.unlink()
+
+
+def remove_the_description(folder: Path) -> None:
+    shutil.rmtree(folder / "description")
+
+
+def remove_the_largest_file(folder: Path) -> None:
+    largest_file(folder / "state").unlink()
+
+
+DAMAGES = [truncate, garble, remove_every_file, remove_the_description, remove_the_largest_file]
+
+
+@pytest.mark.parametrize("damage", DAMAGES, ids=lambda damage: damage.__name__)
+def test_a_damaged_checkpoint_is_said_and_the_one_before_it_taken(
+    damage: Callable[[Path], None], saved: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    damage(saved / "2")
+    checkpoints = Checkpoints(saved)
+    step, restored = checkpoints.restore(state(0.0)) or (None, None)
+    assert step == 1
+    assert restored is not None
+    np.testing.assert_array_equal(restored.params["w"], np.full((3, 2), 1.0, np.float32))
+    assert "checkpoint 2" in capsys.readouterr().err
+    # Its step can be saved anew, and nothing was deleted.
+    checkpoints.save(2, state(5.0))
+    _, again = checkpoints.restore(state(0.0)) or (None, None)
+    assert again is not None
+    np.testing.assert_array_equal(again.params["w"], np.full((3, 2), 5.0, np.float32))
+    assert saved.with_name("phase.damaged-2").is_dir()
+
+
+def test_arrays_that_are_not_those_saved_are_damage_too(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # What no checksum below noticed: step 2 comes back with another number in it.
+    read = ocp.CheckpointManager.restore
+
+    def alter(self: ocp.CheckpointManager, step: int, args: object) -> object:
+        restored = read(self, step, args=args)
+        if step == 2 and restored.state is not None:
+            restored.state.params["w"][0, 0] += 1e-6
+        return restored
+
+    monkeypatch.setattr(ocp.CheckpointManager, "restore", alter)
+    step, _ = Checkpoints(saved).restore(state(0.0)) or (None, None)
+    assert step == 1
+
+
+def test_where_none_can_be_read_the_run_is_refused_and_nothing_deleted(saved: Path) -> None:
+    for step in ("1", "2"):
+        truncate(saved / step)
+    before = sorted(saved.rglob("*"))
+    with pytest.raises(CheckpointError, match=r"no checkpoint in .* can be read; nothing was deleted"):
+        Checkpoints(saved).restore(state(0.0))
+    assert sorted(saved.rglob("*")) == before
+
+
+def test_other_arrays_are_refused_by_name_not_taken_for_damage(saved: Path) -> None:
+    wider = state(0.0)._replace(params={"w": jnp.zeros((3, 4)), "b": jnp.zeros(2)})
+    with pytest.raises(CheckpointError, match=r"params\['w'\] is float32\[3, 2\], wanted float32\[3, 4\]"):
+        Checkpoints(saved).restore(wider)
+
+
+def test_another_format_is_refused(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dwm_jax.checkpoint.FORMAT", 2)
+    with pytest.raises(CheckpointError, match="has format 1, this version reads 2"):
+        Checkpoints(saved).restore(state(0.0))
+
+
+def test_a_full_disk_is_said_and_leaves_the_older_checkpoints(saved: Path) -> None:
+    checkpoints = Checkpoints(saved)
+    # No file may grow beyond 100 bytes: what a full disk does, to this process alone.
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, hard))
+    try:
+        with pytest.raises(CheckpointError, match=r"could not save step 3 .* checkpoints before it are whole"):
+            checkpoints.save(3, state(3.0))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        signal.signal(signal.SIGXFSZ, ignored)
+    step, _ = Checkpoints(saved).restore(state(0.0)) or (None, None)
+    assert step == 2

@@ -12,6 +12,7 @@ import gymnasium as gym
 import numpy as np
 from scipy.sparse.csgraph import shortest_path
 
+from dwm_jax import interruption
 from dwm_jax.data.robotics import gymnasium_robotics, maps
 from dwm_jax.types import Episode
 
@@ -126,6 +127,7 @@ def record_episodes(
     env = make_env(name)
     episodes = []
     for index in range(-(-num_steps // maze.episode_steps)):
+        interruption.check()
         observation, _ = env.reset(seed=int(rng.integers(2**31)))
         route = Route(maze, rng)
         observations, actions = [observation], []

@@ -1,0 +1,86 @@
+"""Stopping on request: a signal asks, the run answers at the next place where nothing is lost.
+
+A handler that raised would strike anywhere, inside a save too. So a signal only leaves word; everything that takes
+long asks `check` now and then. Where the program cannot ask in time - inside a compilation, or one long dispatch -
+a watchdog ends the process: what is on disk is whole at every moment, and at most the work since is repeated.
+"""
+
+import os
+import select
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from dwm_jax.progress import say
+
+# From the signal to the end of the process, at the longest.
+GRACE_SECONDS = 8.0
+
+SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
+
+class Interrupted(Exception):  # noqa: N818 - it is a request, not an error
+    """A signal asked the run to stop.
+
+    Attributes:
+      exit_code: 128 + the signal's number, as a shell reports it: 143 for SIGTERM, 130 for an interrupt.
+    """
+
+    def __init__(self, number: int):
+        self.exit_code = 128 + number
+        super().__init__(f"stopped by {signal.Signals(number).name}; start the same command again to go on")
+
+
+# The signal that has asked, process-wide as signals are.
+_asked: list[int] = []
+
+
+def requested() -> bool:
+    """Whether a signal has asked the run to stop."""
+    return bool(_asked)
+
+
+def check() -> None:
+    """Raises Interrupted if a signal has asked the run to stop; free otherwise."""
+    if _asked:
+        raise Interrupted(_asked[0])
+
+
+@contextmanager
+def listening() -> Iterator[None]:
+    """SIGTERM and SIGINT leave word inside the block, and end the process when nobody answers in time.
+
+    For the main thread only. A second signal ends the process at once.
+    """
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    # The interpreter writes a signal's number into the pipe even while compiled code keeps it from its handlers.
+    earlier_fd = signal.set_wakeup_fd(writer)
+    earlier = {number: signal.signal(number, lambda number, frame: None) for number in SIGNALS}
+    watchdog = threading.Thread(target=_watch, args=(reader,), daemon=True)
+    watchdog.start()
+    try:
+        yield
+    finally:
+        signal.set_wakeup_fd(earlier_fd)
+        for number, handler in earlier.items():
+            signal.signal(number, handler)
+        os.close(writer)  # the watchdog reads the end of the pipe and leaves
+        watchdog.join()
+        os.close(reader)
+        _asked.clear()
+
+
+def _watch(reader: int) -> None:
+    while word := os.read(reader, 1):
+        if (number := word[0]) in SIGNALS:
+            break
+    else:
+        return
+    _asked.append(number)
+    again, _, _ = select.select([reader], [], [], GRACE_SECONDS)
+    if again and not os.read(reader, 1):
+        return
+    say(f"{Interrupted(number)} from the last checkpoint")
+    os._exit(128 + number)

@@ -9,10 +9,11 @@ Phases: data -> one pretraining per model the methods need -> per method its ima
 world model allows) and its policy, evaluated as it learns -> diagnostics, table and pictures. Start the same
 command again to resume; it goes on from the last checkpoint and ends as if it had never stopped.
 
-The run folder: config.json, metrics.jsonl, results.csv, summary.md, diagnostics.json, checkpoints/, figures/,
-timing.jsonl.
+The run folder: config.json, data.json, metrics.jsonl, results.csv, summary.md, diagnostics.json, timing.jsonl,
+checkpoints/, figures/.
 """
 
+import json
 from pathlib import Path
 
 from ml_collections import ConfigDict
@@ -37,6 +38,7 @@ def train(config: ConfigDict, workdir: Path) -> None:
         refuse_other_config(config, workdir)
         methods = methods_of(config)
         task, recording = load_recording(config)
+        refuse_other_data(recording, workdir)
         (workdir / "config.json").write_text(to_json(config))
 
         # ------------------------------------------------------------------------ models
@@ -81,6 +83,21 @@ def refuse_other_config(config: ConfigDict, workdir: Path) -> None:
         raise ConfigError(
             f"{workdir} holds a run with another config; choose another --workdir. Different: {'; '.join(changed)}"
         )
+
+
+def refuse_other_data(recording: Recording, workdir: Path) -> None:
+    """Refuses to go on in a workdir whose run began on other data under the same name."""
+    path = workdir / "data.json"
+    identity = {"fingerprint": recording.fingerprint, "steps": len(data.transition_rows(recording.dataset))}
+    if path.exists():
+        earlier = json.loads(path.read_text())
+        if earlier != identity:
+            raise ConfigError(
+                f"{workdir} holds a run on other data: {earlier['steps']:,} steps with the fingerprint "
+                f"{earlier['fingerprint'][:12]}, now {identity['steps']:,} with {recording.fingerprint[:12]}; "
+                "choose another --workdir, or bring the data back"
+            )
+    path.write_text(json.dumps(identity) + "\n")
 
 
 if __name__ == "__main__":

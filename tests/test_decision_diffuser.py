@@ -21,7 +21,7 @@ SETTINGS = {
     "condition_dropout": 0.25,
     "guidance_weight": 1.2,
     "temperature": 0.5,
-    "observation_normalizer": "cdf",
+    "observation_normalizer": "standard",
     "inverse_hidden": (64, 64),
     "inverse_dropout": 0.1,
 }

@@ -11,7 +11,7 @@ from dwm_jax.checkpoint import Checkpoints
 from dwm_jax.config import ConfigError
 from dwm_jax.locks import InUseError, exclusive
 from dwm_jax.loop import RunError
-from dwm_jax.train import train
+from dwm_jax.train import load_recording, train
 from tests import tiny
 
 
@@ -117,6 +117,17 @@ def test_finished_world_model_is_found_again(
 def test_other_config_is_refused_with_the_difference(undisturbed: Path) -> None:
     with pytest.raises(ConfigError, match=r"policy\.horizon: 3 -> 2"):
         train(tiny.config(policy__horizon=2), undisturbed / "run")
+
+
+def test_other_data_under_the_same_name_is_refused(undisturbed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = tiny.files(undisturbed)
+    config = tiny.config()
+    task, recording = load_recording(config)
+    other = recording._replace(fingerprint="0" * 64)
+    monkeypatch.setattr("dwm_jax.train.load_recording", lambda config: (task, other))
+    with pytest.raises(ConfigError, match=r"holds a run on other data: 1,200 steps .* now 1,200 with 000000000000"):
+        train(config, undisturbed / "run")
+    assert tiny.files(undisturbed) == before
 
 
 def test_workdir_in_use_is_refused(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from dwm_jax import imagination, interruption, parallel
+from dwm_jax import export, imagination, interruption, parallel
 from dwm_jax.artifacts import Learnt, Policies, Recording, TrainedMethod, TrainedModel
 from dwm_jax.data import dataset as data
 from dwm_jax.data.tasks import Task
@@ -52,11 +52,12 @@ def learn_policy(
     """Learns, evaluates as it learns, and resumes."""
     assert method.learner is not None
     dataset = recording.dataset
-    learner = LEARNERS[method.learner](
-        observation_size=dataset.observations.shape[1],
-        action_size=dataset.actions.shape[1],
+    settings = {
+        "observation_size": dataset.observations.shape[1],
+        "action_size": dataset.actions.shape[1],
         **config.learners[method.learner].to_dict(),
-    )
+    }
+    learner = LEARNERS[method.learner](**settings)
     units = units_of(learner, recording)
     draw, make_source_data = trajectory_source(name, method, learner, config, recording, units, models)
     update_one: UpdatePolicy = partial(
@@ -86,9 +87,8 @@ def learn_policy(
     @jax.jit
     def act(policies: Policies, observation_SEO: Array) -> Array:
         observation_SEO = policies.units.observation_normalizer.normalize(observation_SEO)
-        return jax.vmap(lambda state, observation_EO: jax.vmap(partial(learner.act, state))(observation_EO))(
-            policies.states_S, observation_SEO
-        )
+        per_episode = jax.vmap(learner.act, in_axes=(None, 0))
+        return jax.vmap(per_episode)(learner.inference(policies.states_S), observation_SEO)
 
     results_file = Results(workdir / "results.csv")
 
@@ -119,7 +119,17 @@ def learn_policy(
         workdir,
         Evaluation(evaluate, is_evaluated),
     )
-    first_seed = jax.tree.map(lambda leaf: leaf[0], policies.states_S)
+    export.save(
+        workdir / "policies" / f"{name}.npz",
+        method=name,
+        task=task.name,
+        seeds=seeds,
+        learner=method.learner,
+        settings=settings,
+        inference_S=learner.inference(policies.states_S),
+        observation_normalizer=units.observation_normalizer,
+    )
+    first_seed = jax.tree.map(lambda leaf: leaf[0], learner.inference(policies.states_S))
 
     def act_once(observation_O: Array, key: Key) -> Array:
         return learner.act(first_seed, units.observation_normalizer.normalize(observation_O))

@@ -86,6 +86,6 @@ def relabelling(
     return learner._replace(
         init=init,
         explore=lambda state, observation_O, key: learner.explore(state.learner, observation_O, key),
-        act=lambda state, observation_O: learner.act(state.learner, observation_O),
+        inference=lambda state: learner.inference(state.learner),
         value=lambda state, observation_O: learner.value(state.learner, observation_O),
     ), update

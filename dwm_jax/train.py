@@ -10,7 +10,7 @@ world model allows) and its policy, evaluated as it learns -> diagnostics, table
 command again to resume; it goes on from the last checkpoint and ends as if it had never stopped.
 
 The run folder: config.json, data.json, metrics.jsonl, results.csv, summary.md, diagnostics.json, timing.jsonl,
-checkpoints/, figures/.
+policies/, checkpoints/, figures/.
 """
 
 import json

@@ -167,7 +167,7 @@ def test_a_terminated_pair_takes_nothing_from_the_next_state(name, batch):
 def test_the_policy_is_evaluated_at_its_mean_and_explores_around_it(name):
     observation, agent = jnp.array([0.1, -0.2, 0.3]), LEARNERS[name]
     mean = jnp.tanh(mlp(start().online.actor["params"]["MLP_0"], observation))
-    np.testing.assert_allclose(agent.act(start(), observation), mean, atol=1e-6)
+    np.testing.assert_allclose(agent.act(agent.inference(start()), observation), mean, atol=1e-6)
     # A narrow policy, log_std = -3 (0.0498), so that clipping to [-1, 1] is out of reach.
     narrow = jax.tree_util.tree_map_with_path(
         lambda path, leaf: jnp.full_like(leaf, -3.0) if "log_std" in jax.tree_util.keystr(path) else leaf, start()

@@ -24,7 +24,7 @@ FLOORS = [
     ["dwm_jax.networks", "dwm_jax.gradients", "dwm_jax.interruption"],
     ["dwm_jax.world_models", "dwm_jax.learners"],
     ["dwm_jax.value_expansion", "dwm_jax.data", "dwm_jax.registry"],
-    ["dwm_jax.imagination", "dwm_jax.diagnostics"],
+    ["dwm_jax.imagination", "dwm_jax.diagnostics", "dwm_jax.export"],
     ["dwm_jax.artifacts"],
     ["dwm_jax.parallel", "dwm_jax.checkpoint", "dwm_jax.metrics", "dwm_jax.evaluation"],
     ["dwm_jax.results"],
@@ -32,7 +32,7 @@ FLOORS = [
     ["dwm_jax.loop", "dwm_jax.relabelling"],
     ["dwm_jax.pretraining", "dwm_jax.policy_learning", "dwm_jax.planning"],
     ["dwm_jax.report", "dwm_jax.command_line"],
-    ["dwm_jax.train"],
+    ["dwm_jax.train", "dwm_jax.evaluate"],
     ["experiments"],
 ]
 READS_THE_CONFIG = {

@@ -186,7 +186,9 @@ def test_a_terminated_pair_takes_nothing_from_the_next_state(update, start, batc
 def test_the_policy_that_is_evaluated_is_online_and_the_one_that_imagines_is_the_target(start):
     observation = jnp.array([0.1, -0.2, 0.3])
     agent = learner()
-    np.testing.assert_allclose(agent.act(start, observation), policy(start.online.actor, observation), atol=1e-6)
+    np.testing.assert_allclose(
+        agent.act(agent.inference(start), observation), policy(start.online.actor, observation), atol=1e-6
+    )
     explored = agent.explore(start, observation, jax.random.key(0))
     np.testing.assert_allclose(explored, policy(start.target.actor, observation), atol=1e-6)
 

@@ -29,8 +29,8 @@ class Maze2dV1(gym.Wrapper[np.ndarray, np.ndarray, Any, Any]):
     Reward 1 within 0.5 of the goal's cell (its whole numbers), else 0; never terminated.
     """
 
-    def __init__(self, name: str):
-        super().__init__(maze2d.make_env(name))
+    def __init__(self, name: str, render_mode: str | None = None):
+        super().__init__(maze2d.make_env(name, render_mode))
         self._maze = maze2d.MAZES[name]
         self._goal = np.array(self._maze.goal_cell, float)
 
@@ -63,9 +63,9 @@ class AntmazeUmazeV2(gym.Wrapper[np.ndarray, np.ndarray, Any, Any]):
     within 0.5 of it, which terminates.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, render_mode: str | None = None) -> None:
         gym.register_envs(gymnasium_robotics)
-        env: gym.Env[Any, Any] = gym.make("AntMaze_UMaze-v4", max_episode_steps=700)
+        env: gym.Env[Any, Any] = gym.make("AntMaze_UMaze-v4", max_episode_steps=700, render_mode=render_mode)
         super().__init__(env)
         self.observation_space = gym.spaces.Box(-np.inf, np.inf, (29,), np.float64)
         maze: Any = self.env.unwrapped
@@ -94,7 +94,7 @@ class AntmazeUmazeV2(gym.Wrapper[np.ndarray, np.ndarray, Any, Any]):
         return np.concatenate([observation["achieved_goal"] + ANT_CELL, observation["observation"]])
 
 
-ENVIRONMENTS: dict[str, Callable[[], gym.Env[Any, Any]]] = {
+ENVIRONMENTS: dict[str, Callable[..., gym.Env[Any, Any]]] = {
     **{f"maze2d-{name}-v1": partial(Maze2dV1, name) for name in maze2d.MAZES},
     "antmaze-umaze-v2": AntmazeUmazeV2,
 }

@@ -26,7 +26,7 @@ REFERENCE_SCORES = {
 # The paper's divisors of returns-to-go.
 RETURN_SCALES = {"Hopper": 400.0, "Walker2d": 550.0, "HalfCheetah": 1200.0}
 # Environments that D4RL had and Gymnasium has not, by D4RL's names.
-D4RL_ENVIRONMENTS: dict[str, Callable[[], gym.Env[Any, Any]]] = d4rl_mazes.ENVIRONMENTS
+D4RL_ENVIRONMENTS: dict[str, Callable[..., gym.Env[Any, Any]]] = d4rl_mazes.ENVIRONMENTS
 
 
 def robot(environment: str) -> str:
@@ -58,6 +58,7 @@ def make(
     keys: Sequence[KeyPath] | None = None,
     actions: ActionRange | None = None,
     observation_size: int | None = None,
+    render_mode: str | None = None,
 ) -> gym.Env[np.ndarray, np.ndarray]:
     """The environment in the units of the data.
 
@@ -67,11 +68,12 @@ def make(
       keys: the order in which the data flattened a dict observation; None takes the environment's own.
       actions: the bounds that the data's actions were scaled from; None takes the environment's own.
       observation_size: O of the data, to be checked.
+      render_mode: as in Gymnasium; "rgb_array" for films.
 
     Raises:
       ValueError: an unknown id, or an environment that does not fit the data.
     """
-    env = _make(environment, spec)
+    env = _make(environment, spec, render_mode)
     own_keys = observation_keys(env.observation_space, environment)
     own_range = action_range(env.action_space, environment)
     if actions is not None and (len(actions.low) != len(own_range.low) or not np.allclose(actions, own_range)):
@@ -111,15 +113,15 @@ class FlatObservations(gym.ObservationWrapper[np.ndarray, Any, Any]):
         return int(np.prod(space.shape))
 
 
-def _make(environment: str, spec: str | None) -> gym.Env[Any, Any]:
+def _make(environment: str, spec: str | None, render_mode: str | None) -> gym.Env[Any, Any]:
     gym.register_envs(gymnasium_robotics)
     with warnings.catch_warnings():
         # Gymnasium asks for v5 instead of the v4 that is meant.
         warnings.filterwarnings("ignore", category=DeprecationWarning)
         if environment in D4RL_ENVIRONMENTS:
-            return D4RL_ENVIRONMENTS[environment]()
+            return D4RL_ENVIRONMENTS[environment](render_mode=render_mode)
         try:
-            return gym.make(environment if spec is None else EnvSpec.from_json(spec))
+            return gym.make(environment if spec is None else EnvSpec.from_json(spec), render_mode=render_mode)
         except Exception as error:  # whatever a third party's environment raises when it is made
             raise ValueError(
                 f"environment {environment!r} cannot be made here: {type(error).__name__}: {error}"

@@ -26,7 +26,8 @@ class Task:
     name: str
     # () -> the recorded episodes, from local files only (made on the spot where the data can be made).
     load_episodes: Callable[[], Sequence[Episode]]
-    make_env: Callable[[], gym.Env[Any, Any]]
+    # () -> the evaluation's environment; takes Gymnasium's `render_mode`.
+    make_env: Callable[..., gym.Env[Any, Any]]
     # (min, max) return of the normalised score; None where nobody has fixed them.
     reference_scores: tuple[float, float] | None
     # Divisor of returns-to-go; None takes the largest in the data.
@@ -112,11 +113,15 @@ def local_task(name: str, stored: Stored) -> Task:
     )
 
 
-def _make_env(name: str, stored: Stored) -> gym.Env[Any, Any]:
+def _make_env(name: str, stored: Stored, render_mode: str | None = None) -> gym.Env[Any, Any]:
     if stored.environment is None:
         raise ValueError(f"{name} names no environment for the evaluation")
     return environments.make(
-        stored.environment, stored.environment_spec, keys=stored.observation_keys, actions=stored.action_range
+        stored.environment,
+        stored.environment_spec,
+        keys=stored.observation_keys,
+        actions=stored.action_range,
+        render_mode=render_mode,
     )
 
 

@@ -36,7 +36,9 @@ class Learner(NamedTuple):
     update: Update
     # (state, observation (O,), key) -> action (A,): acts inside a world model's rollout.
     explore: Callable[[PyTree, Array, Key], Array]
-    # (state, observation (O,)) -> action (A,): the policy that is evaluated; deterministic.
+    # state -> what acting needs of it: the actor's parameters.
+    inference: Callable[[PyTree], PyTree]
+    # (inference, observation (O,)) -> action (A,): the policy that is evaluated; deterministic.
     act: Callable[[PyTree, Array], Array]
     # (state, observation (O,)) -> scalar: what the state is worth to this learner, in its units.
     value: Callable[[PyTree, Array], Array]

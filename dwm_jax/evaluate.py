@@ -1,0 +1,120 @@
+"""Runs a finished method's policies in their environment: seconds, no data, no world model.
+
+    python -m dwm_jax.evaluate runs/quickstart                              every method of the run
+    python -m dwm_jax.evaluate runs/quickstart/policies/DWM-TD3BC.npz       one of them, from anywhere
+    python -m dwm_jax.evaluate runs/quickstart --episodes 50 --seed 7       more episodes, other starts
+    python -m dwm_jax.evaluate runs/quickstart --video policy.mp4           and a film of the first policy
+
+A run leaves its policies in WORKDIR/policies, one .npz per method: parameters, normaliser and settings of all seeds.
+They are independent of the machine that learnt them. A planner (DD) has no policy to export.
+"""
+
+import argparse
+import importlib.util
+import sys
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import imageio.v2 as imageio
+import numpy as np
+
+from dwm_jax import export
+from dwm_jax.data.tasks import Task, get_task
+from dwm_jax.evaluation import Evaluator, normalized_scores
+from dwm_jax.export import ExportedPolicies
+from dwm_jax.progress import say
+
+
+def main(arguments: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(
+        "python -m dwm_jax.evaluate", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("run", type=Path, metavar="RUN", help="a run's workdir, or one exported .npz")
+    parser.add_argument("--episodes", type=int, default=10, help="per policy (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=1_000, help="of the first episode's start (default: %(default)s)")
+    parser.add_argument("--video", type=Path, metavar="OUT.mp4", help="films one episode of the first seed's policy")
+    options = parser.parse_args(arguments)
+    if options.episodes < 1:
+        parser.error("--episodes must be at least 1")
+    try:
+        if options.video is not None:
+            check_video(options.video)
+        files = exported_files(options.run)
+        print("| method | task | seeds | episodes | return | score (0-1) | score (0-100) |")
+        print("|---|---|---|---|---|---|---|")
+        for file in files:
+            policies = export.load(file)
+            task = get_task(policies.task, num_steps=0, seed=0)
+            print(evaluated_row(policies, task, options.episodes, options.seed))
+        if options.video is not None:
+            first = export.load(files[0])
+            film(first, get_task(first.task, num_steps=0, seed=0), options.seed, options.video)
+            say(f"{options.video}: {first.method}, seed {first.seeds[0]}")
+    except (ValueError, OSError, FloatingPointError) as error:
+        say("error: " + " ".join(str(error).split()))
+        sys.exit(1)
+
+
+def exported_files(run: Path) -> list[Path]:
+    """The exported policies that RUN names.
+
+    Raises:
+      ValueError: there are none.
+    """
+    if run.is_file():
+        return [run]
+    files = sorted((run / "policies").glob("*.npz"))
+    if not files:
+        raise ValueError(f"{run} holds no policies/*.npz: name the workdir of a run whose policies are finished")
+    return files
+
+
+def evaluated_row(policies: ExportedPolicies, task: Task, num_episodes: int, seed: int) -> str:
+    """One row of the table: mean and standard deviation over the policies of all seeds."""
+    evaluator = Evaluator(task.make_env, len(policies.seeds), num_episodes, seed)
+    returns_SE = evaluator(lambda observation_SEO: np.asarray(policies.act(observation_SEO.astype(np.float32))))
+    evaluator.close()
+    scores_S = normalized_scores(returns_SE, task.reference_scores).mean(axis=1)
+    returns_S = returns_SE.mean(axis=1)
+    return (
+        f"| {policies.method} | {task.name} | {len(policies.seeds)} | {num_episodes} "
+        f"| {returns_S.mean():.1f} ± {returns_S.std():.1f} | {scores_S.mean():.2f} ± {scores_S.std():.2f} "
+        f"| {100 * scores_S.mean():.1f} ± {100 * scores_S.std():.1f} |"
+    )
+
+
+def film(policies: ExportedPolicies, task: Task, seed: int, path: Path) -> None:
+    """One episode of the first seed's policy, frame by frame into the file."""
+    env: gym.Env[Any, Any] = task.make_env(render_mode="rgb_array")
+    fps = int(env.metadata.get("render_fps", 30))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    timing = {"fps": fps, "macro_block_size": 1} if path.suffix == ".mp4" else {"duration": 1000 / fps, "loop": 0}
+    writer: Any = imageio.get_writer(path, **timing)
+    with writer as film:
+        observation, _ = env.reset(seed=seed)
+        film.append_data(np.asarray(env.render()))
+        running = True
+        while running:
+            # The other seeds' policies see the same observation and are not asked.
+            observation_SEO = np.broadcast_to(np.float32(observation), (len(policies.seeds), 1, len(observation)))
+            observation, _, terminated, truncated, _ = env.step(np.asarray(policies.act(observation_SEO)[0, 0]))
+            film.append_data(np.asarray(env.render()))
+            running = not (terminated or truncated)
+    env.close()
+
+
+def check_video(path: Path) -> None:
+    """Refuses a video that could not be written, before anything is computed.
+
+    Raises:
+      ValueError: not a name for a video, or the extra that writes .mp4 is missing.
+    """
+    if path.suffix not in (".mp4", ".gif"):
+        raise ValueError(f"--video {path}: the name must end in .mp4 or .gif")
+    if path.suffix == ".mp4" and importlib.util.find_spec("imageio_ffmpeg") is None:
+        raise ValueError("--video OUT.mp4 needs the extra: pip install 'dwm_jax[video]'; OUT.gif works without")
+
+
+if __name__ == "__main__":
+    main()

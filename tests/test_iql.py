@@ -14,7 +14,7 @@ from dwm_jax.types import Batch, Trajectory
 from dwm_jax.value_expansion import expand_vanilla
 
 OBSERVATION, ACTION, B = 3, 2, 6
-LR, RATE, EXPECTILE, BETA, CLIP = 1e-2, 0.1, 0.8, 3.0, 4.0
+LR, RATE, EXPECTILE, BETA, CLIP = 1e-2, 0.1, 0.8, 3.0, 1.6
 SETTINGS = {
     "observation_size": OBSERVATION,
     "action_size": ACTION,

@@ -4,13 +4,14 @@ import pytest
 from ml_collections import ConfigDict
 
 from dwm_jax.config import ConfigError, check, default_config, differences, to_json
-from experiments.configs import locomotion, maze2d, quickstart, smoke
+from experiments.configs import grid, locomotion, maze2d, quickstart, smoke
 from tests import tiny
 
 SHIPPED = {
     "schema": default_config(),
     "quickstart": quickstart.get_config(),
     "smoke": smoke.get_config(),
+    "grid": grid.get_config("large"),
     "maze2d": maze2d.get_config("large"),
     "locomotion": locomotion.get_config("walker2d-medium-v2"),
 }

@@ -14,6 +14,7 @@ from ml_collections import ConfigDict
 from dwm_jax.data.maze2d import MAZES
 from dwm_jax.registry import METHODS
 from experiments.configs import quickstart
+from experiments.configs.small import shrink_models
 
 
 def get_config(maze: str = "umaze") -> ConfigDict:
@@ -27,21 +28,7 @@ def get_config(maze: str = "umaze") -> ConfigDict:
         name for name, method in METHODS.items() if method.model != "autoregressive" and not method.relabels_returns
     )
 
-    models = config.world_models
-    models.dwm.num_updates = 6_000
-    models.ensemble.update(models.one_step.to_dict())
-    shared = {key: models.dwm[key] for key in ("num_updates", "width", "multipliers", "learning_rate", "ema_rate")}
-    models.autoregressive.update(shared)
-    models.autoregressive.multipliers = (1, 2)  # two rows are halved once
-    models.decision_diffuser.update(shared)
-    models.decision_diffuser.num_updates = 3_000
-    models.decision_diffuser.inverse_hidden = (256, 256, 256)
-    models.transition_diffusion.update(shared)
-    models.transition_diffusion.width = 64
-    models.transformer.num_updates = 6_000
-    models.transformer.num_layers = 2
-    models.transformer.width = 64
-    models.transformer.learning_rate = 1e-3
+    shrink_models(config, num_updates=6_000)
 
     config.policy.num_updates = 10_000
     config.policy.imagined_per_pair = 2

@@ -11,6 +11,7 @@ recorded steps of Hopper; the scores measured are in RESULTS.md. The paper's siz
 from ml_collections import ConfigDict
 
 from dwm_jax.config import default_config
+from experiments.configs.small import shrink_models
 
 
 def get_config(task: str = "hopper-medium") -> ConfigDict:
@@ -21,14 +22,7 @@ def get_config(task: str = "hopper-medium") -> ConfigDict:
     config.updates_per_dispatch = 500
     config.checkpoint_every = 1_000
 
-    config.world_models.dwm.num_updates = 5_000
-    config.world_models.dwm.width = 32
-    config.world_models.dwm.multipliers = (1, 2, 4)
-    config.world_models.dwm.learning_rate = 1e-3
-    config.world_models.dwm.ema_rate = 0.95  # looks back 200 updates; see quickstart.py
-    config.world_models.one_step.num_updates = 5_000
-    config.world_models.one_step.hidden = (128, 128, 128, 128)
-    config.world_models.one_step.learning_rate = 3e-4
+    shrink_models(config, num_updates=5_000)
 
     config.policy.num_updates = 6_000
     config.policy.horizon = 5

@@ -8,6 +8,7 @@ A denoiser of 1.4 million parameters, 60,000 recorded steps, 5 seeds; times and 
 from ml_collections import ConfigDict
 
 from dwm_jax.config import default_config
+from experiments.configs.small import shrink_models
 
 
 def get_config() -> ConfigDict:
@@ -18,17 +19,7 @@ def get_config() -> ConfigDict:
     config.checkpoint_every = 1_000
     config.data.num_steps = 60_000
 
-    config.world_models.dwm.num_updates = 4_000
-    config.world_models.dwm.batch_size = 64
-    config.world_models.dwm.width = 32
-    config.world_models.dwm.multipliers = (1, 2, 4)
-    config.world_models.dwm.learning_rate = 1e-3
-    # The paper's EMA (0.995 every 10 updates) looks back 2,000 updates: after a run this short an eighth of it would
-    # still be the random initial weights.
-    config.world_models.dwm.ema_rate = 0.95
-    config.world_models.one_step.num_updates = 5_000
-    config.world_models.one_step.hidden = (128, 128, 128, 128)
-    config.world_models.one_step.learning_rate = 3e-4
+    shrink_models(config, num_updates=4_000)
 
     config.policy.num_updates = 4_000
     config.policy.horizon = 7

@@ -25,3 +25,14 @@ def scratch(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
     yield folder
     environment.undo()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def few_programs() -> Iterator[None]:
+    """Drops a module's compiled programs when it is done.
+
+    Each takes tens of memory mappings, of which Linux allows a process 65,530; the whole suite needs more than that
+    and would end in a segmentation fault.
+    """
+    yield
+    jax.clear_caches()

@@ -79,7 +79,7 @@ def calibrations(path: Path, calibrations: Mapping[str, Calibration], title: str
     for name, calibration in calibrations.items():
         axes.plot(calibration.requested, calibration.imagined, marker="o", markersize=3, label=name)
     axes.set_xlabel("return-to-go asked for (the segment's label)")
-    axes.set_ylabel("discounted return of the steps imagined, same unit")
+    axes.set_ylabel("discounted return of the imagined steps")
     _legend_below(figure, axes)
     _save(figure, path)
 

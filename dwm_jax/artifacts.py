@@ -42,6 +42,8 @@ class Policies(NamedTuple):
 
     states_S: PyTree  # the learner's states
     units: Units
+    # The states whose policies the present pool of trajectories follows; () where it follows none.
+    imagined_by_S: PyTree = ()
 
 
 class Learnt(NamedTuple):

@@ -112,9 +112,13 @@ def default_config() -> ConfigDict:
     policy.return_to_go = 0.6  # g_eval, scaled like the training labels
     # 1: H-step return; below: lambda-return. One entry per learner.
     policy.lambda_ = ConfigDict({"td3_bc": 1.0, "iql": 0.95, "pql": 1.0})
-    # Imagined trajectories kept per data pair and drawn once in bulk; 0 draws afresh in every update. A world
-    # model that follows the policy is always drawn afresh.
+    # Imagined trajectories kept per data pair, drawn in bulk; 0 draws afresh in every update.
     policy.imagined_per_pair = 4
+    # Updates after which they are drawn anew; 0: never, and a world model that follows the policy, whose
+    # trajectories age as the policy learns, is drawn afresh in every update.
+    policy.refresh_every = 0
+    # Data pairs between two refreshes, chosen anew at each; 0: all of them.
+    policy.imagined_pairs = 0
     # PQL: m imaginations of a pair are compared, and rewards lowered by kappa times their disagreement.
     policy.pessimism = ConfigDict({"num_samples": 4, "kappa": 0.1})
     policy.generated_fraction = 0.5  # DA-*: how much of a batch is made up, on average
@@ -198,6 +202,12 @@ def check(config: ConfigDict, num_devices: int) -> None:
         require(0 <= config.policy.lambda_[learner] <= 1, f"policy.lambda_.{learner}", "in [0, 1]")
     require(0 < config.learners.iql.expectile < 1, "learners.iql.expectile", "in (0, 1)")
     require(config.policy.imagined_per_pair >= 0, "policy.imagined_per_pair", "0 (fresh) or more")
+    require(config.policy.refresh_every >= 0, "policy.refresh_every", "0 (never) or more")
+    pooled = config.policy.refresh_every == 0 or config.policy.imagined_per_pair > 0
+    require(pooled, "policy.refresh_every", "0 where policy.imagined_per_pair = 0: nothing is kept to be refreshed")
+    refreshed = config.policy.imagined_pairs == 0 or config.policy.refresh_every > 0
+    require(refreshed, "policy.imagined_pairs", "0 (all) without policy.refresh_every: the others would never be seen")
+    require(config.policy.imagined_pairs >= 0, "policy.imagined_pairs", "0 (all) or more")
     require(config.policy.pessimism.num_samples >= 2, "policy.pessimism.num_samples", "at least 2, to disagree")
     require(config.policy.pessimism.kappa >= 0, "policy.pessimism.kappa", "0 or more")
     require(0 <= config.policy.generated_fraction < 1, "policy.generated_fraction", "a fraction in [0, 1)")
@@ -226,6 +236,8 @@ def check(config: ConfigDict, num_devices: int) -> None:
     for key in cadences + [f"world_models.{name}.num_updates" for name in config.world_models]:
         allowed = f"a multiple of updates_per_dispatch = {config.updates_per_dispatch}"
         require(value_at(config, key) % config.updates_per_dispatch == 0 and value_at(config, key) > 0, key, allowed)
+    whole = config.policy.refresh_every % config.updates_per_dispatch == 0
+    require(whole, "policy.refresh_every", f"a multiple of updates_per_dispatch = {config.updates_per_dispatch}")
 
 
 def check_model(config: ConfigDict, name: str, require: Callable[[bool, str, str], None]) -> None:

@@ -1,4 +1,4 @@
-"""Trajectory sources: recorded data, trajectories imagined afresh in every update, or imagined once in bulk.
+"""Trajectory sources: recorded data, trajectories imagined afresh in every update, or kept from a pool.
 
 A source answers one question - what follows data pair p? - in the learner's units, and does not know who asks.
 """
@@ -114,19 +114,13 @@ def keep_for_target(lambda_: float) -> Callable[[Trajectory], Trajectory]:
 
 
 def draw_several(
-    source: TrajectorySource, num_draws: int, keep: Callable[[Trajectory], Trajectory], key: Key
-) -> Callable[[tuple[PyTree, Pairs], Array], Trajectory]:
-    """`num_draws` trajectories of one pair, for drawing in bulk: ((source data, pairs), p) -> leading axis M.
+    source: TrajectorySource, num_draws: int, keep: Callable[[Trajectory], Trajectory]
+) -> Callable[[PyTree, Pairs, Array, ChooseAction, Key], Trajectory]:
+    """The source's draw, `num_draws` times with keys of their own: leading axis M; of each what `keep` leaves."""
 
-    The key of draw m of pair p is folded from (p, m): what is drawn does not depend on how the pairs are chunked.
-    """
-
-    def no_policy(step: Array, observation: Array, key: Key) -> Array:
-        raise ValueError("this world model follows a policy: draw it afresh in every update")
-
-    def draw(data: tuple[PyTree, Pairs], pair: Array) -> Trajectory:
-        keys_M = jax.random.split(jax.random.fold_in(key, pair), num_draws)
-        return jax.vmap(lambda draw_key: keep(source.draw(*data, pair, no_policy, draw_key)))(keys_M)
+    def draw(model: PyTree, pairs: Pairs, pair: Array, choose_action: ChooseAction, key: Key) -> Trajectory:
+        keys_M = jax.random.split(key, num_draws)
+        return jax.vmap(lambda draw_key: keep(source.draw(model, pairs, pair, choose_action, draw_key)))(keys_M)
 
     return draw
 

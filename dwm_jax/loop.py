@@ -32,11 +32,12 @@ def run_updates(
     name: str,
     update: Callable[[PyTree, PyTree, Array], tuple[PyTree, Metrics]],
     state: PyTree,
-    make_data: Callable[[], PyTree],
+    make_data: Callable[[PyTree, int], tuple[PyTree, PyTree]],
     num_updates: int,
     config: ConfigDict,
     folder: Path,
     evaluation: Evaluation | None = None,
+    refresh_every: int = 0,
 ) -> tuple[PyTree, float]:
     """From the last checkpoint, or `state`, to `num_updates`.
 
@@ -47,9 +48,12 @@ def run_updates(
       name: of the phase, in progress and metrics.
       update: as in `parallel.scan_updates`.
       state: without a device axis.
-      make_data: what `update` reads, without a device axis; only called where updates are left to do.
+      make_data: (state, step) -> (state, what `update` reads), without a device axis. Called where updates are left
+        to do, at the first of them and at every refresh; the state it returns is what it has to remember to make the
+        same data again.
       folder: gets metrics.jsonl, timing.jsonl and checkpoints/<name>.
       evaluation: None where nothing is evaluated.
+      refresh_every: updates after which the data are made anew, from a checkpoint; 0: they stay.
 
     Returns:
       (state, wall seconds spent in this phase: making its data, compiling, updates, evaluations; those of earlier
@@ -85,10 +89,18 @@ def run_updates(
     if step:
         say(f"{name}: resuming from step {step:,}")
 
-    on_devices, data = parallel.replicate(state), parallel.replicate(make_data())
+    def is_refreshed() -> bool:
+        return refresh_every > 0 and step % refresh_every == 0
+
+    on_devices, data = parallel.replicate(state), None
     dispatch = parallel.scan_updates(update, config.updates_per_dispatch)
     with phase(name, num_updates, step) as progress:
         while step < num_updates:
+            if data is None or is_refreshed():
+                data = None  # makes room
+                state, fresh_data = make_data(parallel.unreplicate(on_devices), step)
+                on_devices, data = parallel.replicate(state), parallel.replicate(fresh_data)
+
             # ---- many updates, one dispatch
             on_devices, metrics_on_device = dispatch(on_devices, data, step)
             metrics = {key: np.asarray(value) for key, value in metrics_on_device.items()}
@@ -98,7 +110,8 @@ def run_updates(
             # ---- what is due: metrics always, the checkpoint that vouches for them, the evaluation
             means = {key: value.mean(axis=0) for key, value in metrics.items()}
             metrics_file.append(rows_of(name, step, means, config.seed))
-            if step % config.checkpoint_every == 0 or step == num_updates or interruption.requested():
+            is_due = step % config.checkpoint_every == 0 or step == num_updates or is_refreshed()
+            if is_due or interruption.requested():
                 save(parallel.unreplicate(on_devices))
             interruption.check()
             if evaluation is not None and lacks_evaluation():

@@ -4,9 +4,8 @@ The result does not depend on the number of devices: every device computes the s
 keys, takes its own slice, and gradients are averaged over the axis below.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -95,22 +94,28 @@ def scan_updates(
     return dispatch  # type: ignore[no-any-return]
 
 
-def map_chunks(function: Callable[[PyTree, Array], PyTree], num_items: int, chunk: int, data: PyTree) -> Any:
-    """Yields function(data, index) for indices 0 .. num_items - 1, a chunk over all devices at a time.
+def map_chunks(function: Callable[[PyTree, Array], PyTree], chunk: int) -> Callable[[int, PyTree], Iterator[PyTree]]:
+    """A function of one index, for all of them in bulk; compiled once, however often it is called.
 
     Args:
-      function: one item; it is vmapped here.
+      function: (data, index) -> item; it is vmapped here.
       chunk: items per device and dispatch.
-      data: replicated.
 
-    Yields:
-      Host trees with leading axis up to `num_devices() * chunk`; together `num_items`.
+    Returns:
+      (number of items, replicated data) -> an iterator of host trees with leading axis up to
+      `num_devices() * chunk`; together they hold function(data, i) for every i below the number.
     """
     dispatch = jax.pmap(jax.vmap(function, in_axes=(None, 0)))
-    per_dispatch = num_devices() * chunk
-    for start in range(0, num_items, per_dispatch):
-        # The last chunk repeats its last item: one compiled shape for all.
-        indices = jnp.minimum(start + jnp.arange(per_dispatch), num_items - 1)
-        result = dispatch(data, indices.reshape(num_devices(), chunk))
-        valid = min(per_dispatch, num_items - start)
-        yield jax.tree.map(lambda leaf, valid=valid: jax.device_get(leaf).reshape(-1, *leaf.shape[2:])[:valid], result)
+
+    def run(num_items: int, data: PyTree) -> Iterator[PyTree]:
+        per_dispatch = num_devices() * chunk
+        for start in range(0, num_items, per_dispatch):
+            # The last chunk repeats its last item: one compiled shape for all.
+            indices = jnp.minimum(start + jnp.arange(per_dispatch), num_items - 1)
+            result = dispatch(data, indices.reshape(num_devices(), chunk))
+            valid = min(per_dispatch, num_items - start)
+            yield jax.tree.map(
+                lambda leaf, valid=valid: jax.device_get(leaf).reshape(-1, *leaf.shape[2:])[:valid], result
+            )
+
+    return run

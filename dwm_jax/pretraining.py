@@ -55,7 +55,9 @@ def pretrain(name: str, config: ConfigDict, recording: Recording, workdir: Path)
     label = f"world model {name}"
     with exclusive(folder / ".lock", wait=True):
         (folder / "config.json").write_text(json.dumps(identity, indent=2, sort_keys=True) + "\n")
-        state, seconds = run_updates(label, update, state, lambda: (dataset, starts), num_updates, config, folder)
+        state, seconds = run_updates(
+            label, update, state, lambda state, step: (state, (dataset, starts)), num_updates, config, folder
+        )
     say(f"{label}: {num_updates:,} updates, kept in {folder}")
     return TrainedModel(model, state, seconds)
 

@@ -4,6 +4,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn, TimeElapsedColumn
@@ -58,10 +59,16 @@ def say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
+@cache
+def terminal() -> Console:
+    """The one console: a phase may run inside another, and their bars then share it."""
+    return Console(stderr=True)
+
+
 @contextmanager
 def phase(name: str, total: int, first: int = 0) -> Iterator[Phase]:
     """Shows the progress of a phase from step `first` to `total` while the block runs."""
-    console = Console(stderr=True)
+    console = terminal()
     if not console.is_terminal:
         yield Phase(name, total, first, None)
         return

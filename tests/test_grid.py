@@ -9,9 +9,11 @@ import numpy as np
 import pytest
 
 from dwm_jax import parallel
-from dwm_jax.policy_learning import pairs_of, trajectory_source, units_of, update_policy
+from dwm_jax.artifacts import Policies
+from dwm_jax.policy_learning import update_policy
 from dwm_jax.pretraining import pretrain
 from dwm_jax.registry import LEARNERS, METHODS
+from dwm_jax.supply import supply_of, units_of
 from dwm_jax.train import load_recording
 from dwm_jax.value_expansion import expansion
 from tests import tiny
@@ -82,10 +84,10 @@ def test_cell_trains_on_the_target_its_imagination_implies(name, models):
     learner = LEARNERS[method.learner](observation_size=4, action_size=2, **settings.learners[method.learner].to_dict())
     trained = {method.model: models(method.model)} if method.model else {}
     units = units_of(learner, recording())
-    pairs = pairs_of(method, settings, recording(), units, trained)
-    draw, make_data = trajectory_source(name, method, learner, settings, recording(), units, trained)
+    supply = supply_of(name, method, learner, settings, recording(), units, trained, seeds=[0])
+    draw, (pairs, source_data) = supply.draw, supply.make(Policies((), units), 0)[1]
     lambda_, batch_size = settings.policy.lambda_[method.learner], settings.policy.batch_size
-    on_device = parallel.replicate((pairs, make_data(pairs)))
+    on_device = parallel.replicate((pairs, source_data))
     update = partial(update_policy, draw, expansion(lambda_), batch_size, learner)
 
     def advance(state, on_device, step):

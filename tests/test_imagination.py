@@ -79,32 +79,19 @@ def test_fresh_trajectories_differ_by_key(pairs):
     assert drawn[0] == drawn[1] != drawn[2]
 
 
-def several(pairs, num_draws=3, keep=lambda trajectory: trajectory):
-    source = imagination.fresh(noisy_rollout, (), return_to_go=0.5)
-    draw = imagination.draw_several(source, num_draws, keep, jax.random.key(7))
-    return jax.jit(lambda indices: jax.vmap(draw, in_axes=(None, 0))(((), pairs), indices))
-
-
-def test_what_is_drawn_in_bulk_does_not_depend_on_the_chunks(pairs):
-    draw = several(pairs)
-    whole = draw(jnp.arange(4))
-    assert whole.rewards.shape == (4, 3, 1)
-    chunks = [draw(indices) for indices in (jnp.arange(1), jnp.arange(1, 4))]
-    chex.assert_trees_all_equal(jax.tree.map(lambda *parts: jnp.concatenate(parts), *chunks), whole)
-
-
-def test_draws_in_bulk_differ_by_pair_and_by_draw(pairs):
-    ends = several(pairs)(jnp.arange(4)).next_observations - UNITS.observation_normalizer.normalize(
-        jnp.array([0.0, 1.0, 5.0, 6.0]).reshape(4, 1, 1, 1)
-    )
-    assert len(np.unique(np.round(ends, 5))) == 12
-
-
-def test_a_model_that_follows_a_policy_cannot_be_drawn_in_bulk(pairs):
+def test_several_draws_differ_and_each_leaves_what_is_kept(pairs):
     source = imagination.fresh(linear_rollout, jnp.array(10.0), return_to_go=0.5)
-    draw = imagination.draw_several(source, 2, collapse, jax.random.key(0))
-    with pytest.raises(ValueError, match="follows a policy"):
-        draw((source.data, pairs), jnp.array(0))
+    draw = imagination.draw_several(source, 3, collapse)
+
+    def anywhere(step, observation, key):
+        return jax.random.normal(key, (1,))
+
+    drawn = jax.jit(lambda pair, key: draw(source.data, pairs, pair, anywhere, key))(2, jax.random.key(0))
+    assert drawn.rewards.shape == (3, 1)
+    # As in the test of a fresh trajectory: r = 55 + 0.9 * 105, d = 0.81; the end follows the action drawn.
+    np.testing.assert_allclose(drawn.rewards[:, 0], 55 + 0.9 * 105, rtol=1e-6)
+    np.testing.assert_allclose(drawn.discounts[:, 0], 0.81, rtol=1e-6)
+    assert len(np.unique(drawn.next_observations)) == 3
 
 
 def test_what_is_kept_is_the_collapse_for_the_h_step_return_and_everything_below():

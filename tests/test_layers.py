@@ -29,7 +29,7 @@ FLOORS = [
     ["dwm_jax.parallel", "dwm_jax.checkpoint", "dwm_jax.metrics", "dwm_jax.evaluation"],
     ["dwm_jax.results"],
     ["dwm_jax.figures", "dwm_jax.config"],
-    ["dwm_jax.loop", "dwm_jax.relabelling"],
+    ["dwm_jax.loop", "dwm_jax.relabelling", "dwm_jax.supply"],
     ["dwm_jax.pretraining", "dwm_jax.policy_learning", "dwm_jax.planning"],
     ["dwm_jax.report", "dwm_jax.command_line"],
     ["dwm_jax.train", "dwm_jax.evaluate"],
@@ -42,6 +42,7 @@ READS_THE_CONFIG = {
     "dwm_jax.loop",
     "dwm_jax.pretraining",
     "dwm_jax.policy_learning",
+    "dwm_jax.supply",
     "dwm_jax.planning",
     "dwm_jax.report",
 }

@@ -11,10 +11,11 @@ import pytest
 
 from dwm_jax import parallel
 from dwm_jax.data import dataset as data
-from dwm_jax.policy_learning import pairs_of, units_of, update_policy
+from dwm_jax.policy_learning import update_policy
 from dwm_jax.pretraining import pretrain
 from dwm_jax.registry import LEARNERS, METHODS
 from dwm_jax.relabelling import relabelling
+from dwm_jax.supply import pairs_of, units_of
 from dwm_jax.train import load_recording, train
 from dwm_jax.types import Transition
 from dwm_jax.value_expansion import expand_vanilla

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -70,5 +71,16 @@ def test_batches_are_a_function_of_key_and_step() -> None:
 
 
 def test_chunks_cover_every_item_once() -> None:
-    chunks = list(parallel.map_chunks(lambda data, i: data * i, 10, 4, parallel.replicate(jnp.array(2))))
+    chunks = list(parallel.map_chunks(lambda data, i: data * i, 4)(10, parallel.replicate(jnp.array(2))))
     np.testing.assert_array_equal(np.concatenate(chunks), 2 * np.arange(10))
+
+
+def test_other_data_and_another_number_of_items_do_not_compile_again() -> None:
+    @chex.assert_max_traces(n=1)
+    def double(data: jax.Array, index: jax.Array) -> jax.Array:
+        return data * index
+
+    chunks = parallel.map_chunks(double, 4)
+    for factor, count in ((2, 10), (3, 5)):
+        drawn = np.concatenate(list(chunks(count, parallel.replicate(jnp.array(factor)))))
+        np.testing.assert_array_equal(drawn, factor * np.arange(count))

@@ -12,7 +12,7 @@ import jax
 from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
-from dwm_jax import interruption
+from dwm_jax import interruption, non_finite
 from dwm_jax.config import ConfigError, check
 from dwm_jax.locks import InUseError
 from dwm_jax.progress import say
@@ -24,6 +24,9 @@ def run(train: Callable[[ConfigDict, Path], None], usage: str | None) -> None:
         "config", None, "the config file; --config.key=value overrides a field", lock_config=True
     )
     workdir_flag = flags.DEFINE_string("workdir", None, "folder of the run: made, or resumed from")
+    debug_flag = flags.DEFINE_bool(
+        "debug-nans", False, "when a number is not finite, repeat that update to find the operation that made it"
+    )
     sys.modules["__main__"].__doc__ = usage  # what --help prints
 
     def parse(arguments: list[str]) -> list[str]:
@@ -46,7 +49,7 @@ def run(train: Callable[[ConfigDict, Path], None], usage: str | None) -> None:
         try:
             check(config_flag.value, jax.local_device_count())
             compile_once(Path(str(workdir_flag.value)))
-            with interruption.listening():
+            with interruption.listening(), non_finite.searching(debug_flag.value):
                 train(config_flag.value, Path(str(workdir_flag.value)))
         except (ConfigError, InUseError) as error:
             fail(error, 2)

@@ -8,9 +8,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from ml_collections import ConfigDict
 
-from dwm_jax import interruption, parallel
+from dwm_jax import interruption, non_finite, parallel
 from dwm_jax.checkpoint import Checkpoints
-from dwm_jax.metrics import JsonLines, first_non_finite
+from dwm_jax.metrics import JsonLines
 from dwm_jax.progress import phase, say
 from dwm_jax.types import Array, Metrics, PyTree
 
@@ -60,7 +60,8 @@ def run_updates(
       starts included).
 
     Raises:
-      RunError: a metric is not finite; the last checkpoint stays.
+      RunError: a metric or a number of the state is not finite; the last checkpoint stays. Inside
+        `non_finite.searching` the line names the operation that made it.
       Interrupted: a signal asked; the state is saved.
     """
     metrics_file, timing_file = JsonLines(folder / "metrics.jsonl"), JsonLines(folder / "timing.jsonl")
@@ -101,11 +102,19 @@ def run_updates(
                 state, fresh_data = make_data(parallel.unreplicate(on_devices), step)
                 on_devices, data = parallel.replicate(state), parallel.replicate(fresh_data)
 
-            # ---- many updates, one dispatch
+            # ---- many updates, one dispatch; the state passed in is gone
+            before = parallel.unreplicate(on_devices) if non_finite.is_searched() else None
             on_devices, metrics_on_device = dispatch(on_devices, data, step)
             metrics = {key: np.asarray(value) for key, value in metrics_on_device.items()}
-            refuse_non_finite(name, metrics, step, checkpoints)
-            step += config.updates_per_dispatch
+            steps = range(step, step + config.updates_per_dispatch)
+            bad = non_finite_number(metrics, on_devices, steps)
+            if bad is not None:
+                cause = "start the same command again with --debug-nans to find the operation"
+                if before is not None:
+                    cause = non_finite.first_operation(update, before, parallel.unreplicate(data), steps)
+                kept = f"last good checkpoint: {checkpoints.latest_step()} in {checkpoints.directory}"
+                raise RunError(f"{name}: {bad}; stopped. {cause}; {kept}")
+            step = steps.stop
 
             # ---- what is due: metrics always, the checkpoint that vouches for them, the evaluation
             means = {key: value.mean(axis=0) for key, value in metrics.items()}
@@ -123,14 +132,13 @@ def run_updates(
     return parallel.unreplicate(on_devices), seconds()
 
 
-def refuse_non_finite(name: str, metrics: dict[str, np.ndarray], step: int, checkpoints: Checkpoints) -> None:
-    """Stops at the first update with a metric that is not finite."""
-    bad = first_non_finite(metrics, step)
-    if bad is not None:
-        raise RunError(
-            f"{name}: {bad[1]} is not finite at update {bad[0]:,}; stopped. Last good checkpoint: "
-            f"{checkpoints.latest_step()} in {checkpoints.directory}"
-        )
+def non_finite_number(metrics: dict[str, np.ndarray], on_devices: PyTree, steps: range) -> str | None:
+    """What is not finite after a dispatch: the earliest metric, else a number of the state; None: nothing."""
+    metric = non_finite.first_metric(metrics, steps.start)
+    if metric is not None:
+        return f"{metric[1]} is not finite at update {metric[0]:,}"
+    leaf = non_finite.first_leaf(parallel.first_copy(on_devices))
+    return None if leaf is None else f"{leaf} is not finite after update {steps.stop - 1:,}"
 
 
 def rows_of(name: str, step: int, means: dict[str, np.ndarray], first_seed: int) -> list[dict[str, Any]]:

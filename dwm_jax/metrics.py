@@ -11,8 +11,6 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
-
 Row = Mapping[str, Any]
 
 
@@ -78,16 +76,6 @@ class Results:
         if self.path.exists():
             kept = [row for row in self.read() if row.method != method or row.step <= step]
             _replace(self.path, "".join(",".join(map(str, row)) + "\n" for row in [Result._fields, *kept]))
-
-
-def first_non_finite(metrics: Mapping[str, np.ndarray], first_step: int) -> tuple[int, str] | None:
-    """(step, metric) of the earliest value that is not finite; metrics have a leading axis of steps."""
-    found = [
-        (first_step + int(np.argwhere(~np.isfinite(values))[0][0]), name)
-        for name, values in metrics.items()
-        if not np.isfinite(values).all()
-    ]
-    return min(found) if found else None
 
 
 def _append(path: Path, text: str) -> None:

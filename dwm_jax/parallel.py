@@ -37,9 +37,14 @@ def replicate(tree: PyTree) -> PyTree:
     return jax.tree.map(copy, tree)
 
 
+def first_copy(tree: PyTree) -> PyTree:
+    """The first device's copy, left there, with its device axis of 1."""
+    return jax.tree.map(lambda leaf: leaf.addressable_data(0), tree)
+
+
 def unreplicate(tree: PyTree) -> PyTree:
     """The first device's copy, on the host: it can be saved, and restored on any number of devices."""
-    return jax.tree.map(lambda leaf: np.asarray(leaf.addressable_data(0))[0], tree)
+    return jax.tree.map(lambda leaf: np.asarray(leaf)[0], first_copy(tree))
 
 
 def average(tree: PyTree) -> PyTree:
@@ -92,6 +97,19 @@ def scan_updates(
         return jax.lax.scan(lambda state, step: update(state, data, step), state, steps)
 
     return dispatch  # type: ignore[no-any-return]
+
+
+def on_one_device(
+    update: Callable[[PyTree, PyTree, Array], tuple[PyTree, dict[str, Array]]],
+) -> Callable[[PyTree, PyTree, Array], tuple[PyTree, dict[str, Array]]]:
+    """One update as `scan_updates` does it, on one device and without a device axis; neither compiled nor donated."""
+    over_devices = jax.vmap(update, in_axes=(0, 0, None), axis_name=DEVICES)
+
+    def one(state: PyTree, data: PyTree, step: Array) -> tuple[PyTree, dict[str, Array]]:
+        state, data = jax.tree.map(lambda leaf: leaf[None], (state, data))
+        return jax.tree.map(lambda leaf: leaf[0], over_devices(state, data, step))
+
+    return one
 
 
 def map_chunks(function: Callable[[PyTree, Array], PyTree], chunk: int) -> Callable[[int, PyTree], Iterator[PyTree]]:

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from dwm_jax.metrics import JsonLines, Result, Results, first_non_finite
+from dwm_jax.metrics import JsonLines, Result, Results
 
 
 @pytest.fixture
@@ -92,15 +92,3 @@ def test_a_header_torn_by_a_kill_is_written_again(tmp_path):
     file.cut("DWM-TD3BC", 0)
     file.append([result()])
     assert file.read() == [result()]
-
-
-def test_the_first_non_finite_value_is_named_with_its_step():
-    metrics = {
-        "fine": np.zeros(4),
-        "later": np.array([0, 0, 0, np.inf]),
-        "first": np.array([0, 0, np.nan, 0]),
-        "per_seed": np.array([[0, 0], [0, 0], [0, 0], [np.nan, 0]]),
-    }
-    assert first_non_finite(metrics, 100) == (102, "first")
-    assert first_non_finite({"per_seed": metrics["per_seed"]}, 0) == (3, "per_seed")
-    assert first_non_finite({"fine": np.zeros(4)}, 100) is None

@@ -1,0 +1,102 @@
+"""Numbers that are not finite: noticed at once, and with `--debug-nans` traced to the operation that made them."""
+
+import traceback
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from dwm_jax import parallel
+from dwm_jax.types import Array, Metrics, PyTree
+
+PACKAGE = Path(__file__).parent
+
+_searching: ContextVar[bool] = ContextVar("searching", default=False)
+
+
+@contextmanager
+def searching(wanted: bool) -> Iterator[None]:
+    """Inside the block a run that meets a number that is not finite looks for the operation that made it."""
+    token = _searching.set(wanted)
+    try:
+        yield
+    finally:
+        _searching.reset(token)
+
+
+def is_searched() -> bool:
+    """Whether runs are to look for the operation; they then keep the state before every dispatch."""
+    return _searching.get()
+
+
+def first_metric(metrics: Mapping[str, np.ndarray], first_step: int) -> tuple[int, str] | None:
+    """(step, metric) of the earliest value that is not finite; metrics have a leading axis of steps."""
+    found = [
+        (first_step + int(np.argwhere(~np.isfinite(values))[0][0]), name)
+        for name, values in metrics.items()
+        if not np.isfinite(values).all()
+    ]
+    return min(found) if found else None
+
+
+def first_leaf(tree: PyTree) -> str | None:
+    """The path of a leaf that holds a number that is not finite; only one flag a leaf leaves the device."""
+    flags = _finite_leaves(tree)
+    bad = [path for path, finite in jax.tree_util.tree_leaves_with_path(flags) if not finite]
+    return jax.tree_util.keystr(bad[0]) if bad else None
+
+
+@jax.jit
+def _finite_leaves(tree: PyTree) -> PyTree:
+    return jax.tree.map(
+        lambda leaf: jnp.isfinite(leaf).all() if jnp.issubdtype(leaf.dtype, jnp.inexact) else True, tree
+    )
+
+
+def first_operation(
+    update: Callable[[PyTree, PyTree, Array], tuple[PyTree, Metrics]],
+    state: PyTree,
+    data: PyTree,
+    steps: range,
+) -> str:
+    """Repeats updates one at a time, and the first bad one operation by operation, which takes a minute or so.
+
+    Args:
+      update, state, data: as in `loop.run_updates`, without a device axis.
+      steps: the updates that were done from `state`.
+
+    Returns:
+      One line: the operation, its place in this package and the update; or that the repetition stayed finite, as it
+      may where several devices round differently.
+    """
+    one_device = parallel.on_one_device(update)
+    repeat = jax.jit(one_device)
+    state, data = jax.tree.map(jnp.asarray, (state, data))
+    for step in steps:
+        after, metrics = repeat(state, data, jnp.asarray(step))
+        bad_metric = first_metric(jax.tree.map(lambda value: np.asarray(value)[None], metrics), step)
+        if bad_metric is not None or first_leaf(after) is not None:
+            break
+        state = after
+    else:
+        return "repeated on one device, every number stayed finite"
+    # Overflow first: it is what most often becomes a NaN later.
+    try:
+        with jax.disable_jit(), jax.debug_nans(True), jax.debug_infs(True):
+            one_device(state, data, jnp.asarray(step))
+    except FloatingPointError as error:
+        return f"update {step:,}: {error}{_place(error)}"
+    return f"update {step:,}: every operation alone stayed finite"
+
+
+def _place(error: BaseException) -> str:
+    """The innermost line of this package that the error came through."""
+    own = [frame for frame in traceback.extract_tb(error.__traceback__) if PACKAGE in Path(frame.filename).parents]
+    if not own:
+        return ""
+    frame = own[-1]
+    return f" at {Path(frame.filename).relative_to(PACKAGE.parent)}:{frame.lineno} `{frame.line}`"

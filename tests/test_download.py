@@ -1,12 +1,14 @@
 """Downloads resume, check their size, move on to the next mirror, and say in one line what went wrong."""
 
 import re
+import signal
 import socket
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
+from dwm_jax import interruption
 from dwm_jax.data import download
 from dwm_jax.data.download import HDF5_SIGNATURE, DownloadError, fetch
 
@@ -87,12 +89,14 @@ def test_a_connection_that_breaks_off_is_taken_up_where_it_broke(server, target)
     assert [asked for _, asked in server.requests] == [None, "bytes=1000000-", "bytes=3000000-"]
 
 
-def test_an_interrupted_download_goes_on_in_the_next_call(server, target):
-    def interrupt(done, total):
-        raise KeyboardInterrupt
+def test_an_interrupted_download_goes_on_in_the_next_call(server, target, monkeypatch):
+    def interrupted():
+        raise interruption.Interrupted(signal.SIGTERM)
 
-    with pytest.raises(KeyboardInterrupt):
-        fetch([server.url()], target, interrupt)
+    with monkeypatch.context() as patch:
+        patch.setattr(interruption, "check", interrupted)
+        with pytest.raises(interruption.Interrupted):
+            fetch([server.url()], target)
     (part,) = target.parent.iterdir()
     assert not target.exists()
     size = part.stat().st_size

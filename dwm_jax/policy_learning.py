@@ -119,7 +119,7 @@ def learn_policy(
         workdir,
         Evaluation(evaluate, is_evaluated),
     )
-    export.save(
+    export.save_actors(
         workdir / "policies" / f"{name}.npz",
         method=name,
         task=task.name,

@@ -57,7 +57,7 @@ def pretrain(name: str, config: ConfigDict, recording: Recording, workdir: Path)
         (folder / "config.json").write_text(json.dumps(identity, indent=2, sort_keys=True) + "\n")
         state, seconds = run_updates(label, update, state, lambda: (dataset, starts), num_updates, config, folder)
     say(f"{label}: {num_updates:,} updates, kept in {folder}")
-    return TrainedModel(model, state, seconds)
+    return TrainedModel(model, settings, state, seconds)
 
 
 def training_rows(dataset: data.Dataset) -> TrainingRows:

@@ -6,8 +6,8 @@
     python -m dwm_jax.evaluate runs/quickstart --video policy.mp4           and a film of the first policy
 
 A run leaves its policies in WORKDIR/policies, one .npz per method: parameters, normaliser and settings of all seeds.
-They are independent of the machine that learnt them. A planner (DD) is exported whole and plans at every step; with the
-run's own evaluation seed and number of episodes, and on its machine, it draws the same plans and earns the same returns.
+They are independent of the machine that learnt them. A planner (DD) is exported whole and plans at every step; with
+the run's own evaluation seed and number of episodes, on the run's machine, it repeats the run's returns.
 """
 
 import argparse

@@ -1,7 +1,7 @@
 """What the phases of a run hand to each other: recorded data, finished models, finished policies."""
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -28,6 +28,7 @@ class TrainedModel(NamedTuple):
     """What one pretraining leaves."""
 
     model: WorldModel | Planner | Generator
+    settings: dict[str, Any]  # the keywords it was made with
     state: PyTree  # as training left it: fine-tuning goes on from here
     seconds: float  # wall time of the training, whenever it was
 

@@ -1,4 +1,4 @@
-"""Runs a finished method's policies in their environment: seconds, no data, no world model.
+"""Runs a finished method's policies in their environment: seconds, no data, no checkpoints.
 
     python -m dwm_jax.evaluate runs/quickstart                              every method of the run
     python -m dwm_jax.evaluate runs/quickstart/policies/DWM-TD3BC.npz       one of them, from anywhere
@@ -6,11 +6,13 @@
     python -m dwm_jax.evaluate runs/quickstart --video policy.mp4           and a film of the first policy
 
 A run leaves its policies in WORKDIR/policies, one .npz per method: parameters, normaliser and settings of all seeds.
-They are independent of the machine that learnt them. A planner (DD) has no policy to export.
+They are independent of the machine that learnt them. A planner (DD) is exported whole and plans at every step; with
+the run's own evaluation seed and number of episodes, on the run's machine, it repeats the run's returns.
 """
 
 import argparse
 import importlib.util
+import itertools
 import sys
 from pathlib import Path
 from typing import Any
@@ -73,7 +75,8 @@ def exported_files(run: Path) -> list[Path]:
 def evaluated_row(policies: ExportedPolicies, task: Task, num_episodes: int, seed: int) -> str:
     """One row of the table: mean and standard deviation over the policies of all seeds."""
     evaluator = Evaluator(task.make_env, len(policies.seeds), num_episodes, seed)
-    returns_SE = evaluator(lambda observation_SEO: np.asarray(policies.act(observation_SEO.astype(np.float32))))
+    decisions = itertools.count()
+    returns_SE = evaluator(lambda o: np.asarray(policies.act(o.astype(np.float32), next(decisions))))
     evaluator.close()
     scores_S = normalized_scores(returns_SE, task.reference_scores).mean(axis=1)
     returns_S = returns_SE.mean(axis=1)
@@ -94,11 +97,12 @@ def film(policies: ExportedPolicies, task: Task, seed: int, path: Path) -> None:
     with writer as film:
         observation, _ = env.reset(seed=seed)
         film.append_data(np.asarray(env.render()))
-        running = True
+        decisions, running = itertools.count(), True
         while running:
             # The other seeds' policies see the same observation and are not asked.
             observation_SEO = np.broadcast_to(np.float32(observation), (len(policies.seeds), 1, len(observation)))
-            observation, _, terminated, truncated, _ = env.step(np.asarray(policies.act(observation_SEO)[0, 0]))
+            action_A = np.asarray(policies.act(observation_SEO, next(decisions))[0, 0])
+            observation, _, terminated, truncated, _ = env.step(action_A)
             film.append_data(np.asarray(env.render()))
             running = not (terminated or truncated)
     env.close()

@@ -1,11 +1,14 @@
-"""A method's policies on their own: the actors' parameters, the units and the settings, in one .npz without pickle.
+"""A method's policies on their own: parameters, units and settings of all seeds, in one .npz without pickle.
 
-Enough to act, without data, world model or checkpoints: `load` on a machine that has only this package.
+Enough to act, without data, checkpoints or the run: `load` on a machine that has only this package. Two kinds: actors
+that a learner trained, and a planner - a model that plans at every step, one for all seeds, which differ in what it
+draws.
 """
 
 import json
 import os
-from collections.abc import Callable, Mapping
+import zipfile
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,11 +17,17 @@ import jax.numpy as jnp
 import numpy as np
 
 from dwm_jax.normalizers import AffineNormalizer
-from dwm_jax.registry import LEARNERS
-from dwm_jax.types import Array, PyTree
+from dwm_jax.registry import LEARNERS, MODELS
+from dwm_jax.types import Array, Key, PyTree
+from dwm_jax.world_models.base import Planner, TrainingRows
 
-FORMAT = 1
+# 2: `kind`, and planners beside actors.
+FORMAT = 2
 ABOUT = "about.json"
+ACTORS, PLANNER = "actors", "planner"
+
+# (observations (S, E, O), number of the decision) -> actions (S, E, A), raw; S policies, one per seed, E episodes.
+ActEverywhere = Callable[[np.ndarray, int], Array]
 
 
 class ExportedPolicies(NamedTuple):
@@ -27,23 +36,23 @@ class ExportedPolicies(NamedTuple):
     method: str
     task: str
     seeds: tuple[int, ...]
-    # (observations (S, E, O)) -> actions (S, E, A), raw; S policies, one per seed.
-    act: Callable[[np.ndarray], Array]
+    # Decisions count from 0 in every evaluation: a planner draws by (seed, decision), actors draw nothing.
+    act: ActEverywhere
 
 
-class _Arrays(NamedTuple):
-    """The arrays in the file; their names there are the paths in this tree."""
+class _Actors(NamedTuple):
+    """The arrays of a file of actors; their names there are the paths in this tree."""
 
     inference_S: PyTree  # what `Learner.act` needs, all seeds stacked
     observation_normalizer: AffineNormalizer
 
 
-def save(
+def save_actors(
     path: Path,
     *,
     method: str,
     task: str,
-    seeds: list[int],
+    seeds: Sequence[int],
     learner: str,
     settings: Mapping[str, Any],
     inference_S: PyTree,
@@ -57,48 +66,122 @@ def save(
       inference_S: what the learner's `act` needs, all seeds stacked.
       observation_normalizer: of the units that the policies see.
     """
-    leaves = jax.tree_util.tree_leaves_with_path(_Arrays(inference_S, observation_normalizer))
-    arrays = {jax.tree_util.keystr(path): np.asarray(leaf) for path, leaf in leaves}
-    about = {
-        "format": FORMAT,
-        "method": method,
-        "task": task,
-        "seeds": seeds,
-        "learner": learner,
-        "settings": dict(settings),
-    }
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_suffix(".new.npz")
-    np.savez(aside, **arrays, **{ABOUT: np.array(json.dumps(about))})  # type: ignore[arg-type]
-    os.replace(aside, path)
+    about = {"kind": ACTORS, "method": method, "task": task, "seeds": list(seeds), "learner": learner}
+    _write(path, about | {"settings": dict(settings)}, _Actors(inference_S, observation_normalizer))
+
+
+def save_planner(
+    path: Path,
+    *,
+    method: str,
+    task: str,
+    seeds: Sequence[int],
+    model: str,
+    settings: Mapping[str, Any],
+    observation_size: int,
+    action_size: int,
+    return_to_go: float,
+    inference: PyTree,
+) -> None:
+    """Writes the file whole or not at all.
+
+    Args:
+      path: ends in .npz.
+      seeds: of what is drawn; the model is one.
+      model, settings: a key of `registry.MODELS` and the keywords it was made with.
+      return_to_go: what every plan is asked for, scaled.
+      inference: what the planner's `act` needs; names in the file are the paths in it.
+    """
+    about = {"kind": PLANNER, "method": method, "task": task, "seeds": list(seeds), "model": model}
+    sizes = {"observation_size": observation_size, "action_size": action_size, "return_to_go": return_to_go}
+    _write(path, about | {"settings": dict(settings)} | sizes, inference)
 
 
 def load(path: Path) -> ExportedPolicies:
-    """Reads what `save` wrote.
+    """Reads what `save_actors` or `save_planner` wrote.
 
     Raises:
-      ValueError: not such a file, or of another format.
+      ValueError: not such a file, or of another format or kind.
     """
     try:
         with np.load(path, allow_pickle=False) as file:
             arrays = dict(file)
         about = json.loads(str(arrays.pop(ABOUT)))
-    except (KeyError, OSError, ValueError) as error:
+    except (AttributeError, KeyError, OSError, TypeError, ValueError, zipfile.BadZipFile) as error:
         raise ValueError(f"{path} is not a file of exported policies: {error}") from error
     if about["format"] != FORMAT:
-        raise ValueError(f"{path} has format {about['format']}, this version reads {FORMAT}")
-    learner = LEARNERS[about["learner"]](**about["settings"])
+        raise ValueError(
+            f"{path} has format {about['format']}, this version reads {FORMAT}; the run's own command, started again, "
+            "writes it anew"
+        )
+    if about["kind"] not in _LOADERS:
+        raise ValueError(f"{path} holds {about['kind']!r}, this version knows {', '.join(_LOADERS)}")
+    act = _LOADERS[about["kind"]](about, arrays)
+    return ExportedPolicies(about["method"], about["task"], tuple(about["seeds"]), act)
 
+
+def planning(planner: Planner, inference: PyTree, return_to_go: float, seeds: Sequence[int]) -> ActEverywhere:
+    """How a planner acts for all seeds and episodes at once; the run's evaluation and an exported file share it.
+
+    The key of seed s's e-th episode at decision d is split(fold_in(key(s), d), E)[e]: a function of nothing else.
+    """
+
+    @jax.jit
+    def act_everywhere(observation_SEO: Array, decision: Array) -> Array:
+        def one_seed(seed: Array, observation_EO: Array) -> Array:
+            key = jax.random.fold_in(jax.random.key(seed), decision)
+            return jax.vmap(one_episode)(observation_EO, jax.random.split(key, observation_EO.shape[0]))
+
+        def one_episode(observation_O: Array, key: Key) -> Array:
+            return planner.act(inference, observation_O, jnp.asarray(return_to_go), key)
+
+        return jax.vmap(one_seed)(jnp.asarray(seeds), observation_SEO)
+
+    return act_everywhere
+
+
+def _load_actors(about: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> ActEverywhere:
+    learner = LEARNERS[about["learner"]](**about["settings"])
     # The structure is the learner's own; only names and numbers come from the file.
     one = jax.eval_shape(lambda key: learner.inference(learner.init(key)), jax.random.key(0))
     fields: Any = AffineNormalizer._fields
-    like = _Arrays(one, AffineNormalizer(*fields))
-    stored = jax.tree_util.tree_map_with_path(lambda path, _: jnp.asarray(arrays[jax.tree_util.keystr(path)]), like)
+    stored = _fill(_Actors(one, AffineNormalizer(*fields)), arrays)
 
     @jax.jit
-    def act(observation_SEO: Array) -> Array:
+    def act(observation_SEO: Array, decision: Array) -> Array:
         observation_SEO = stored.observation_normalizer.normalize(observation_SEO)
         per_episode = jax.vmap(learner.act, in_axes=(None, 0))
         return jax.vmap(per_episode)(stored.inference_S, observation_SEO)
 
-    return ExportedPolicies(about["method"], about["task"], tuple(about["seeds"]), act)
+    return act
+
+
+def _load_planner(about: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> ActEverywhere:
+    planner: Any = MODELS[about["model"]](**about["settings"])
+    # The structure is the planner's own; of the data it was trained on it depends on the sizes alone.
+    observations = np.zeros((1, about["observation_size"]), np.float32)
+    actions = np.zeros((1, about["action_size"]), np.float32)
+    rows = TrainingRows(observations, np.zeros(1, np.float32), observations, actions, absorbing=False)
+    like = jax.eval_shape(lambda key: planner.inference(planner.init(key, rows)), jax.random.key(0))
+    return planning(planner, _fill(like, arrays), about["return_to_go"], about["seeds"])
+
+
+_LOADERS: dict[str, Callable[[Mapping[str, Any], Mapping[str, np.ndarray]], ActEverywhere]] = {
+    ACTORS: _load_actors,
+    PLANNER: _load_planner,
+}
+
+
+def _fill(like: Any, arrays: Mapping[str, np.ndarray]) -> Any:
+    """The tree `like` with the file's arrays for leaves, found by their paths."""
+    return jax.tree_util.tree_map_with_path(lambda path, _: jnp.asarray(arrays[jax.tree_util.keystr(path)]), like)
+
+
+def _write(path: Path, about: Mapping[str, Any], tree: PyTree) -> None:
+    leaves = jax.tree_util.tree_leaves_with_path(tree)
+    arrays = {jax.tree_util.keystr(path): np.asarray(leaf) for path, leaf in leaves}
+    text = json.dumps({"format": FORMAT, **about})
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_suffix(".new.npz")
+    np.savez(aside, **arrays, **{ABOUT: np.array(text)})  # type: ignore[arg-type]
+    os.replace(aside, path)

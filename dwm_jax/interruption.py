@@ -82,5 +82,5 @@ def _watch(reader: int) -> None:
     again, _, _ = select.select([reader], [], [], GRACE_SECONDS)
     if again and not os.read(reader, 1):
         return
-    say(f"{Interrupted(number)} from the last checkpoint")
+    say(f"{Interrupted(number)}; what was not saved yet is done again")
     os._exit(128 + number)

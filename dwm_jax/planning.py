@@ -1,15 +1,15 @@
-"""Methods that plan instead of learning a policy: nothing is trained here, only evaluated."""
+"""Methods that plan instead of learning a policy: nothing is trained here, only evaluated and exported."""
 
 import itertools
 from pathlib import Path
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from dwm_jax.artifacts import TrainedMethod, TrainedModel
+from dwm_jax import export
+from dwm_jax.artifacts import Recording, TrainedMethod, TrainedModel
 from dwm_jax.data.tasks import Task
 from dwm_jax.evaluation import Evaluator
 from dwm_jax.metrics import Results
@@ -23,6 +23,7 @@ def evaluate_planner(
     model_name: str,
     config: ConfigDict,
     task: Task,
+    recording: Recording,
     trained: TrainedModel,
     evaluator: Evaluator,
     seeds: list[int],
@@ -33,27 +34,34 @@ def evaluate_planner(
     Its rows in results.csv carry the model's training updates as their step; a resumed run that finds them does
     not plan again.
     """
-    model: Any = trained.model
-    inference, return_to_go = trained.inference, jnp.asarray(config.policy.return_to_go)
-
-    def act(observation_O: Array, key: Key) -> Array:
-        return model.act(inference, observation_O, return_to_go, key)
-
-    @jax.jit
-    def act_everywhere(observation_SEO: Array, decision: Array) -> Array:
-        def one_seed(seed: Array, observation_EO: Array) -> Array:
-            key = jax.random.fold_in(jax.random.key(seed), decision)
-            return jax.vmap(act)(observation_EO, jax.random.split(key, observation_EO.shape[0]))
-
-        return jax.vmap(one_seed)(jnp.asarray(seeds), observation_SEO)
+    planner: Any = trained.model
+    inference, return_to_go = trained.inference, float(config.policy.return_to_go)
 
     results_file = Results(workdir / "results.csv")
     if not any(row.method == name for row in results_file.read()):
+        act_everywhere = export.planning(planner, inference, return_to_go, seeds)
         decisions = itertools.count()
         with phase(f"planning with {name}", 1) as progress:
-            returns_SE = evaluator(lambda o: act_everywhere(o.astype(np.float32), next(decisions)))
+            returns_SE = evaluator(lambda o: np.asarray(act_everywhere(o.astype(np.float32), next(decisions))))
             step = config.world_models[model_name].num_updates
             rows = evaluation_rows(name, task.name, task.reference_scores, seeds, step, returns_SE)
             results_file.append(rows)
             progress.advance(1, f"score {np.mean([row.score_0_1 for row in rows]):.2f}")
+
+    export.save_planner(
+        workdir / "policies" / f"{name}.npz",
+        method=name,
+        task=task.name,
+        seeds=seeds,
+        model=model_name,
+        settings=trained.settings,
+        observation_size=recording.dataset.observations.shape[1],
+        action_size=recording.dataset.actions.shape[1],
+        return_to_go=return_to_go,
+        inference=inference,
+    )
+
+    def act(observation_O: Array, key: Key) -> Array:
+        return planner.act(inference, observation_O, jnp.asarray(return_to_go), key)
+
     return TrainedMethod(act, learnt=None, seconds=0.0)

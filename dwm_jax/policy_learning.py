@@ -110,7 +110,7 @@ def learn_policy(
         Evaluation(evaluate, is_evaluated),
         supply.refresh_every,
     )
-    export.save(
+    export.save_actors(
         workdir / "policies" / f"{name}.npz",
         method=name,
         task=task.name,

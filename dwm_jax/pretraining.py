@@ -59,7 +59,7 @@ def pretrain(name: str, config: ConfigDict, recording: Recording, workdir: Path)
             label, update, state, lambda state, step: (state, (dataset, starts)), num_updates, config, folder
         )
     say(f"{label}: {num_updates:,} updates, kept in {folder}")
-    return TrainedModel(model, state, seconds)
+    return TrainedModel(model, settings, state, seconds)
 
 
 def training_rows(dataset: data.Dataset) -> TrainingRows:

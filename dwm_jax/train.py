@@ -53,7 +53,8 @@ def train(config: ConfigDict, workdir: Path) -> None:
             if method.learner is not None:
                 return learn_policy(name, method, config, task, recording, models, evaluator, seeds, workdir)
             assert method.model is not None
-            return evaluate_planner(name, method.model, config, task, models[method.model], evaluator, seeds, workdir)
+            model = models[method.model]
+            return evaluate_planner(name, method.model, config, task, recording, model, evaluator, seeds, workdir)
 
         trained = {name: finish(name, method) for name, method in methods.items()}
         evaluator.close()

@@ -58,6 +58,38 @@ def test_saving_a_step_again_changes_nothing(tmp_path: Path) -> None:
     np.testing.assert_array_equal(restored.params["w"], jnp.full((3, 2), 1.0))
 
 
+# ----------------------------------------------------------------------------------------------- machines
+
+
+def names_a_device(checkpoint: Path) -> bool:
+    """Whether what orbax wrote says where its arrays lived: it does for arrays of a device, not for the host's."""
+    files = {path.name: path for path in checkpoint.rglob("*") if path.is_file()}
+    return "_sharding" in files or "jax.Array" in files["_METADATA"].read_text()
+
+
+def test_a_checkpoint_names_no_device_so_that_any_machine_can_read_it(tmp_path: Path) -> None:
+    on_a_device = jax.device_put(state(1 / 3), jax.devices()[0])
+    checkpoints = Checkpoints(tmp_path / "ours")
+    checkpoints.save(1, on_a_device)
+    checkpoints.close()
+    assert not names_a_device(tmp_path / "ours" / "1")
+
+    # What orbax does with the same arrays when they come as they are; a machine without that device would refuse it.
+    manager = ocp.CheckpointManager(tmp_path / "orbax")
+    manager.save(1, args=ocp.args.Composite(state=ocp.args.StandardSave(on_a_device)))
+    manager.close()
+    assert names_a_device(tmp_path / "orbax" / "1")
+
+
+def test_what_is_restored_lives_on_no_device(tmp_path: Path) -> None:
+    checkpoints = Checkpoints(tmp_path)
+    checkpoints.save(1, state(1.0))
+    _, restored = checkpoints.restore(state(0.0)) or (None, None)
+    leaves = jax.tree.leaves(restored)
+    assert leaves
+    assert {type(leaf) for leaf in leaves + jax.tree.leaves(checkpoints.restore_raw())} == {np.ndarray}
+
+
 # ------------------------------------------------------------------------------------------------ damage
 
 

@@ -5,6 +5,7 @@ import multiprocessing
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -15,6 +16,7 @@ import numpy as np
 import pytest
 from d4rl_files import arrays_of, assert_same, make_episodes, write
 
+from dwm_jax import interruption
 from dwm_jax.data import d4rl_tasks, download, minari_store, prepare, tasks
 from dwm_jax.data.__main__ import main
 
@@ -347,14 +349,14 @@ def test_what_a_killed_process_left_is_cleared_away(command, file, root):
 
 def test_an_interrupt_leaves_nothing_half_done(command, file, root, monkeypatch):
     def interrupted(*_):
-        raise KeyboardInterrupt
+        raise interruption.Interrupted(signal.SIGINT)
 
     with monkeypatch.context() as patch:
         patch.setattr(os, "rename", interrupted)
         code, _, err = command("prepare", "mine", "--file", file)
     assert code == 130
-    assert "start the same command again" in err
-    assert minari_store.local_ids() == []
+    assert err == "stopped by SIGINT; start the same command again to go on, a download where it stopped\n"
+    assert not [path for path in root.rglob("*") if path.name != ".mine-v0.lock"]
     assert command("prepare", "mine", "--file", file)[0] == 0
 
 

@@ -1,6 +1,7 @@
 """Schedule, forward process, loss and sampler, against closed forms. No networks."""
 
 from functools import cache, partial
+from itertools import pairwise
 
 import jax
 import jax.numpy as jnp
@@ -303,7 +304,7 @@ COVARIANCE = FACTOR @ FACTOR.T + 0.05 * np.eye(5)
 
 
 def optimal_denoiser(alphas_bar):
-    """The minimiser of the noise-prediction loss on that world, E[eps | x_k].
+    """The minimiser of the noise-prediction loss on that world, E[eps | x_k], for any mean m of the unknowns.
 
     E[y | y_k] = m + sqrt(abar) S (abar S + (1 - abar) I)^-1 (y_k - sqrt(abar) m)
     eps        = (y_k - sqrt(abar) E[y | y_k]) / sqrt(1 - abar)
@@ -312,16 +313,19 @@ def optimal_denoiser(alphas_bar):
     gains = [np.sqrt(1 - a) * np.linalg.inv(a * COVARIANCE + (1 - a) * np.eye(5)) for a in alphas_bar]
     gains, shifts = jnp.asarray(np.stack(gains), jnp.float32), jnp.asarray(np.sqrt(alphas_bar), jnp.float32)
 
-    def denoise(x, k):
-        eps = gains[k - 1] @ (x.reshape(-1)[1:] - shifts[k - 1] * MEAN)
+    def denoise(x, k, mean):
+        eps = gains[k - 1] @ (x.reshape(-1)[1:] - shifts[k - 1] * mean)
         return jnp.concatenate([jnp.zeros(1), eps]).reshape(3, 2)
 
     return denoise
 
 
-@partial(jax.jit, static_argnums=(0, 1, 3))
-def unknowns(total, num_sampling_steps, temperature, num_samples):
-    denoise, steps = optimal_denoiser(cosine_schedule(total)), strided_steps(total, num_sampling_steps)
+@partial(jax.jit, static_argnums=(0, 1, 3, 4))
+def unknowns(total, num_sampling_steps, temperature, num_samples, guidance_weight=1, asked_mean=MEAN):
+    """Draws of the five unknowns, asked for `asked_mean` where nobody asks for MEAN."""
+    steps = strided_steps(total, num_sampling_steps)
+    asked, null = jnp.asarray(asked_mean, jnp.float32), jnp.asarray(MEAN, jnp.float32)
+    denoise = guided(optimal_denoiser(cosine_schedule(total)), asked, null, guidance_weight)
 
     def one(key):
         return draw(denoise, key, total=total, steps=steps, temperature=temperature, length=3).reshape(-1)[1:]
@@ -336,12 +340,53 @@ def test_the_optimal_denoiser_reproduces_the_conditional_mean(total, used, tempe
     np.testing.assert_allclose(y.mean(axis=0), MEAN, atol=0.05)
 
 
+# The mean that the condition asks for: none, one or two units away from what the null branch knows.
+ASKED_MEAN = MEAN + np.array([1.0, -2.0, 1.5, 0.0, 2.0])
+
+
+@pytest.mark.parametrize(("used", "temperature"), [(1, 1.0), (3, 0.5), (5, 1.0)])
+@pytest.mark.parametrize("guidance_weight", [0.0, 0.5, 1.0, 1.2, 3.0])
+def test_guidance_moves_the_mean_by_its_weight_times_what_the_condition_adds(guidance_weight, used, temperature):
+    # The optimal noise is linear in the mean m, so eps_null + w (eps_asked - eps_null) is the optimal noise of the
+    # mean m_null + w (m_asked - m_null), and that is where the sampler must end, whatever N and the temperature.
+    y = unknowns(5, used, temperature, 8192, guidance_weight, ASKED_MEAN)
+    expected = MEAN + guidance_weight * (ASKED_MEAN - MEAN)
+    # As above; a weight of 1.2 moves entries by 0.2 to 0.4 beyond that of 1.
+    np.testing.assert_allclose(y.mean(axis=0), expected, atol=0.06)
+
+
 def test_many_steps_at_temperature_1_reproduce_the_covariance():
     y = unknowns(200, 200, 1.0, 8192)
     np.testing.assert_allclose(np.cov(y.T), COVARIANCE, atol=0.06 * np.diag(COVARIANCE).max())
     np.testing.assert_allclose(y.mean(axis=0), MEAN, atol=0.05)
 
 
-def test_a_lower_temperature_draws_closer_to_the_mean():
-    spread = [np.trace(np.cov(unknowns(5, 3, temperature, 8192).T)) for temperature in (0.0, 0.5, 1.0)]
-    assert spread[0] < 0.9 * spread[1] < 0.8 * spread[2]
+def covariance_drawn(total, used, temperature):
+    """The sampler's covariance with the optimal denoiser, in closed form.
+
+    Every step is affine, x' = A x + b + temperature * sigma z, so C' = A C A' + (temperature * sigma)^2 I, from
+    C = I on; with E[y | y_k] as above and the posterior of Ho et al. 2020, equation 7.
+    """
+    alphas_bar = np.concatenate([[1.0], cosine_schedule(total)])
+    steps, covariance = (0, *strided_steps(total, used)), np.eye(5)
+    for below, k in reversed(list(pairwise(steps))):
+        abar, abar_below = alphas_bar[k], alphas_bar[below]
+        beta = 1 - abar / abar_below
+        estimate = np.sqrt(abar) * COVARIANCE @ np.linalg.inv(abar * COVARIANCE + (1 - abar) * np.eye(5))
+        matrix = np.sqrt(abar_below) * beta / (1 - abar) * estimate
+        matrix += np.sqrt(1 - beta) * (1 - abar_below) / (1 - abar) * np.eye(5)
+        variance = beta * (1 - abar_below) / (1 - abar)
+        covariance = matrix @ covariance @ matrix.T + temperature**2 * variance * np.eye(5)
+    return covariance
+
+
+@pytest.mark.parametrize("used", [3, 5])
+@pytest.mark.parametrize("temperature", [0.0, 0.5, 1.0])
+def test_the_covariance_is_that_of_noise_scaled_by_the_temperature(temperature, used):
+    expected = covariance_drawn(5, used, temperature)
+    drawn = np.cov(unknowns(5, used, temperature, 32768).T)
+    # The standard error of a variance over n draws is sqrt(2 / n) of it, 0.008.
+    np.testing.assert_allclose(drawn, expected, atol=0.035 * np.diag(expected).max())
+    for other in {0.0, 0.5, 1.0} - {temperature}:
+        difference = covariance_drawn(5, used, other) - expected
+        assert np.abs(difference).max() > 0.15 * np.diag(expected).max()  # the temperatures can be told apart

@@ -1,16 +1,23 @@
 """Downloads resume, check their size, move on to the next mirror, and say in one line what went wrong."""
 
 import re
+import signal
 import socket
+import subprocess
+import sys
 import threading
+import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
+from d4rl_files import arrays_of, assert_same, make_episodes, write
 
-from dwm_jax.data import download
+from dwm_jax import interruption
+from dwm_jax.data import download, minari_store
 from dwm_jax.data.download import HDF5_SIGNATURE, DownloadError, fetch
 
 CONTENT = HDF5_SIGNATURE + bytes(range(256)) * 20_000
+BLOCK = 1 << 19
 
 
 class Server(ThreadingHTTPServer):
@@ -22,6 +29,7 @@ class Server(ThreadingHTTPServer):
         self.break_after = []  # bytes sent before the connection breaks off, one entry per request
         self.ignores_ranges = False
         self.content = CONTENT
+        self.pause = 0.0  # seconds after every block
         self.announce = None  # bytes announced, where they differ from those there are
 
     def url(self, name="file.hdf5"):
@@ -50,7 +58,10 @@ class Handler(BaseHTTPRequestHandler):
             self.send_header("Content-Range", f"bytes {start}-{total - 1}/{total}")
         self.send_header("Content-Length", str(total - start))
         self.end_headers()
-        self.wfile.write(body[: server.break_after.pop(0)] if server.break_after else body)
+        body = body[: server.break_after.pop(0)] if server.break_after else body
+        for begin in range(0, len(body), BLOCK):
+            self.wfile.write(body[begin : begin + BLOCK])
+            time.sleep(server.pause)
 
     def log_message(self, *_):
         pass
@@ -87,12 +98,14 @@ def test_a_connection_that_breaks_off_is_taken_up_where_it_broke(server, target)
     assert [asked for _, asked in server.requests] == [None, "bytes=1000000-", "bytes=3000000-"]
 
 
-def test_an_interrupted_download_goes_on_in_the_next_call(server, target):
-    def interrupt(done, total):
-        raise KeyboardInterrupt
+def test_an_interrupted_download_goes_on_in_the_next_call(server, target, monkeypatch):
+    def interrupted():
+        raise interruption.Interrupted(signal.SIGTERM)
 
-    with pytest.raises(KeyboardInterrupt):
-        fetch([server.url()], target, interrupt)
+    with monkeypatch.context() as patch:
+        patch.setattr(interruption, "check", interrupted)
+        with pytest.raises(interruption.Interrupted):
+            fetch([server.url()], target)
     (part,) = target.parent.iterdir()
     assert not target.exists()
     size = part.stat().st_size
@@ -100,6 +113,48 @@ def test_an_interrupted_download_goes_on_in_the_next_call(server, target):
     fetch([server.url()], target)
     assert server.requests[-1][1] == f"bytes={size}-"
     assert target.read_bytes() == CONTENT
+
+
+PREPARE_FROM = """
+import sys
+from dwm_jax.data import __main__, d4rl_tasks
+tasks = d4rl_tasks.D4RL_TASKS
+tasks["hopper-medium-v2"] = tasks["hopper-medium-v2"]._replace(urls=(sys.argv[1],))
+sys.exit(__main__.main(["prepare", "hopper-medium-v2"]))
+"""
+
+
+@pytest.mark.end_to_end
+def test_a_command_interrupted_in_its_download_goes_on_where_it_stopped(server, tmp_path, monkeypatch):
+    episodes = make_episodes([(1_000, False)] * 40, 11, 3)
+    server.content = write(tmp_path / "hopper.hdf5", arrays_of(episodes)).read_bytes()
+    server.pause = 0.3  # about 2 seconds in all
+    root = tmp_path / "datasets"
+    monkeypatch.setenv("MINARI_DATASETS_PATH", str(root))
+
+    def prepare():
+        return subprocess.Popen([sys.executable, "-c", PREPARE_FROM, server.url()], stderr=subprocess.PIPE, text=True)
+
+    process = prepare()
+    while not [part for part in root.glob(".downloads/*.part") if part.stat().st_size] and process.poll() is None:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGTERM)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 143, errors
+    assert errors.splitlines()[-1] == (
+        "stopped by SIGTERM; start the same command again to go on, a download where it stopped"
+    )
+    (part,) = root.glob(".downloads/*")
+    size = part.stat().st_size
+    assert 0 < size < len(server.content)
+    assert minari_store.local_ids() == []
+
+    server.pause = 0.0
+    process = prepare()
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == 0, errors
+    assert [asked for _, asked in server.requests] == [None, f"bytes={size}-"]
+    assert_same(minari_store.read_episodes("hopper-medium-v2"), episodes)
 
 
 def test_a_part_that_is_whole_already_is_not_sent_again(server, target):

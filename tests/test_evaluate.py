@@ -1,6 +1,7 @@
 """Exported policies: they act as the run's own, from a file alone."""
 
 import csv
+import itertools
 import json
 import os
 import subprocess
@@ -14,10 +15,15 @@ import numpy as np
 import pytest
 
 from dwm_jax import evaluate, export
+from dwm_jax.data.tasks import get_task
+from dwm_jax.evaluation import Evaluator
 from dwm_jax.learners.iql import iql
 from dwm_jax.normalizers import fit_standard
 from dwm_jax.train import train
+from dwm_jax.types import PyTree
+from dwm_jax.world_models.decision_diffuser import decision_diffuser
 from tests import tiny
+from tests.linear_system import ROWS
 
 SETTINGS = {
     "observation_size": 3,
@@ -34,16 +40,49 @@ SETTINGS = {
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     workdir = tmp_path_factory.mktemp("evaluate") / "run"
-    train(tiny.config(methods="TD3+BC,IQL"), workdir)
+    train(tiny.config(methods="TD3+BC,IQL,DD"), workdir)
     return workdir
 
 
-def test_what_is_loaded_acts_as_what_was_saved(tmp_path: Path) -> None:
+PLANNER_SETTINGS = {
+    "sequence_length": 4,
+    "num_diffusion_steps": 3,
+    "num_sampling_steps": 2,
+    "width": 8,
+    "multipliers": (1, 2),
+    "learning_rate": 1e-3,
+    "ema_rate": 0.9,
+    "ema_every": 5,
+    "condition_dropout": 0.25,
+    "guidance_weight": 1.2,
+    "temperature": 0.5,
+    "observation_normalizer": "cdf",
+    "inverse_hidden": (8,),
+    "inverse_dropout": 0.1,
+}
+
+
+def save_planner(file: Path, inference: PyTree) -> None:
+    export.save_planner(
+        file,
+        method="DD",
+        task="maze2d-umaze",
+        seeds=[4, 5],
+        model="decision_diffuser",
+        settings=PLANNER_SETTINGS,
+        observation_size=2,
+        action_size=2,
+        return_to_go=0.7,
+        inference=inference,
+    )
+
+
+def test_an_actor_that_is_loaded_acts_as_what_was_saved(tmp_path: Path) -> None:
     learner = iql(**SETTINGS)
     states_S = jax.vmap(learner.init)(jax.random.split(jax.random.key(0), 2))
     normalizer = fit_standard(np.random.default_rng(0).normal(3, 2, size=(50, 3)))
     file = tmp_path / "policies" / "IQL.npz"
-    export.save(
+    export.save_actors(
         file,
         method="IQL",
         task="maze2d-umaze",
@@ -56,7 +95,7 @@ def test_what_is_loaded_acts_as_what_was_saved(tmp_path: Path) -> None:
     loaded = export.load(file)
     assert (loaded.method, loaded.task, loaded.seeds) == ("IQL", "maze2d-umaze", (4, 5))
     observation = jnp.array([3.0, 2.0, 1.0])
-    acted = loaded.act(np.broadcast_to(observation, (2, 1, 3)))
+    acted = loaded.act(np.broadcast_to(observation, (2, 1, 3)), 0)
     for seed in (0, 1):
         state = jax.tree.map(lambda leaf, seed=seed: leaf[seed], states_S)
         expected = learner.act(learner.inference(state), normalizer.normalize(observation))
@@ -64,12 +103,85 @@ def test_what_is_loaded_acts_as_what_was_saved(tmp_path: Path) -> None:
     assert [path.name for path in file.parent.iterdir()] == ["IQL.npz"]
 
 
+def test_a_planner_that_is_loaded_plans_as_what_was_saved_by_seed_decision_and_episode(tmp_path: Path) -> None:
+    planner = decision_diffuser(**PLANNER_SETTINGS)
+    inference = planner.inference(planner.init(jax.random.key(0), ROWS))
+    save_planner(tmp_path / "DD.npz", inference)
+    loaded = export.load(tmp_path / "DD.npz")
+    assert (loaded.method, loaded.task, loaded.seeds) == ("DD", "maze2d-umaze", (4, 5))
+    observation = jnp.array([0.3, -0.2])
+    everywhere = np.broadcast_to(observation, (2, 3, 2))
+    acted = np.asarray(loaded.act(everywhere, 9))
+    assert acted.shape == (2, 3, 2)
+    act = jax.jit(planner.act)
+    for s, seed in enumerate((4, 5)):
+        keys = jax.random.split(jax.random.fold_in(jax.random.key(seed), 9), 3)
+        for e in range(3):
+            expected = act(inference, observation, jnp.asarray(0.7), keys[e])
+            np.testing.assert_allclose(acted[s, e], expected, rtol=1e-4, atol=1e-5)
+    # Everything else equal: two seeds, two episodes, two decisions draw differently, the same ones alike.
+    assert (acted[0] != acted[1]).any()
+    assert (acted[0, 0] != acted[0, 1]).any()
+    assert (np.asarray(loaded.act(everywhere, 10)) != acted).any()
+    np.testing.assert_array_equal(loaded.act(everywhere, 9), acted)
+
+
+def test_an_exported_planner_repeats_the_runs_evaluation_to_the_bit(finished: Path) -> None:
+    policies = export.load(finished / "policies" / "DD.npz")
+    settings = json.loads((finished / "config.json").read_text())["evaluation"]
+    task = get_task(policies.task, num_steps=0, seed=0)
+    evaluator = Evaluator(task.make_env, len(policies.seeds), settings["episodes"], settings["seed"])
+    decisions = itertools.count()
+    returns_SE = evaluator(lambda o: np.asarray(policies.act(o.astype(np.float32), next(decisions))))
+    evaluator.close()
+    rows = [row for row in csv.DictReader((finished / "results.csv").open()) if row["method"] == "DD"]
+    assert [int(row["seed"]) for row in rows] == list(policies.seeds)
+    np.testing.assert_array_equal(returns_SE.reshape(-1), [float(row["return_raw"]) for row in rows])
+    assert returns_SE.min() > 0  # both planners reach the goal: other draws would be paid otherwise
+
+
+def altered(file: Path, **changes: object) -> Path:
+    """The file with other words about itself."""
+    with np.load(file) as stored:
+        arrays = dict(stored)
+    about = json.loads(str(arrays.pop(export.ABOUT))) | changes
+    other = file.with_name("altered.npz")
+    np.savez(other, **arrays, **{export.ABOUT: np.array(json.dumps(about))})
+    return other
+
+
+@pytest.fixture
+def exported(tmp_path: Path) -> Path:
+    planner = decision_diffuser(**PLANNER_SETTINGS)
+    save_planner(tmp_path / "DD.npz", planner.inference(planner.init(jax.random.key(0), ROWS)))
+    return tmp_path / "DD.npz"
+
+
+def test_other_formats_and_kinds_are_refused_in_one_line(exported: Path) -> None:
+    for changes, line in (
+        ({"format": 1}, r"altered.npz has format 1, this version reads 2; the run's own command"),
+        ({"kind": "oracle"}, r"altered.npz holds 'oracle', this version knows actors, planner"),
+    ):
+        with pytest.raises(ValueError, match=line) as refusal:
+            export.load(altered(exported, **changes))
+        assert "\n" not in str(refusal.value)
+
+
+def test_a_file_cut_short_is_refused_in_one_line(exported: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    exported.write_bytes(exported.read_bytes()[:1000])
+    with pytest.raises(SystemExit) as stop:
+        evaluate.main([str(exported)])
+    assert stop.value.code == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"error: {exported} is not a file of exported policies")
+
+
 def test_the_command_repeats_the_runs_last_evaluation(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
     config = json.loads((finished / "config.json").read_text())["evaluation"]
     evaluate.main([str(finished), "--episodes", str(config["episodes"]), "--seed", str(config["seed"])])
     table = capsys.readouterr().out
     rows = [row for row in csv.DictReader((finished / "results.csv").open()) if row["step"] == "20"]
-    for method in ("TD3+BC", "IQL"):
+    for method in ("TD3+BC", "IQL", "DD"):
         returns = [float(row["return_raw"]) for row in rows if row["method"] == method]
         assert f"| {method} | maze2d-umaze | 2 | 1 | {np.mean(returns):.1f} ± {np.std(returns):.1f} |" in table
 

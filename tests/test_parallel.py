@@ -1,6 +1,8 @@
 """Devices and seeds change how a run is computed, not what it computes."""
 
+import csv
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -12,41 +14,114 @@ import numpy as np
 import pytest
 
 from dwm_jax import parallel
+from dwm_jax.checkpoint import Checkpoints
 from dwm_jax.train import train
 from tests import tiny
 
 ROOT = Path(__file__).parents[1]
 METHODS = "DWM-TD3BC,OneStep-TD3BC"
 
-RUN_ON_EIGHT = f"""
+# The method that moves between machines while its policies are learnt.
+MOVED = "DWM-TD3BC"
+
+
+class StoppedError(Exception):
+    """Stands for a kill."""
+
+
+def run(workdir: Path, methods: str, stop_at: int | None) -> None:
+    """A run on the devices there are; with `stop_at`, up to the checkpoint of that update of MOVED."""
+    save = Checkpoints.save
+
+    def save_then_stop(self: Checkpoints, step: int, state: object) -> None:
+        save(self, step, state)
+        if (self.directory.name, step) == (MOVED, stop_at):
+            raise StoppedError
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Checkpoints, "save", save_then_stop)
+        train(tiny.config(methods=methods), workdir)
+
+
+RUN_ON_EIGHT = """
 import jax, pathlib, sys
-from dwm_jax.train import train
-from tests import tiny
+from tests import test_parallel
 assert jax.local_device_count() == 8
-train(tiny.config(methods="{METHODS}"), pathlib.Path(sys.argv[1]))
+workdir, methods, stop_at = sys.argv[1:]
+try:
+    test_parallel.run(pathlib.Path(workdir), methods, int(stop_at) or None)
+except test_parallel.StoppedError:
+    print("stopped")
 """
+
+
+def run_on_eight(workdir: Path, methods: str, stop_at: int | None = None) -> tuple[bool, str]:
+    """`run` in a process with eight virtual devices: (whether it was stopped, what it said)."""
+    flags = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
+    process = subprocess.run(
+        [sys.executable, "-c", RUN_ON_EIGHT, str(workdir), methods, str(stop_at or 0)],
+        cwd=ROOT,
+        env={**os.environ, "XLA_FLAGS": flags},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert process.returncode == 0, process.stderr
+    return process.stdout.endswith("stopped\n"), process.stderr
 
 
 @pytest.fixture(scope="module")
 def on_one_device(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("one_device")
-    train(tiny.config(methods=METHODS), folder / "run")
+    run(folder / "run", METHODS, stop_at=None)
     return folder
 
 
-def test_eight_devices_give_the_result_of_one(on_one_device: Path, tmp_path: Path) -> None:
-    flags = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
-    subprocess.run(
-        [sys.executable, "-c", RUN_ON_EIGHT, str(tmp_path / "run")],
-        check=True,
-        cwd=ROOT,
-        env={**os.environ, "XLA_FLAGS": flags},
-        capture_output=True,
-    )
-    expected, arrays = tiny.final_arrays(on_one_device), tiny.final_arrays(tmp_path)
+@pytest.fixture
+def elsewhere(on_one_device: Path, tmp_path: Path) -> Path:
+    """A place where the world models are found: what moves is the learning of policies."""
+    shutil.copytree(on_one_device / "world_models", tmp_path / "world_models")
+    return tmp_path
+
+
+def assert_equal_up_to_rounding(arrays: dict[str, np.ndarray], expected: dict[str, np.ndarray]) -> None:
     assert expected.keys() == arrays.keys()
     for name, array in expected.items():
         np.testing.assert_allclose(arrays[name], array, rtol=1e-3, atol=2e-5, err_msg=name)
+
+
+def test_eight_devices_give_the_result_of_one(on_one_device: Path, tmp_path: Path) -> None:
+    assert not run_on_eight(tmp_path / "run", METHODS)[0]
+    assert_equal_up_to_rounding(tiny.final_arrays(tmp_path), tiny.final_arrays(on_one_device))
+
+
+def assert_ends_as_if_it_had_never_moved(workdir: Path, undisturbed: Path) -> None:
+    expected = {name: array for name, array in tiny.final_arrays(undisturbed).items() if name.startswith(MOVED)}
+    assert_equal_up_to_rounding(tiny.final_arrays(workdir), expected)
+    evaluations = [
+        [row[:-3] for row in csv.reader((folder / "results.csv").open()) if row[0] == MOVED]  # all but the scores
+        for folder in (workdir, undisturbed)
+    ]
+    assert evaluations[0] == evaluations[1]
+    assert len(evaluations[0]) == 4  # 2 seeds at updates 10 and 20
+
+
+def test_learning_begun_on_eight_devices_ends_on_one(
+    on_one_device: Path, elsewhere: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run_on_eight(elsewhere / "run", MOVED, stop_at=10)[0]
+    run(elsewhere / "run", MOVED, stop_at=None)
+    assert f"{MOVED}: resuming from step 10" in capsys.readouterr().err
+    assert_ends_as_if_it_had_never_moved(elsewhere / "run", on_one_device / "run")
+
+
+def test_learning_begun_on_one_device_ends_on_eight(on_one_device: Path, elsewhere: Path) -> None:
+    with pytest.raises(StoppedError):
+        run(elsewhere / "run", MOVED, stop_at=10)
+    stopped, said = run_on_eight(elsewhere / "run", MOVED)
+    assert not stopped
+    assert f"{MOVED}: resuming from step 10" in said
+    assert_ends_as_if_it_had_never_moved(elsewhere / "run", on_one_device / "run")
 
 
 def test_a_seed_alone_gives_the_result_it_has_among_others(on_one_device: Path) -> None:

@@ -17,6 +17,7 @@ terminals (N,) where the task ended, timeouts (N,) where the clock did; next_obs
 Data goes to MINARI_DATASETS_PATH, or ~/.minari/datasets.
 
 exit codes: 0 fine, 1 failed or something is wrong with the data (one line says what), 2 wrong usage, 130 interrupted
+from the keyboard, 143 by SIGTERM; after the last two the same command goes on. What has its name is always whole.
 """
 
 import argparse
@@ -25,6 +26,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from dwm_jax import interruption
 from dwm_jax.data import card, dataset, minari_store, tasks
 from dwm_jax.data.check import Verdict, check
 from dwm_jax.data.d4rl_tasks import D4RL_TASKS
@@ -64,13 +66,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.command == "prepare" and options.env and not options.file and options.name not in D4RL_TASKS:
         parser.error("--env goes with --file: other data names its environment itself")
     try:
-        return int(options.run(options))
+        with interruption.listening():
+            return int(options.run(options))
     except (ValueError, OSError, InUseError) as error:
         print("error: " + " ".join(str(error).split()), file=sys.stderr)
         return 1
-    except KeyboardInterrupt:
-        print("interrupted; start the same command again, a download goes on where it stopped", file=sys.stderr)
-        return 130
+    except interruption.Interrupted as stop:
+        more = ", a download where it stopped" if options.command == "prepare" else ""
+        print(f"{stop}{more}", file=sys.stderr)
+        return stop.exit_code
 
 
 def run_list(options: argparse.Namespace) -> int:

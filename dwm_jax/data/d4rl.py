@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 import h5py
 import numpy as np
 
+from dwm_jax import interruption
 from dwm_jax.data.minari_reading import ACTION_TOLERANCE
 from dwm_jax.types import Episode
 
@@ -170,6 +171,7 @@ def _column(file: h5py.File, key: str, path: Path) -> np.ndarray:
     if not isinstance(node, h5py.Dataset) or node.dtype.kind not in "fiub":
         kind = "a group" if isinstance(node, h5py.Group) else f"of type {node.dtype}"
         raise ValueError(f"{path}: {key} is {kind}; a flat array of numbers is expected")
+    interruption.check()
     rank = 2 if "observations" in key or key == "actions" else 1
     shape = node.shape
     if len(shape) != rank and not (rank == 1 and len(shape) == 2 and shape[1] == 1):
@@ -270,6 +272,7 @@ def _episodes(arrays: Arrays, ends: np.ndarray) -> list[Episode]:
     episodes = []
     start = 0
     for end in ends:
+        interruption.check()
         stop = int(end) + 1
         observations, steps = arrays.observations[start:stop], slice(start, stop - 1)
         if arrays.next_observations is not None:

@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from dwm_jax import interruption
+
 CHUNK = 1 << 20
 TIMEOUT_SECONDS = 30.0
 # A connection that breaks off is taken up again, as long as every attempt brings something.
@@ -36,6 +38,7 @@ def fetch(
 
     Raises:
       DownloadError: every mirror failed.
+      Interrupted: a signal asked; the part stays.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     failures = []
@@ -63,6 +66,7 @@ def file_digest(path: Path) -> str:
     running = sha256()
     with open(path, "rb") as file:
         while chunk := file.read(CHUNK):
+            interruption.check()
             running.update(chunk)
     return running.hexdigest()
 
@@ -118,6 +122,7 @@ def _attempt(url: str, part: Path, offset: int, on_progress: Callable[[int, int 
             file.write(chunk)
             offset += len(chunk)
             on_progress(offset, total)
+            interruption.check()
     return total
 
 

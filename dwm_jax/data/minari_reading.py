@@ -12,6 +12,7 @@ import numpy as np
 from h5py import h5d, h5s
 from minari.dataset.minari_dataset import MinariDataset
 
+from dwm_jax import interruption
 from dwm_jax.data.dataset import Rows
 from dwm_jax.data.spaces import ActionRange, KeyPath, action_range, concatenate_parts, observation_keys
 from dwm_jax.types import Episode
@@ -98,6 +99,7 @@ def read(stored: Stored) -> Rows:
     rows: Rows | None = None
     num_steps = 0
     for index, raw in enumerate(_raw_episodes(stored)):
+        interruption.check()
         where = f"{stored.folder}, episode {index}"
         episode = _episode(stored, raw, where)
         num_steps += len(episode.actions)

@@ -7,7 +7,7 @@ metadata.json: the environment of the evaluation, where the data came from, and 
 import json
 import os
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from minari.dataset.minari_dataset import DATASET_ID_RE
 from minari.dataset.minari_storage import MinariStorage
 from minari.storage.datasets_root_dir import get_dataset_path
 
+from dwm_jax import interruption
 from dwm_jax.data import minari_reading
 from dwm_jax.data.minari_reading import Stored
 from dwm_jax.locks import exclusive
@@ -188,8 +189,13 @@ def _write(folder: Path, dataset_id: str, contents: Contents) -> None:
     if environment in gym.registry:
         metadata["eval_env_spec"] = gym.spec(environment).to_json()
     storage.update_metadata(metadata)
-    storage.update_episodes(
-        EpisodeBuffer(
+    storage.update_episodes(_buffers(contents.episodes))
+
+
+def _buffers(episodes: Sequence[Episode]) -> Iterator[EpisodeBuffer]:
+    for index, episode in enumerate(episodes):
+        interruption.check()
+        yield EpisodeBuffer(
             id=index,
             observations=episode.observations,  # type: ignore[arg-type]
             actions=episode.actions,  # type: ignore[arg-type]
@@ -197,8 +203,6 @@ def _write(folder: Path, dataset_id: str, contents: Contents) -> None:
             terminations=_only_last(len(episode.actions), episode.terminated),  # type: ignore[arg-type]
             truncations=_only_last(len(episode.actions), not episode.terminated),  # type: ignore[arg-type]
         )
-        for index, episode in enumerate(contents.episodes)
-    )
 
 
 def _only_last(length: int, value: bool) -> np.ndarray:

@@ -45,6 +45,7 @@ def prepare(
     Raises:
       ValueError: nothing is known under the name, a file is not in order, the environment does not fit, the
         download failed, or other data is there under the name already.
+      Interrupted: a signal asked; nothing is there under the name, and a download goes on where it stopped.
     """
     if name in tasks.MADE_TASKS:
         raise ValueError(f"{name} is made on the spot by a run, from no file and no download; there is nothing to do")

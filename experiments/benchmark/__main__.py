@@ -1,6 +1,6 @@
 """Times the package on this machine: denoiser, imagination, learners, simulator, devices.
 
-    python -m experiments.benchmark --quick                          does it work here? toy size, under a minute
+    python -m experiments.benchmark --quick                          does it work here? toy size, about a minute
     python -m experiments.benchmark                                  quickstart's and the paper's size (hopper)
     python -m experiments.benchmark --only training,sampling --sizes all
     python -m experiments.benchmark --only first-step                how long a user waits for the first update
@@ -21,8 +21,9 @@ How to read it. Everything runs on random data of the right shapes. "first call"
 no other figure contains it. Things that are compared are timed in turns, repetition by repetition, with a large
 matrix product among them: "of the peak" divides by the product beside it, so a busy machine lowers both. Useful
 FLOP/s count only what any implementation must compute (experiments/benchmark/arithmetic.py): no taps on padding, no
-norms, no optimiser. Memory is the peak of the process, or of the device where that is known; every measurement has a
-process of its own, except with --quick. Run it on an idle machine; the load at the start is recorded.
+norms, no optimiser; for DWM fresh those of the imagination alone. Memory is the peak of the process, or of the device
+where that is known; every measurement has a process of its own, except with --quick, which also compiles without
+optimising: its figures mean nothing. Run it on an idle machine; the load at the start is recorded.
 """
 
 import argparse
@@ -69,6 +70,9 @@ class Parser(argparse.ArgumentParser):
 
 def main(arguments: list[str] | None = None) -> None:
     options = parse(arguments)
+    if options.quick:
+        # Before jax starts. A check spends its time compiling, and its figures mean nothing in any case.
+        os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_backend_optimization_level=0".strip()
     circumstances = machine()
     if circumstances["load_at_start"] > 0.5:
         say(f"note: the machine is busy (load {circumstances['load_at_start']:.1f}); figures will be low and noisy")
@@ -83,6 +87,9 @@ def main(arguments: list[str] | None = None) -> None:
             failed = True
             say(f"error: {job.label}: {' '.join(str(error).split()) or type(error).__name__}")
             continue
+        except KeyboardInterrupt:
+            say("interrupted; the figures so far stand")
+            sys.exit(130)
         for figure in figures:
             print(table_row(figure), flush=True)
         if options.json is not None:

@@ -1,5 +1,6 @@
 """The diffusion world model: updates of its training, trajectories sampled from it."""
 
+import functools
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -42,15 +43,10 @@ class Bench(NamedTuple):
         """What a rollout needs of the state."""
         return self.model.inference(self.state)
 
-    def pairs(self) -> Pairs:
-        """The transitions a learner sees, in standardised units. Host arrays."""
-        rows = data.transition_rows(self.dataset)
-        units = Units(fit_standard(self.dataset.observations[rows]), jnp.ones(()))
-        return Pairs(self.dataset, rows, units)  # type: ignore[arg-type]
 
-
+@functools.cache
 def make_bench(size_name: str, plan: Plan) -> Bench:
-    """The DWM of a size."""
+    """The DWM of a size; one process makes it once."""
     size = SIZES[size_name]
     config = size.make_config()
     settings = config.world_models.dwm.to_dict()
@@ -58,6 +54,13 @@ def make_bench(size_name: str, plan: Plan) -> Bench:
     model: Any = MODELS["dwm"](**build)
     dataset = random_dataset(size, plan.num_steps, config.gamma)
     return Bench(model, model.init(jax.random.key(0), training_rows(dataset)), dataset, settings)
+
+
+def random_pairs(dataset: data.Dataset) -> Pairs:
+    """The transitions a learner sees, in standardised units. Host arrays."""
+    rows = data.transition_rows(dataset)
+    units = Units(fit_standard(dataset.observations[rows]), jnp.ones(()))
+    return Pairs(dataset, rows, units)  # type: ignore[arg-type]
 
 
 def updates(update: Any, state: PyTree, on_device: PyTree, num_updates: int) -> Run:
@@ -111,7 +114,7 @@ def sampling(size_name: str, plan: Plan) -> list[Figure]:
     bench, effort = make_bench(size_name, plan), plan.effort()
     size, config = SIZES[size_name], SIZES[size_name].make_config()
     horizon, gamma, goal = config.policy.horizon, config.gamma, jnp.asarray(config.policy.return_to_go)
-    rollout, pairs = bench.model.rollout(horizon, gamma), bench.pairs()
+    rollout, pairs = bench.model.rollout(horizon, gamma), random_pairs(bench.dataset)
 
     @jax.jit
     def sample_batch(model: PyTree, pairs: Pairs, pair_B: Array, keys_B: Array) -> Trajectory:

@@ -31,7 +31,9 @@ class Figure(NamedTuple):
     @property
     def shares_of_peak(self) -> tuple[float, ...]:
         """Useful FLOP/s over the peak measured beside it, of each repetition."""
-        return tuple(flops / peak for flops, peak in zip(self.flops, self.peaks, strict=True)) if self.peaks else ()
+        if not (self.flops and self.peaks):
+            return ()
+        return tuple(flops / peak for flops, peak in zip(self.flops, self.peaks, strict=True))
 
 
 def rate(measurement: str, size: str, name: str, unit: str, per_call: float, timing: Timing, **rest: Any) -> Figure:

@@ -1,0 +1,1 @@
+"""How fast this machine runs the package: `python -m experiments.benchmark`."""

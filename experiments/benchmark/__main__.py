@@ -1,0 +1,221 @@
+"""Times the package on this machine: denoiser, imagination, learners, simulator, devices.
+
+    python -m experiments.benchmark --quick                          does it work here? toy size, about a minute
+    python -m experiments.benchmark                                  quickstart's and the paper's size (hopper)
+    python -m experiments.benchmark --only training,sampling --sizes all
+    python -m experiments.benchmark --only first-step                how long a user waits for the first update
+    python -m experiments.benchmark --json speed.jsonl               the same figures for a program to read
+
+Measurements (--only):
+    peak         large float32 products (bfloat16 too on accelerators): what the machine can do at most
+    training     updates/s of the denoiser: batch, gradient, Adam, EMA, many in one dispatch as in a run
+    sampling     guided trajectories/s, at batch 128 and in bulk
+    policies     updates/s of TD3+BC and IQL: model-free, DWM drawn afresh in every update, DWM from a pool drawn
+                 before (alone, and with the drawing spread over the config's updates); for 1 seed and for all of
+                 them side by side. An update is one of every seed.
+    evaluation   environment steps/s in maze2d-umaze (needs no data)
+    devices      training on 1, 2, 4, 8 virtual CPU devices: they share the same cores, so this shows overhead
+    first-step   seconds from starting a run to its first finished dispatch; only when named, quickstart only
+
+How to read it. Everything runs on random data of the right shapes. "first call" is tracing, compiling and one run;
+no other figure contains it. Things that are compared are timed in turns, repetition by repetition, with a large
+matrix product among them: "of the peak" divides by the product beside it, so a busy machine lowers both. Useful
+FLOP/s count only what any implementation must compute (experiments/benchmark/arithmetic.py): no taps on padding, no
+norms, no optimiser; for DWM fresh those of the imagination alone. Memory is the peak of the process, or of the device
+where that is known; every measurement has a process of its own, except with --quick, which also compiles without
+optimising: its figures mean nothing. Run it on an idle machine; the load at the start is recorded.
+"""
+
+import argparse
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple, NoReturn
+
+import jax
+
+from dwm_jax.progress import say
+from experiments.benchmark.denoiser import sampling, training
+from experiments.benchmark.figures import HEADER, Figure, json_line, table_row
+from experiments.benchmark.first_step import first_step
+from experiments.benchmark.peak import peak
+from experiments.benchmark.policies import NAMES, SOURCES, policy_updates
+from experiments.benchmark.processes import in_fresh_process, measure, virtual_devices
+from experiments.benchmark.settings import FULL, QUICK, SIZES, Plan
+from experiments.benchmark.simulator import evaluation
+
+MEASUREMENTS = ("peak", "training", "sampling", "policies", "evaluation", "devices", "first-step")
+DEFAULT_SIZES = ("quickstart", "paper-hopper")
+
+
+class Job(NamedTuple):
+    """One measurement at one size."""
+
+    label: str
+    function: Callable[..., list[Figure]]
+    arguments: tuple[Any, ...]
+    # It starts the processes it needs; jax must not be started here for it.
+    has_own_processes: bool = False
+
+
+class Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"error: {message}; --help explains\n")
+
+
+def main(arguments: list[str] | None = None) -> None:
+    options = parse(arguments)
+    if options.quick:
+        # Before jax starts. A check spends its time compiling, and its figures mean nothing in any case.
+        os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_backend_optimization_level=0".strip()
+    circumstances = machine()
+    if circumstances["load_at_start"] > 0.5:
+        say(f"note: the machine is busy (load {circumstances['load_at_start']:.1f}); figures will be low and noisy")
+    learners = tuple(NAMES)[:1] if options.quick else tuple(NAMES)
+    failed = False
+    print(HEADER, flush=True)
+    for job in jobs(options.only, options.sizes, learners, options.plan):
+        say(f"measuring {job.label} ...")
+        try:
+            figures = run(job, isolated=not options.quick)
+        except (RuntimeError, ValueError, OSError, MemoryError) as error:
+            failed = True
+            say(f"error: {job.label}: {' '.join(str(error).split()) or type(error).__name__}")
+            continue
+        except KeyboardInterrupt:
+            say("interrupted; the figures so far stand")
+            sys.exit(130)
+        for figure in figures:
+            print(table_row(figure), flush=True)
+        if options.json is not None:
+            with options.json.open("a") as file:
+                file.writelines(json_line(figure, circumstances) for figure in figures)
+    sys.exit(1 if failed else 0)
+
+
+def parse(arguments: list[str] | None) -> argparse.Namespace:
+    """The checked command line; `only` and `sizes` are lists of names, `plan` says how much is spent."""
+    parser = Parser(
+        "python -m experiments.benchmark", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--quick", action="store_true", help="toy size, short repetitions, one process, TD3+BC alone")
+    parser.add_argument("--sizes", help=f"all, or some of {','.join(SIZES)} (default: {','.join(DEFAULT_SIZES)})")
+    parser.add_argument("--only", help=f"all, or some of {','.join(MEASUREMENTS)} (default: all but first-step)")
+    parser.add_argument("--repetitions", type=int, help=f"per figure (default: {FULL.repetitions})")
+    parser.add_argument("--seconds", type=float, help=f"a repetition lasts at least about (default: {FULL.seconds:g})")
+    parser.add_argument("--chunk", type=int, help=f"trajectories per device in bulk (default: {FULL.chunk})")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="appends one JSON line per figure")
+    options = parser.parse_args(arguments)
+
+    plan = QUICK if options.quick else FULL
+    for name in ("repetitions", "seconds", "chunk"):
+        value = getattr(options, name)
+        if value is not None:
+            if not value > 0:
+                parser.error(f"--{name} {value}: must be above 0")
+            plan = plan._replace(**{name: value})
+    options.plan = plan
+    usual = MEASUREMENTS[:-2] if options.quick else MEASUREMENTS[:-1]
+    options.only = names(parser, "--only", options.only, MEASUREMENTS, usual)
+    options.sizes = names(parser, "--sizes", options.sizes, tuple(SIZES), ("tiny",) if options.quick else DEFAULT_SIZES)
+    if options.json is not None:
+        try:
+            options.json.open("a").close()
+        except OSError as error:
+            parser.error(f"--json {options.json}: {error.strerror}")
+    return options
+
+
+def names(
+    parser: Parser, flag: str, given: str | None, known: tuple[str, ...], default: tuple[str, ...]
+) -> tuple[str, ...]:
+    """The names in a comma-separated list; an unknown one ends the program."""
+    if given is None:
+        return default
+    if given == "all":
+        return known
+    chosen = tuple(name.strip() for name in given.split(","))
+    unknown = [name for name in chosen if name not in known]
+    if unknown:
+        parser.error(f"{flag}: unknown {', '.join(map(repr, unknown))}; known: {', '.join(known)}, all")
+    return chosen
+
+
+def jobs(only: tuple[str, ...], sizes: tuple[str, ...], learners: tuple[str, ...], plan: Plan) -> Iterator[Job]:
+    """What is to be measured, in the order of MEASUREMENTS; what does not depend on the size once."""
+    if "peak" in only:
+        yield Job("peak", peak, (plan,))
+    for size in sizes:
+        if "training" in only:
+            yield Job(f"training at {size}", training, (size, plan))
+        if "sampling" in only:
+            yield Job(f"sampling at {size}", sampling, (size, plan))
+        if "policies" in only:
+            for learner in learners:
+                for source in SOURCES:
+                    label = f"policies at {size}: {NAMES[learner]}, {source}"
+                    yield Job(label, policy_updates, (size, learner, source, plan))
+    if "evaluation" in only:
+        yield Job("evaluation", evaluation, ("tiny" if sizes == ("tiny",) else "quickstart", plan))
+    for size in sizes:
+        if "devices" in only:
+            yield Job(f"virtual devices at {size}", virtual_devices, (size, plan), has_own_processes=True)
+    if "first-step" in only:
+        config = "smoke" if sizes == ("tiny",) else "quickstart"
+        yield Job(f"the first step of {config}", first_step, (config, plan), has_own_processes=True)
+
+
+def run(job: Job, isolated: bool) -> list[Figure]:
+    """The job's figures."""
+    if job.has_own_processes:
+        return job.function(*job.arguments)
+    if isolated:
+        return in_fresh_process(measure, job.function, *job.arguments)
+    return measure(job.function, *job.arguments)
+
+
+def machine() -> dict[str, Any]:
+    """The circumstances of this benchmark: processor, versions, commit, load. Does not start jax."""
+    return {
+        "processor": processor(),
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "load_at_start": os.getloadavg()[0],
+        "python": platform.python_version(),
+        "jax": jax.__version__,
+        "xla_flags": os.environ.get("XLA_FLAGS", ""),
+        "commit": commit(),
+    }
+
+
+def processor() -> str:
+    """The processor's name, as far as the system tells it."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor()
+    named = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return named[0] if named else platform.processor()
+
+
+def commit() -> str | None:
+    """The commit of this checkout, with a + where files differ from it; None outside of git."""
+    folder = Path(__file__).parent
+
+    def git(*arguments: str) -> str:
+        return subprocess.run(
+            ["git", *arguments], cwd=folder, capture_output=True, text=True, check=True
+        ).stdout.strip()
+
+    try:
+        return git("rev-parse", "--short", "HEAD") + ("+" if git("status", "--porcelain") else "")
+    except (OSError, subprocess.CalledProcessError):
+        return None
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,171 @@
+"""The diffusion world model: updates of its training, trajectories sampled from it."""
+
+import functools
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from dwm_jax import imagination, parallel
+from dwm_jax.data import dataset as data
+from dwm_jax.imagination import Pairs, TrajectorySource, Units
+from dwm_jax.normalizers import fit_standard
+from dwm_jax.pretraining import training_rows
+from dwm_jax.registry import MODELS
+from dwm_jax.types import Array, Metrics, PyTree, Trajectory
+from dwm_jax.world_models.base import WorldModel
+from experiments.benchmark.figures import Figure, rate
+from experiments.benchmark.settings import (
+    SIZES,
+    Plan,
+    imagination_flop,
+    random_dataset,
+    sample_flop,
+    updates_per_dispatch,
+)
+from experiments.benchmark.timing import Run, in_turns, matrix_product
+
+BATCH = 128  # of the paper's timing of trajectories
+
+
+class Bench(NamedTuple):
+    """A world model in its initial state, and random data of its shapes."""
+
+    model: WorldModel
+    state: PyTree
+    dataset: data.Dataset
+    settings: dict[str, Any]  # of the model, those of its training too
+
+    @property
+    def inference(self) -> PyTree:
+        """What a rollout needs of the state."""
+        return self.model.inference(self.state)
+
+
+@functools.cache
+def make_bench(size_name: str, plan: Plan) -> Bench:
+    """The DWM of a size; one process makes it once."""
+    size = SIZES[size_name]
+    config = size.make_config()
+    settings = config.world_models.dwm.to_dict()
+    build = {key: value for key, value in settings.items() if key not in ("seed", "num_updates", "batch_size")}
+    model: Any = MODELS["dwm"](**build)
+    dataset = random_dataset(size, plan.num_steps, config.gamma)
+    return Bench(model, model.init(jax.random.key(0), training_rows(dataset)), dataset, settings)
+
+
+def random_pairs(dataset: data.Dataset) -> Pairs:
+    """The transitions a learner sees, in standardised units. Host arrays."""
+    rows = data.transition_rows(dataset)
+    units = Units(fit_standard(dataset.observations[rows]), jnp.ones(()))
+    return Pairs(dataset, rows, units)  # type: ignore[arg-type]
+
+
+def updates(update: Any, state: PyTree, on_device: PyTree, num_updates: int) -> Run:
+    """A run of `num_updates` updates in one dispatch, as the loop makes them; every call goes on from the last."""
+    dispatch = parallel.scan_updates(update, num_updates)
+    held, data = [parallel.replicate(state), 0], parallel.replicate(on_device)
+
+    def run() -> None:
+        held[0], metrics = dispatch(held[0], data, held[1])
+        held[1] += num_updates
+        jax.block_until_ready((held[0], metrics))  # type: ignore[no-untyped-call]
+
+    return run
+
+
+def training(size_name: str, plan: Plan) -> list[Figure]:
+    """Updates per second of the pretraining: batch, loss, gradient, Adam, EMA."""
+    bench, effort = make_bench(size_name, plan), plan.effort()
+    model, batch_size = bench.model, bench.settings["batch_size"]
+    starts = data.segment_rows(bench.dataset, model.sequence_length, "absorb")
+    key = jax.random.key(1)
+
+    def update(state: PyTree, on_device: tuple[data.Dataset, Array], step: Array) -> tuple[PyTree, Metrics]:
+        dataset, starts = on_device
+        indices, keys = parallel.batch_for(key, step, batch_size, starts.shape[0])
+        segments = jax.vmap(lambda row: data.segment_at(dataset, row, model.sequence_length))(starts[indices])
+        return model.update(state, segments, keys, step, parallel.average)
+
+    count = updates_per_dispatch("denoiser")
+    run = updates(update, bench.state, (bench.dataset, starts), count)
+    product = matrix_product(effort.matrix_size)
+    timings = in_turns({"updates": run, "product": product.run}, effort)
+    parameters = sum(leaf.size for leaf in jax.tree.leaves(bench.state.params))
+    return [
+        rate(
+            "training",
+            size_name,
+            "denoiser updates",
+            "updates/s",
+            count,
+            timings["updates"],
+            flop_per_unit=batch_size * sample_flop(SIZES[size_name], bench.settings),
+            peaks=product.flops(timings["product"]),
+            settings=bench.settings | {"updates_per_dispatch": count, "parameters": parameters},
+        )
+    ]
+
+
+def sampling(size_name: str, plan: Plan) -> list[Figure]:
+    """Guided trajectories per second: one batch at a time, and in bulk as a run draws its pool."""
+    bench, effort = make_bench(size_name, plan), plan.effort()
+    size, config = SIZES[size_name], SIZES[size_name].make_config()
+    horizon, gamma, goal = config.policy.horizon, config.gamma, jnp.asarray(config.policy.return_to_go)
+    rollout, pairs = bench.model.rollout(horizon, gamma), random_pairs(bench.dataset)
+
+    @jax.jit
+    def sample_batch(model: PyTree, pairs: Pairs, pair_B: Array, keys_B: Array) -> Trajectory:
+        def one(pair: Array, key: Array) -> Trajectory:
+            return rollout(model, pairs.observation(pair), pairs.action(pair), goal, lambda *_: pairs.action(pair), key)
+
+        return jax.vmap(one)(pair_B, keys_B)
+
+    on_device = jax.device_put((bench.inference, pairs))
+    batch = jnp.arange(BATCH) % len(pairs.rows), jax.random.split(jax.random.key(2), BATCH)
+    chunks = bulk(imagination.fresh(rollout, bench.inference, float(goal)), pairs, 1, 1.0, plan.chunk)
+    product = matrix_product(effort.matrix_size)
+    runs = {
+        "batch": lambda: jax.block_until_ready(sample_batch(*on_device, *batch)),  # type: ignore[no-untyped-call]
+        "bulk": lambda: next(chunks),
+        "product": product.run,
+    }
+    timings = in_turns(runs, effort)
+    per_dispatch = plan.chunk * parallel.num_devices()
+    return [
+        rate(
+            "sampling",
+            size_name,
+            name,
+            "trajectories/s",
+            per_call,
+            timings[run],
+            flop_per_unit=imagination_flop(size, bench.settings),
+            peaks=product.flops(timings["product"]),
+            settings=bench.settings | {"horizon": horizon, "trajectories_per_dispatch": per_call},
+        )
+        for run, name, per_call in [
+            ("batch", f"guided trajectories, batch {BATCH}", BATCH),
+            ("bulk", f"guided trajectories, bulk {per_dispatch}", per_dispatch),
+        ]
+    ]
+
+
+def bulk(source: TrajectorySource, pairs: Pairs, num_draws: int, lambda_: float, chunk: int) -> Iterator[Trajectory]:
+    """Chunks of a pool without end, drawn as a run draws them.
+
+    Args:
+      num_draws: trajectories per data pair.
+      lambda_: of the target, which says what is kept of a trajectory.
+      chunk: pairs per device and dispatch.
+    """
+    keep = imagination.keep_for_target(lambda_)
+    draw = imagination.draw_several(source, num_draws, keep, jax.random.key(3))
+
+    def wrapped(on_device: tuple[PyTree, Pairs], index: Array) -> Trajectory:
+        return draw(on_device, index % on_device[1].rows.shape[0])
+
+    endless = np.iinfo(np.int32).max // 2
+    yield from parallel.map_chunks(wrapped, endless, chunk, parallel.replicate((source.data, pairs)))

@@ -1,0 +1,141 @@
+"""Updates of the learners: on recorded data, with fresh imagination, with a pool imagined in advance."""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+
+from dwm_jax import imagination, parallel
+from dwm_jax.imagination import Pairs
+from dwm_jax.learners.base import Learner
+from dwm_jax.policy_learning import update_policy
+from dwm_jax.registry import LEARNERS
+from dwm_jax.types import Array, Metrics, PyTree, Trajectory
+from dwm_jax.value_expansion import expansion
+from experiments.benchmark.denoiser import bulk, make_bench, random_pairs, updates
+from experiments.benchmark.figures import Figure, rate
+from experiments.benchmark.settings import SIZES, Plan, imagination_flop, random_dataset, updates_per_dispatch
+from experiments.benchmark.timing import Run, in_turns, matrix_product
+
+SOURCES = ("recorded", "fresh", "pool")
+NAMES = {"td3_bc": "TD3+BC", "iql": "IQL"}
+DESCRIPTIONS = {"recorded": "model-free", "fresh": "DWM fresh", "pool": "DWM from a pool"}
+
+
+class Source(NamedTuple):
+    """Where trajectories come from."""
+
+    draw: Callable[..., Trajectory]
+    data: PyTree
+    # Draws for a chunk of pairs more, where that is done before the updates.
+    drawing: Run | None = None
+
+
+def policy_updates(size_name: str, learner_name: str, source_name: str, plan: Plan) -> list[Figure]:
+    """Updates per second of one learner with one source, for one seed and for the config's number of seeds.
+
+    Args:
+      size_name, learner_name, source_name: of SIZES, NAMES and SOURCES.
+    """
+    size, effort = SIZES[size_name], plan.effort()
+    config = size.make_config()
+    learner_settings = config.learners[learner_name].to_dict()
+    learner = LEARNERS[learner_name](
+        observation_size=size.observation_size, action_size=size.action_size, **learner_settings
+    )
+    pairs = random_pairs(random_dataset(size, plan.num_steps, config.gamma))
+    lambda_ = config.policy.lambda_[learner_name]
+    source = make_source(size_name, source_name, pairs, config, lambda_, plan)
+    update_one = partial(update_policy, source.draw, expansion(lambda_), config.policy.batch_size)
+    count, seeds = updates_per_dispatch(source_name), (1, config.num_seeds)
+    runs = {str(s): updates(*seeds_side_by_side(learner, update_one, s), (pairs, source.data), count) for s in seeds}
+    product = matrix_product(effort.matrix_size)
+    drawing = {} if source.drawing is None else {"drawing": source.drawing}
+    timings = in_turns(runs | drawing | {"product": product.run}, effort)
+
+    name = f"{NAMES[learner_name]} {DESCRIPTIONS[source_name]}"
+    settings = {**config.policy.to_dict(), **learner_settings, "updates_per_dispatch": count}
+    per_trajectory = imagination_flop(size, config.world_models.dwm.to_dict())
+    figures = []
+    for num_seeds in seeds:
+        figure = rate(
+            "policies",
+            size_name,
+            f"{name}, {num_seeds} seed{'s' if num_seeds > 1 else ''}",
+            "updates/s",
+            count,
+            timings[str(num_seeds)],
+            # The learner's own arithmetic is not counted: beside imagination it is little.
+            flop_per_unit=num_seeds * config.policy.batch_size * per_trajectory if source_name == "fresh" else None,
+            peaks=product.flops(timings["product"]),
+            settings=settings | {"num_seeds": num_seeds},
+        )
+        figures.append(figure)
+        if source.drawing is not None:
+            pairs_per_second = [plan.chunk * parallel.num_devices() / s for s in timings["drawing"].seconds]
+            figures.append(drawing_included(figure, pairs_per_second, config.data.num_steps, config.policy.num_updates))
+    return [*figures, ratio_of_times(figures[0], figures[-1 if source.drawing is None else -2], name, seeds[1])]
+
+
+def make_source(
+    size_name: str, source_name: str, pairs: Pairs, config: ConfigDict, lambda_: float, plan: Plan
+) -> Source:
+    """Recorded steps, fresh imagination, or a pool."""
+    if source_name == "recorded":
+        return Source(imagination.recorded(config.gamma).draw, ())
+    bench = make_bench(size_name, plan)
+    rollout = bench.model.rollout(config.policy.horizon, config.gamma)
+    fresh = imagination.fresh(rollout, bench.inference, config.policy.return_to_go)
+    if source_name == "fresh":
+        return Source(fresh.draw, fresh.data)
+    chunks = bulk(fresh, pairs, config.policy.imagined_per_pair, lambda_, plan.chunk)
+    return Source(imagination.draw_kept, pool_for(len(pairs.rows), next(chunks)), lambda: next(chunks))
+
+
+def seeds_side_by_side(learner: Learner, update_one: Any, num_seeds: int) -> tuple[Any, PyTree]:
+    """(update of all seeds for `parallel.scan_updates`, their initial states)."""
+    keys_S = jax.random.split(jax.random.key(4), num_seeds)
+
+    def update(states_S: PyTree, on_device: tuple[Pairs, PyTree], step: Array) -> tuple[PyTree, Metrics]:
+        one_seed = jax.vmap(partial(update_one, learner), in_axes=(0, 0, None, None, None))
+        return one_seed(states_S, keys_S, *on_device, step)
+
+    return update, jax.jit(jax.vmap(learner.init))(keys_S)
+
+
+def pool_for(num_pairs: int, chunk: Trajectory) -> Trajectory:
+    """A chunk of drawn trajectories, repeated until there is one for every pair: only shapes matter."""
+    return jax.tree.map(lambda leaf: np.take(leaf, np.arange(num_pairs) % len(leaf), axis=0), chunk)
+
+
+def drawing_included(figure: Figure, pairs_per_second: Sequence[float], num_pairs: int, num_updates: int) -> Figure:
+    """Updates per second of a whole run that first draws its pool: U / (U / updates per second + P / pairs per second).
+
+    Args:
+      figure: updates per second from a pool.
+      pairs_per_second: drawn in bulk, one entry per repetition.
+      num_pairs, num_updates: P and U.
+    """
+    values = tuple(
+        num_updates / (num_updates / updates + num_pairs / drawn)
+        for updates, drawn in zip(figure.values, pairs_per_second, strict=True)
+    )
+    settings = figure.settings | {"num_pairs": num_pairs, "num_updates": num_updates}
+    return figure._replace(
+        name=f"{figure.name}, drawing included", values=values, settings=settings, first_call_seconds=None, peaks=()
+    )
+
+
+def ratio_of_times(one: Figure, several: Figure, name: str, num_seeds: int) -> Figure:
+    """How much longer an update takes for several seeds side by side than for one."""
+    return several._replace(
+        name=f"{name}, time of {num_seeds} seeds / time of 1",
+        unit="ratio",
+        values=tuple(a / b for a, b in zip(one.values, several.values, strict=True)),
+        first_call_seconds=None,
+        flop_per_unit=None,
+        peaks=(),
+    )

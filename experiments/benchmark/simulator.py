@@ -1,0 +1,55 @@
+"""Evaluation: policies in the simulator, as a run evaluates them."""
+
+import jax
+import numpy as np
+
+from dwm_jax.data.tasks import get_task
+from dwm_jax.evaluation import Evaluator
+from dwm_jax.registry import LEARNERS
+from dwm_jax.types import Array, PyTree
+from experiments.benchmark.figures import Figure, rate
+from experiments.benchmark.settings import SIZES, Plan
+from experiments.benchmark.timing import in_turns
+
+TASK = "maze2d-umaze"
+
+
+def evaluation(size_name: str, plan: Plan) -> list[Figure]:
+    """Environment steps per second of an `Evaluator` with the config's seeds and episodes; policies untrained."""
+    config, effort = SIZES[size_name].make_config(), plan.effort()
+    num_seeds, episodes = config.num_seeds, config.evaluation.episodes
+    learner = LEARNERS["td3_bc"](observation_size=4, action_size=2, **config.learners.td3_bc.to_dict())
+    states_S = jax.jit(jax.vmap(learner.init))(jax.random.split(jax.random.key(0), num_seeds))
+
+    @jax.jit
+    def act(states_S: PyTree, observation_SEO: Array) -> Array:
+        return jax.vmap(jax.vmap(learner.act, in_axes=(None, 0)))(learner.inference(states_S), observation_SEO)
+
+    evaluator = Evaluator(get_task(TASK, num_steps=0, seed=0).make_env, num_seeds, episodes, config.evaluation.seed)
+    steps_taken = []
+
+    def run() -> None:
+        calls = 0
+
+        def policy(observation_SEO: np.ndarray) -> np.ndarray:
+            nonlocal calls
+            calls += 1
+            return np.asarray(act(states_S, observation_SEO.astype(np.float32)))
+
+        evaluator(policy)
+        steps_taken.append(calls * num_seeds * episodes)
+
+    timings = in_turns({"evaluation": run}, effort)
+    evaluator.close()
+    settings = {"task": TASK, "num_seeds": num_seeds, "episodes": episodes, "steps_per_evaluation": steps_taken[-1]}
+    return [
+        rate(
+            "evaluation",
+            size_name,
+            f"{TASK}, {num_seeds} policies x {episodes} episodes",
+            "environment steps/s",
+            steps_taken[-1],
+            timings["evaluation"],
+            settings=settings,
+        )
+    ]

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import jax
@@ -14,8 +15,8 @@ from dwm_jax.locks import exclusive
 from dwm_jax.loop import run_updates
 from dwm_jax.progress import say
 from dwm_jax.registry import MODELS
-from dwm_jax.types import Array, Metrics, PyTree
-from dwm_jax.world_models.base import TrainingRows
+from dwm_jax.types import Array, Key, Metrics, PyTree
+from dwm_jax.world_models.base import Generator, Planner, TrainingRows, WorldModel
 
 
 def pretrain(name: str, config: ConfigDict, recording: Recording, workdir: Path) -> TrainedModel:
@@ -45,13 +46,7 @@ def pretrain(name: str, config: ConfigDict, recording: Recording, workdir: Path)
     init_key, train_key = jax.random.split(key)
     state = model.init(init_key, training_rows(dataset))
     starts = data.segment_rows(dataset, model.sequence_length, config.data.pad, recording.training_episodes)
-
-    def update(state: PyTree, on_device: tuple[data.Dataset, Array], step: Array) -> tuple[PyTree, Metrics]:
-        dataset, starts = on_device
-        indices, keys = parallel.batch_for(train_key, step, batch_size, starts.shape[0])
-        segments = jax.vmap(lambda row: data.segment_at(dataset, row, model.sequence_length))(starts[indices])
-        return model.update(state, segments, keys, step, parallel.average)
-
+    update = update_from_segments(model, batch_size, train_key)
     label = f"world model {name}"
     with exclusive(folder / ".lock", wait=True):
         (folder / "config.json").write_text(json.dumps(identity, indent=2, sort_keys=True) + "\n")
@@ -60,6 +55,20 @@ def pretrain(name: str, config: ConfigDict, recording: Recording, workdir: Path)
         )
     say(f"{label}: {num_updates:,} updates, kept in {folder}")
     return TrainedModel(model, settings, state, seconds)
+
+
+def update_from_segments(
+    model: WorldModel | Planner | Generator, batch_size: int, key: Key
+) -> Callable[[PyTree, tuple[data.Dataset, Array], Array], tuple[PyTree, Metrics]]:
+    """One update of a model, for `parallel.scan_updates`; its data: a data set, and rows where segments start."""
+
+    def update(state: PyTree, on_device: tuple[data.Dataset, Array], step: Array) -> tuple[PyTree, Metrics]:
+        dataset, starts = on_device
+        indices, keys = parallel.batch_for(key, step, batch_size, starts.shape[0])
+        segments = jax.vmap(lambda row: data.segment_at(dataset, row, model.sequence_length))(starts[indices])
+        return model.update(state, segments, keys, step, parallel.average)
+
+    return update
 
 
 def training_rows(dataset: data.Dataset) -> TrainingRows:

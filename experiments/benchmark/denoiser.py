@@ -12,9 +12,10 @@ from dwm_jax import imagination, parallel
 from dwm_jax.data import dataset as data
 from dwm_jax.imagination import Pairs, TrajectorySource, Units
 from dwm_jax.normalizers import fit_standard
-from dwm_jax.pretraining import training_rows
+from dwm_jax.pretraining import training_rows, update_from_segments
 from dwm_jax.registry import MODELS
-from dwm_jax.types import Array, Metrics, PyTree, Trajectory
+from dwm_jax.supply import nobody
+from dwm_jax.types import Array, PyTree, Trajectory
 from dwm_jax.world_models.base import WorldModel
 from experiments.benchmark.figures import Figure, rate
 from experiments.benchmark.settings import (
@@ -81,14 +82,7 @@ def training(size_name: str, plan: Plan) -> list[Figure]:
     bench, effort = make_bench(size_name, plan), plan.effort()
     model, batch_size = bench.model, bench.settings["batch_size"]
     starts = data.segment_rows(bench.dataset, model.sequence_length, "absorb")
-    key = jax.random.key(1)
-
-    def update(state: PyTree, on_device: tuple[data.Dataset, Array], step: Array) -> tuple[PyTree, Metrics]:
-        dataset, starts = on_device
-        indices, keys = parallel.batch_for(key, step, batch_size, starts.shape[0])
-        segments = jax.vmap(lambda row: data.segment_at(dataset, row, model.sequence_length))(starts[indices])
-        return model.update(state, segments, keys, step, parallel.average)
-
+    update = update_from_segments(model, batch_size, jax.random.key(1))
     count = updates_per_dispatch("denoiser")
     run = updates(update, bench.state, (bench.dataset, starts), count)
     product = matrix_product(effort.matrix_size)
@@ -162,10 +156,11 @@ def bulk(source: TrajectorySource, pairs: Pairs, num_draws: int, lambda_: float,
       chunk: pairs per device and dispatch.
     """
     keep = imagination.keep_for_target(lambda_)
-    draw = imagination.draw_several(source, num_draws, keep, jax.random.key(3))
+    draw = imagination.draw_several(source, num_draws, keep)
 
-    def wrapped(on_device: tuple[PyTree, Pairs], index: Array) -> Trajectory:
-        return draw(on_device, index % on_device[1].rows.shape[0])
+    def draw_one(on_device: tuple[PyTree, Pairs], index: Array) -> Trajectory:
+        model, pairs = on_device
+        return draw(model, pairs, index % pairs.rows.shape[0], nobody, jax.random.fold_in(jax.random.key(3), index))
 
     endless = np.iinfo(np.int32).max // 2
-    yield from parallel.map_chunks(wrapped, endless, chunk, parallel.replicate((source.data, pairs)))
+    yield from parallel.map_chunks(draw_one, chunk)(endless, parallel.replicate((source.data, pairs)))

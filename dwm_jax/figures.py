@@ -20,16 +20,31 @@ from dwm_jax.diagnostics import Calibration, PredictionError
 from dwm_jax.results import Curve
 
 
-def learning_curves(path: Path, task: str, curves: Sequence[Curve]) -> None:
-    """Mean score against updates, with a band of one standard deviation over seeds."""
-    figure, axes = _figure(task)
-    for curve in curves:
-        mean, std = curve.scores.mean(axis=1), curve.scores.std(axis=1)
-        (line,) = axes.plot(curve.steps, mean, marker="o", markersize=3, label=curve.method)
-        axes.fill_between(curve.steps, mean - std, mean + std, alpha=0.2, color=line.get_color(), linewidth=0)
-    axes.set_xlabel("updates")
-    axes.set_ylabel("return" if curves[0].is_raw else "normalised score (0-1)")
-    axes.legend(frameon=False)
+def learning_curves(
+    path: Path, task: str, curves: Mapping[str, Sequence[Curve]], references: Sequence[Curve] = ()
+) -> None:
+    """Mean score against updates, with a band of one standard deviation over seeds; one panel per learner.
+
+    Args:
+      curves: by the title of their panel.
+      references: what learns no policy; its last score is a dashed line in every panel.
+    """
+    size = (7, 4.2) if len(curves) == 1 else (4.2 * len(curves), 5.2)
+    figure, panels = plt.subplots(1, len(curves), figsize=size, sharey=True, squeeze=False, constrained_layout=True)
+    for axes, (title, shown) in zip(panels[0], curves.items(), strict=True):
+        for curve in shown:
+            mean, std = curve.scores.mean(axis=1), curve.scores.std(axis=1)
+            (line,) = axes.plot(curve.steps, mean, marker="o", markersize=3, label=curve.method)
+            axes.fill_between(curve.steps, mean - std, mean + std, alpha=0.15, color=line.get_color(), linewidth=0)
+        for reference in references:
+            axes.axhline(reference.scores[-1].mean(), color="black", linestyle="--", label=reference.method)
+        axes.set_title(title)
+        axes.set_xlabel("updates")
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.14), ncols=2, frameon=False, fontsize="small")
+    is_raw = next(iter(curves.values()))[0].is_raw
+    panels[0, 0].set_ylabel("return" if is_raw else "normalised score (0-1)")
+    figure.suptitle(task)
     _save(figure, path)
 
 

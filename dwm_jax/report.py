@@ -19,7 +19,8 @@ from dwm_jax.metrics import Results
 from dwm_jax.normalizers import fit_standard
 from dwm_jax.progress import say
 from dwm_jax.registry import METHODS
-from dwm_jax.types import Array, ChooseAction, Key, PyTree, Segment
+from dwm_jax.supply import exploring
+from dwm_jax.types import ChooseAction, PyTree, Segment
 from dwm_jax.world_models.base import Rollout, WorldModel
 
 # Segments that are measured, that are drawn, and that are sampled at once when sampling is timed.
@@ -45,7 +46,7 @@ def write_report(
     """Measures and draws everything the run has the ingredients for; returns the table."""
     folder, dataset = workdir / "figures", recording.dataset
     rows = results.curves(Results(workdir / "results.csv").read())
-    figures.learning_curves(folder / "learning_curves.png", task.name, rows)
+    draw_learning_curves(folder / "learning_curves.png", task.name, rows)
     labels = dataset.returns_to_go[data.transition_rows(dataset)]
     figures.returns_to_go(folder / "returns_to_go.png", task.name, labels, config.policy.return_to_go)
 
@@ -75,6 +76,15 @@ def write_report(
     )
     (workdir / "summary.md").write_text(table)
     return table
+
+
+def draw_learning_curves(path: Path, task_name: str, curves: list[results.Curve]) -> None:
+    """A panel per learner; planners, which are evaluated once, are lines across all of them."""
+    panels: dict[str, list[results.Curve]] = {}
+    for curve in curves:
+        panels.setdefault(METHODS[curve.method].learner or "planner", []).append(curve)
+    references = panels.pop("planner", []) if len(panels) > 1 else []
+    figures.learning_curves(path, task_name, panels, references)
 
 
 def diagnose(
@@ -169,11 +179,7 @@ def imaginers_of(world_models: Mapping[str, TrainedModel], methods: Mapping[str,
 def with_policy(learnt: Learnt) -> Callable[[Segment], ChooseAction]:
     """segment -> acts as the first seed's policy does inside a rollout, as in training."""
     state = jax.tree.map(lambda leaf: leaf[0], learnt.policies.states_S)
-
-    def choose_action(step: Array, observation_O: Array, key: Key) -> Array:
-        observation_O = learnt.policies.units.observation_normalizer.normalize(observation_O)
-        return learnt.learner.explore(state, observation_O, key)
-
+    choose_action = exploring(learnt.learner, state, learnt.policies.units)
     return lambda segment: choose_action
 
 

@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from dwm_jax import processes
 from dwm_jax.normalizers import AffineNormalizer
 from dwm_jax.registry import LEARNERS
 from dwm_jax.types import Array, PyTree
@@ -49,7 +50,7 @@ def save(
     inference_S: PyTree,
     observation_normalizer: AffineNormalizer,
 ) -> None:
-    """Writes the file whole or not at all.
+    """Writes the file whole or not at all; of a run's processes the first does.
 
     Args:
       path: ends in .npz.
@@ -57,6 +58,8 @@ def save(
       inference_S: what the learner's `act` needs, all seeds stacked.
       observation_normalizer: of the units that the policies see.
     """
+    if not processes.is_first():
+        return
     leaves = jax.tree_util.tree_leaves_with_path(_Arrays(inference_S, observation_normalizer))
     arrays = {jax.tree_util.keystr(path): np.asarray(leaf) for path, leaf in leaves}
     about = {

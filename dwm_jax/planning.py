@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
+from dwm_jax import processes
 from dwm_jax.artifacts import TrainedMethod, TrainedModel
 from dwm_jax.data.tasks import Task
 from dwm_jax.evaluation import Evaluator
@@ -48,7 +49,10 @@ def evaluate_planner(
         return jax.vmap(one_seed)(jnp.asarray(seeds), observation_SEO)
 
     results_file = Results(workdir / "results.csv")
-    if not any(row.method == name for row in results_file.read()):
+
+    def evaluate() -> None:
+        if any(row.method == name for row in results_file.read()):
+            return
         decisions = itertools.count()
         with phase(f"planning with {name}", 1) as progress:
             returns_SE = evaluator(lambda o: act_everywhere(o.astype(np.float32), next(decisions)))
@@ -56,4 +60,6 @@ def evaluate_planner(
             rows = evaluation_rows(name, task.name, task.reference_scores, seeds, step, returns_SE)
             results_file.append(rows)
             progress.advance(1, f"score {np.mean([row.score_0_1 for row in rows]):.2f}")
+
+    processes.from_first(evaluate)
     return TrainedMethod(act, learnt=None, seconds=0.0)

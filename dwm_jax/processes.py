@@ -67,6 +67,9 @@ def from_first(function: Callable[[], Result]) -> Result:
     """function() as process 0 found it, on every process; the others wait and do not call it.
 
     All processes must come here in the same order. The result travels pickled. An error in it ends the run.
+
+    Args:
+      function: computes on this process's devices at most; what needs the others would wait for them for ever.
     """
     if not several():
         return function()

@@ -6,11 +6,13 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from dwm_jax.locks import exclusive
 from tests import tiny
 
 ROOT = Path(__file__).parents[1]
@@ -45,12 +47,15 @@ def start(config: Path | str, workdir: Path, *flags: str, devices: int = 1) -> s
     )
 
 
-def start_two(config: Path | str, workdir: Path, *flags: str) -> list[subprocess.Popen[str]]:
+def start_two(config: Path | str, workdir: Path, only_second: Sequence[str] = ()) -> list[subprocess.Popen[str]]:
     """Two processes with four devices each, over loopback."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
-        together = ["--coordinator", f"127.0.0.1:{free.getsockname()[1]}", "--num-processes", "2", *flags]
-    return [start(config, workdir, *together, "--process-id", str(index), devices=4) for index in range(2)]
+        together = ["--coordinator", f"127.0.0.1:{free.getsockname()[1]}", "--num-processes", "2"]
+    return [
+        start(config, workdir, *together, "--process-id", str(index), *flags, devices=4)
+        for index, flags in enumerate([(), only_second])
+    ]
 
 
 def finish(processes: list[subprocess.Popen[str]], seconds: float = SECONDS) -> tuple[list[int], list[str]]:
@@ -123,9 +128,22 @@ def test_sigterm_to_one_stops_both_and_changes_nothing(
 
 
 @pytest.mark.end_to_end
-def test_what_one_refuses_stops_both(config: Path, tmp_path: Path) -> None:
-    codes, said = finish(start_two(config, tmp_path / "run", "--expect-devices=7"), 120)
+def test_what_the_first_refuses_stops_both(config: Path, tmp_path: Path) -> None:
+    with exclusive(tmp_path / "run" / ".lock", wait=False):
+        codes, said = finish(start_two(config, tmp_path / "run"), 120)
     assert codes == [2, 2], said
+    assert "is in use by process" in said[0]
+    assert "error" not in said[1]
+
+
+@pytest.mark.end_to_end
+def test_what_another_refuses_stops_both(config: Path, tmp_path: Path) -> None:
+    # A process of its own is told to expect other devices than there are; the first goes on until it hears of it.
+    one, other = start_two(config, tmp_path / "run", only_second=["--expect-devices=7"])
+    codes, said = finish([one, other], 120)
+    assert codes == [2, 2], said
+    assert "another process failed" in said[0]
+    assert "process 1: error: --expect-devices=7 --expect-platform=any, but this is 8 of cpu" in said[1]
 
 
 @pytest.mark.parametrize(

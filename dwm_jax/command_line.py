@@ -51,9 +51,9 @@ def run(train: Callable[[ConfigDict, Path], None], usage: str | None) -> None:
             machine_flags.join()
             with interruption.listening():
                 machine_flags.refuse_others()
-                # The first process alone looks for the task's data. The devices are counted by all: they wake together.
-                num_devices = parallel.num_devices()
-                processes.from_first(lambda: check(config_flag.value, num_devices))
+                processes.meet()
+                # The first process alone looks for the task's data, which need not be on the other hosts.
+                processes.from_first(lambda: check(config_flag.value, parallel.num_devices()))
                 compile_once(Path(str(workdir_flag.value)))
                 train(config_flag.value, Path(str(workdir_flag.value)))
                 processes.finish()

@@ -53,6 +53,18 @@ def start(coordinator: str | None, num_processes: int | None, process_id: int | 
     )
 
 
+def meet() -> None:
+    """Connects the devices of all processes, before each goes its own way between computations.
+
+    Devices that compute together for the first time must do so within half a minute; once connected they wait for
+    each other, and one may take minutes longer to compile.
+    """
+    if several():
+        ones = np.ones(jax.local_device_count(), np.float32)
+        jax.block_until_ready(jax.pmap(lambda one: jax.lax.psum(one, "all"), axis_name="all")(ones))  # type: ignore[no-untyped-call]
+        _broadcast(b"", 1)
+
+
 def several() -> bool:
     """Whether the run has more than one process. Wakes no device."""
     return jax.distributed.is_initialized() and distributed.global_state.num_processes > 1
@@ -73,7 +85,7 @@ def from_first(function: Callable[[], Result]) -> Result:
     """
     if not several():
         return function()
-    # Waiting here and not in a computation: those give up on a process that is late.
+    # The others wait here, on the host: how long a computation waits for one that is late is each backend's own.
     key = f"dwm_jax/from_first/{next(_calls)}"
     if is_first():
         result = function()

@@ -8,7 +8,9 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 from orbax.checkpoint.checkpoint_managers import preservation_policy
+from orbax.checkpoint.options import MultiprocessingOptions
 
+from dwm_jax import processes
 from dwm_jax.progress import say
 from dwm_jax.types import PyTree
 
@@ -27,6 +29,9 @@ class Checkpoints:
     Saving is synchronous: when `save` returns, the checkpoint is on disk; orbax writes aside and renames, so an
     interrupted or failed save leaves the older checkpoints as they were. Beside the arrays lie their SHA-256 and
     shapes: damage is noticed and never trained on.
+
+    Of a run's processes the first saves, without waiting for the others, and restores for them
+    (`processes.from_first`); elsewhere nothing is read or written, and nothing found.
     """
 
     def __init__(self, directory: Path):
@@ -34,11 +39,17 @@ class Checkpoints:
         self._manager = self._open()
 
     def _open(self) -> Any:
+        if not processes.is_first():
+            return _NotHere()
+        # Orbax makes the folder only where all processes take part.
+        self.directory.mkdir(parents=True, exist_ok=True)
         return ocp.CheckpointManager(
             self.directory,
             options=ocp.CheckpointManagerOptions(
                 preservation_policy=preservation_policy.LatestN(NUM_KEPT),
                 enable_async_checkpointing=False,
+                create=False,
+                multiprocessing_options=MultiprocessingOptions(active_processes={0}),
             ),
         )
 
@@ -52,7 +63,7 @@ class Checkpoints:
         Raises:
           CheckpointError: the disk is full, or cannot be written.
         """
-        if step in self._manager.all_steps():
+        if not processes.is_first() or step in self._manager.all_steps():
             return
         state = jax.tree.map(np.asarray, state)
         description = {"format": FORMAT, "shapes": _shapes(state), "sha256": _digest(state)}
@@ -136,6 +147,19 @@ class Checkpoints:
 
     def close(self) -> None:
         self._manager.close()
+
+
+class _NotHere:
+    """Stands for the manager on a process that has no checkpoints."""
+
+    def latest_step(self) -> None:
+        return None
+
+    def all_steps(self) -> list[int]:
+        return []
+
+    def close(self) -> None:
+        pass
 
 
 def _shapes(state: PyTree) -> dict[str, str]:

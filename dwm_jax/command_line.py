@@ -5,14 +5,16 @@ the keyboard, 143 by SIGTERM; after the last two the same command goes on.
 """
 
 import sys
+import traceback
 from collections.abc import Callable
 from pathlib import Path
+from typing import NoReturn
 
 import jax
 from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
-from dwm_jax import interruption, non_finite
+from dwm_jax import interruption, machines, non_finite, parallel, processes
 from dwm_jax.config import ConfigError, check
 from dwm_jax.locks import InUseError
 from dwm_jax.progress import say
@@ -27,6 +29,7 @@ def run(train: Callable[[ConfigDict, Path], None], usage: str | None) -> None:
     debug_flag = flags.DEFINE_bool(
         "debug-nans", False, "when a number is not finite, repeat that update to find the operation that made it"
     )
+    machine_flags = machines.define_flags()
     sys.modules["__main__"].__doc__ = usage  # what --help prints
 
     def parse(arguments: list[str]) -> list[str]:
@@ -36,6 +39,7 @@ def run(train: Callable[[ConfigDict, Path], None], usage: str | None) -> None:
                 raise ConfigError(f"unexpected argument {rest[1]!r}; flags start with --")
             if config_flag.value is None or workdir_flag.value is None:
                 raise ConfigError("both --config FILE and --workdir DIR are needed; --help shows an example")
+            machine_flags.check()
         except (AttributeError, KeyError) as error:
             # ml_collections wraps one exception in another, whose own text is a repr.
             reason = error.args[0].args[0] if isinstance(error.args[0], Exception) else error.args[0]
@@ -47,17 +51,27 @@ def run(train: Callable[[ConfigDict, Path], None], usage: str | None) -> None:
     def main(_: list[str]) -> None:
         logging.set_verbosity(logging.WARNING)
         try:
-            check(config_flag.value, jax.local_device_count())
-            compile_once(Path(str(workdir_flag.value)))
+            machine_flags.join()
             with interruption.listening(), non_finite.searching(debug_flag.value):
+                machine_flags.refuse_others()
+                processes.meet()
+                # The first process alone looks for the task's data, which need not be on the other hosts.
+                processes.from_first(lambda: check(config_flag.value, parallel.num_devices()))
+                compile_once(Path(str(workdir_flag.value)))
                 train(config_flag.value, Path(str(workdir_flag.value)))
+                processes.finish()
         except (ConfigError, InUseError) as error:
             fail(error, 2)
         except (RuntimeError, ValueError, FloatingPointError, OSError) as error:
             fail(error, 1)
         except interruption.Interrupted as stop:
-            say(str(stop))
-            sys.exit(stop.exit_code)
+            leave(stop.exit_code, str(stop))
+        except Exception as error:
+            if not processes.several():
+                raise
+            # A mistake in the program. Left to itself, this process would wait for the others, and they for it.
+            traceback.print_exc()
+            fail(error, 1)
 
     app.run(main, flags_parser=parse)
 
@@ -68,7 +82,14 @@ def compile_once(workdir: Path) -> None:
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)  # type: ignore[no-untyped-call]
 
 
-def fail(error: BaseException, code: int) -> None:
+def fail(error: BaseException, code: int) -> NoReturn:
     """Says what is wrong in one line and leaves."""
-    say("error: " + " ".join(str(error).split()))
+    leave(code, "error: " + " ".join(str(error).split()))
+
+
+def leave(code: int, line: str) -> NoReturn:
+    """Says one line and leaves, together with the run's other processes."""
+    if processes.several():
+        processes.end(code, line)
+    say(line)
     sys.exit(code)

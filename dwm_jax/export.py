@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from dwm_jax import processes
 from dwm_jax.normalizers import AffineNormalizer
 from dwm_jax.registry import LEARNERS, MODELS
 from dwm_jax.types import Array, Key, PyTree
@@ -58,7 +59,7 @@ def save_actors(
     inference_S: PyTree,
     observation_normalizer: AffineNormalizer,
 ) -> None:
-    """Writes the file whole or not at all.
+    """Writes the file whole or not at all; of a run's processes the first does.
 
     Args:
       path: ends in .npz.
@@ -178,6 +179,8 @@ def _fill(like: Any, arrays: Mapping[str, np.ndarray]) -> Any:
 
 
 def _write(path: Path, about: Mapping[str, Any], tree: PyTree) -> None:
+    if not processes.is_first():
+        return
     leaves = jax.tree_util.tree_leaves_with_path(tree)
     arrays = {jax.tree_util.keystr(path): np.asarray(leaf) for path, leaf in leaves}
     text = json.dumps({"format": FORMAT, **about})

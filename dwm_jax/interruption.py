@@ -3,16 +3,19 @@
 A handler that raised would strike anywhere, inside a save too. So a signal only leaves word; everything that takes
 long asks `check` now and then. Where the program cannot ask in time - inside a compilation, or one long dispatch -
 a watchdog ends the process: what is on disk is whole at every moment, and at most the work since is repeated.
+
+Of several processes the first is asked, whichever the signal reached, and the others leave with it.
 """
 
 import os
 import select
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from dwm_jax.progress import say
+from dwm_jax import processes
 
 # From the signal to the end of the process, at the longest.
 GRACE_SECONDS = 8.0
@@ -73,14 +76,30 @@ def listening() -> Iterator[None]:
 
 
 def _watch(reader: int) -> None:
-    while word := os.read(reader, 1):
-        if (number := word[0]) in SIGNALS:
+    """Waits for a signal, to this process or brought before it; then for the end of the block, and not for ever."""
+    number, deadline = None, float("inf")
+    while (left := deadline - time.monotonic()) > 0:
+        ready, _, _ = select.select([reader], [], [], _patience(left))
+        word = os.read(reader, 1) if ready else None
+        if word == b"":
+            return
+        signalled = word[0] if word and word[0] in SIGNALS else processes.heard()
+        if signalled is None:
+            continue
+        if number is None:
+            number, deadline = signalled, time.monotonic() + GRACE_SECONDS
+            if processes.is_first():
+                _asked.append(number)
+            else:
+                processes.tell(128 + number)
+        elif not processes.several():
             break
-    else:
-        return
-    _asked.append(number)
-    again, _, _ = select.select([reader], [], [], GRACE_SECONDS)
-    if again and not os.read(reader, 1):
-        return
-    say(f"{Interrupted(number)}; what was not saved yet is done again")
-    os._exit(128 + number)
+    assert number is not None
+    processes.end(128 + number, f"{Interrupted(number)}; what was not saved yet is done again")
+
+
+def _patience(left: float) -> float | None:
+    """Seconds to sleep unless a signal comes; None is for ever."""
+    if processes.several():
+        return min(left, processes.POLL_SECONDS)
+    return None if left == float("inf") else left

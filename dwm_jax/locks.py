@@ -1,10 +1,12 @@
-"""One process at a time: a lock file that the operating system releases when its holder dies."""
+"""One run at a time: a lock file that the operating system releases when its holder dies."""
 
 import fcntl
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from dwm_jax import processes
 
 
 class InUseError(RuntimeError):
@@ -13,7 +15,7 @@ class InUseError(RuntimeError):
 
 @contextmanager
 def exclusive(path: Path, *, wait: bool) -> Iterator[None]:
-    """Holds the lock file `path` inside the block.
+    """Holds the lock file `path` inside the block; of a run's processes the first holds it for all.
 
     Args:
       path: created where missing, with its folder; left in place (removing it would race).
@@ -22,6 +24,9 @@ def exclusive(path: Path, *, wait: bool) -> Iterator[None]:
     Raises:
       InUseError: another process holds it and `wait` is False; the message names the process.
     """
+    if not processes.is_first():
+        yield
+        return
     path.parent.mkdir(parents=True, exist_ok=True)
     with open(path, "a+") as file:
         try:

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from ml_collections import ConfigDict
 
-from dwm_jax import interruption, non_finite, parallel
+from dwm_jax import interruption, non_finite, parallel, processes
 from dwm_jax.checkpoint import Checkpoints
 from dwm_jax.metrics import JsonLines
 from dwm_jax.progress import phase, say
@@ -66,7 +66,7 @@ def run_updates(
     """
     metrics_file, timing_file = JsonLines(folder / "metrics.jsonl"), JsonLines(folder / "timing.jsonl")
     checkpoints = Checkpoints(folder / "checkpoints" / name)
-    step, state = checkpoints.restore(state) or (0, state)
+    step, state = processes.from_first(lambda: checkpoints.restore(state) or (0, state))
     for file in (metrics_file, timing_file):
         file.cut(name, step)
     earlier_seconds = max([row["seconds"] for row in timing_file.read() if row["phase"] == name], default=0.0)
@@ -81,9 +81,13 @@ def run_updates(
 
     def lacks_evaluation() -> bool:
         due = step > 0 and (step % config.evaluation.every == 0 or step == num_updates)
-        return evaluation is not None and due and not evaluation.is_done(step)
+        return evaluation is not None and due and not processes.from_first(lambda: evaluation.is_done(step))
 
-    note = evaluation.run(state, step) if evaluation is not None and lacks_evaluation() else ""
+    def evaluate(state: PyTree) -> str:
+        assert evaluation is not None
+        return processes.from_first(lambda: evaluation.run(state, step))
+
+    note = evaluate(state) if lacks_evaluation() else ""
     if step == num_updates:
         checkpoints.close()
         return state, earlier_seconds
@@ -123,8 +127,8 @@ def run_updates(
             if is_due or interruption.requested():
                 save(parallel.unreplicate(on_devices))
             interruption.check()
-            if evaluation is not None and lacks_evaluation():
-                note = evaluation.run(parallel.unreplicate(on_devices), step)
+            if lacks_evaluation():
+                note = evaluate(parallel.unreplicate(on_devices))
             loss_name, loss = next(iter(means.items()))
             progress.advance(step, f"{loss_name} {np.mean(loss):.4g}  {note}")
     save(parallel.unreplicate(on_devices))

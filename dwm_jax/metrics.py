@@ -2,6 +2,7 @@
 
 Rows carry `phase` (or `method`) and `step`. What was written after the checkpoint a run resumes from is cut, so
 a resumed run leaves the same rows as an undisturbed one. Wall-clock figures go to `timing.jsonl` alone.
+Of a run's processes the first writes.
 """
 
 import csv
@@ -10,6 +11,8 @@ import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
+
+from dwm_jax import processes
 
 Row = Mapping[str, Any]
 
@@ -79,6 +82,8 @@ class Results:
 
 
 def _append(path: Path, text: str) -> None:
+    if not processes.is_first():
+        return
     with open(path, "a") as file:
         file.write(text)
         file.flush()
@@ -86,6 +91,8 @@ def _append(path: Path, text: str) -> None:
 
 
 def _replace(path: Path, text: str) -> None:
+    if not processes.is_first():
+        return
     aside = path.with_suffix(path.suffix + ".new")
     aside.write_text(text)
     os.replace(aside, path)

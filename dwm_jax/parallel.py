@@ -1,4 +1,4 @@
-"""Devices and seeds: `pmap` over the local devices, `vmap` over seeds, and what ties a batch to its share.
+"""Devices and seeds: `pmap` over the devices of all processes, `vmap` over seeds, what ties a batch to its share.
 
 The result does not depend on the number of devices: every device computes the same global batch indices and
 keys, takes its own slice, and gradients are averaged over the axis below.
@@ -17,12 +17,12 @@ DEVICES = "devices"
 
 
 def num_devices() -> int:
-    """Devices that share a batch."""
-    return jax.local_device_count()
+    """Devices that share a batch, those of other processes included."""
+    return jax.device_count()
 
 
 def replicate(tree: PyTree) -> PyTree:
-    """A copy of the tree on every device, with a leading device axis.
+    """A copy of the tree on every device of this process, with a leading device axis; `pmap` joins the processes'.
 
     On a CPU no copy where a leaf starts at a multiple of 64 bytes, as those of `Dataset` do: the device then reads
     the host's memory, and nobody may write to it.
@@ -32,7 +32,7 @@ def replicate(tree: PyTree) -> PyTree:
 
     def copy(leaf: Array) -> Array:
         host = np.asarray(leaf)
-        return jax.device_put(np.broadcast_to(host, (num_devices(), *host.shape)), sharding)
+        return jax.device_put(np.broadcast_to(host, (jax.local_device_count(), *host.shape)), sharding)
 
     return jax.tree.map(copy, tree)
 
@@ -121,19 +121,21 @@ def map_chunks(function: Callable[[PyTree, Array], PyTree], chunk: int) -> Calla
 
     Returns:
       (number of items, replicated data) -> an iterator of host trees with leading axis up to
-      `num_devices() * chunk`; together they hold function(data, i) for every i below the number.
+      `num_devices() * chunk`; together they hold function(data, i) for every i below the number, on every process.
     """
-    dispatch = jax.pmap(jax.vmap(function, in_axes=(None, 0)))
+
+    @partial(jax.pmap, axis_name=DEVICES, in_axes=(0, None, None), out_axes=None)
+    def dispatch(data: PyTree, start: Array, last: Array) -> PyTree:
+        mine = start + jax.lax.axis_index(DEVICES) * chunk + jnp.arange(chunk)
+        # The last chunk repeats its last item: one compiled shape for all.
+        result = jax.vmap(function, in_axes=(None, 0))(data, jnp.minimum(mine, last))
+        return jax.lax.all_gather(result, DEVICES, tiled=True)
 
     def run(num_items: int, data: PyTree) -> Iterator[PyTree]:
         per_dispatch = num_devices() * chunk
         for start in range(0, num_items, per_dispatch):
-            # The last chunk repeats its last item: one compiled shape for all.
-            indices = jnp.minimum(start + jnp.arange(per_dispatch), num_items - 1)
-            result = dispatch(data, indices.reshape(num_devices(), chunk))
             valid = min(per_dispatch, num_items - start)
-            yield jax.tree.map(
-                lambda leaf, valid=valid: jax.device_get(leaf).reshape(-1, *leaf.shape[2:])[:valid], result
-            )
+            drawn = dispatch(data, start, num_items - 1)
+            yield jax.tree.map(lambda leaf, valid=valid: np.asarray(leaf)[:valid], drawn)
 
     return run

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from dwm_jax import export
+from dwm_jax import export, processes
 from dwm_jax.artifacts import Recording, TrainedMethod, TrainedModel
 from dwm_jax.data.tasks import Task
 from dwm_jax.evaluation import Evaluator
@@ -38,7 +38,10 @@ def evaluate_planner(
     inference, return_to_go = trained.inference, float(config.policy.return_to_go)
 
     results_file = Results(workdir / "results.csv")
-    if not any(row.method == name for row in results_file.read()):
+
+    def evaluate() -> None:
+        if any(row.method == name for row in results_file.read()):
+            return
         act_everywhere = export.planning(planner, inference, return_to_go, seeds)
         decisions = itertools.count()
         with phase(f"planning with {name}", 1) as progress:
@@ -48,6 +51,7 @@ def evaluate_planner(
             results_file.append(rows)
             progress.advance(1, f"score {np.mean([row.score_0_1 for row in rows]):.2f}")
 
+    processes.from_first(evaluate)
     export.save_planner(
         workdir / "policies" / f"{name}.npz",
         method=name,

@@ -8,7 +8,7 @@ from pathlib import Path
 import jax
 from ml_collections import ConfigDict
 
-from dwm_jax import __version__, parallel
+from dwm_jax import __version__, parallel, processes
 from dwm_jax.artifacts import Recording, TrainedModel
 from dwm_jax.data import dataset as data
 from dwm_jax.locks import exclusive
@@ -49,7 +49,8 @@ def pretrain(name: str, config: ConfigDict, recording: Recording, workdir: Path)
     update = update_from_segments(model, batch_size, train_key)
     label = f"world model {name}"
     with exclusive(folder / ".lock", wait=True):
-        (folder / "config.json").write_text(json.dumps(identity, indent=2, sort_keys=True) + "\n")
+        description = json.dumps(identity, indent=2, sort_keys=True) + "\n"
+        processes.from_first(lambda: (folder / "config.json").write_text(description))
         state, seconds = run_updates(
             label, update, state, lambda state, step: (state, (dataset, starts)), num_updates, config, folder
         )

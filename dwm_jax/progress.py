@@ -10,6 +10,8 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
+from dwm_jax import processes
+
 # Off a terminal (a log file, CI) a phase reports at most this often.
 SECONDS_BETWEEN_LINES = 20.0
 
@@ -55,8 +57,9 @@ class Phase:
 
 
 def say(text: str) -> None:
-    """One line to the user, above any live bar."""
-    print(text, file=sys.stderr, flush=True)
+    """One line to the user, above any live bar; of a run's processes the first speaks for all."""
+    if processes.is_first():
+        print(text, file=sys.stderr, flush=True)
 
 
 @cache
@@ -69,7 +72,7 @@ def terminal() -> Console:
 def phase(name: str, total: int, first: int = 0) -> Iterator[Phase]:
     """Shows the progress of a phase from step `first` to `total` while the block runs."""
     console = terminal()
-    if not console.is_terminal:
+    if not console.is_terminal or not processes.is_first():
         yield Phase(name, total, first, None)
         return
     columns = (

@@ -18,6 +18,7 @@ from pathlib import Path
 
 from ml_collections import ConfigDict
 
+from dwm_jax import processes
 from dwm_jax.artifacts import Recording, TrainedMethod
 from dwm_jax.config import ConfigError, differences, methods_of, to_json
 from dwm_jax.data import dataset as data
@@ -35,11 +36,8 @@ from dwm_jax.report import write_report
 def train(config: ConfigDict, workdir: Path) -> None:
     """The whole run. `config` must have passed `config.check`."""
     with exclusive(workdir / ".lock", wait=False):
-        refuse_other_config(config, workdir)
         methods = methods_of(config)
-        task, recording = load_recording(config)
-        refuse_other_data(recording, workdir)
-        (workdir / "config.json").write_text(to_json(config))
+        task, recording = processes.from_first(lambda: begin(config, workdir))
 
         # ------------------------------------------------------------------------ models
         needed = dict.fromkeys(method.model for method in methods.values() if method.model)
@@ -60,8 +58,17 @@ def train(config: ConfigDict, workdir: Path) -> None:
         evaluator.close()
 
         # ------------------------------------------------- diagnostics, table and pictures
-        print(write_report(config, workdir, task, recording, models, trained))
+        processes.from_first(lambda: print(write_report(config, workdir, task, recording, models, trained)))
         say(f"done: {workdir} holds the table, figures, every evaluation episode and the checkpoints")
+
+
+def begin(config: ConfigDict, workdir: Path) -> tuple[Task, Recording]:
+    """The task and its data, in a workdir that holds this run or none."""
+    refuse_other_config(config, workdir)
+    task, recording = load_recording(config)
+    refuse_other_data(recording, workdir)
+    (workdir / "config.json").write_text(to_json(config))
+    return task, recording
 
 
 def load_recording(config: ConfigDict) -> tuple[Task, Recording]:

@@ -12,7 +12,7 @@ PACKAGE = Path(dwm_jax.__file__).parent
 # From the bottom up. A name stands for a module, or for a package and all in it; the longest name that fits counts.
 # A module imports from lower floors, and from its own package.
 FLOORS = [
-    ["dwm_jax", "dwm_jax.types"],
+    ["dwm_jax", "dwm_jax.types", "dwm_jax.processes"],
     [
         "dwm_jax.returns",
         "dwm_jax.losses",
@@ -29,7 +29,7 @@ FLOORS = [
     ["dwm_jax.parallel", "dwm_jax.checkpoint", "dwm_jax.metrics", "dwm_jax.evaluation"],
     ["dwm_jax.results", "dwm_jax.non_finite"],
     ["dwm_jax.figures", "dwm_jax.config"],
-    ["dwm_jax.loop", "dwm_jax.relabelling", "dwm_jax.supply"],
+    ["dwm_jax.loop", "dwm_jax.relabelling", "dwm_jax.machines", "dwm_jax.supply"],
     ["dwm_jax.pretraining", "dwm_jax.policy_learning", "dwm_jax.planning"],
     ["dwm_jax.report", "dwm_jax.command_line"],
     ["dwm_jax.train", "dwm_jax.evaluate"],
@@ -40,6 +40,7 @@ READS_THE_CONFIG = {
     "dwm_jax.config",
     "dwm_jax.command_line",
     "dwm_jax.loop",
+    "dwm_jax.machines",
     "dwm_jax.pretraining",
     "dwm_jax.policy_learning",
     "dwm_jax.supply",

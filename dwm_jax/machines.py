@@ -1,0 +1,85 @@
+"""On what a run computes: the flags that join several processes, and those that refuse another machine."""
+
+from typing import NamedTuple
+
+import jax
+from absl import flags
+
+from dwm_jax import parallel, processes
+from dwm_jax.config import ConfigError
+
+
+class Machines(NamedTuple):
+    """The flags; to be asked once the command line is parsed."""
+
+    distributed: flags.FlagHolder
+    coordinator: flags.FlagHolder
+    num_processes: flags.FlagHolder
+    process_id: flags.FlagHolder
+    expect_devices: flags.FlagHolder
+    expect_platform: flags.FlagHolder
+
+    def check(self) -> None:
+        """Refuses a combination that means nothing; asks nothing of jax.
+
+        Raises:
+          ConfigError: with the flags in question.
+        """
+        address, number, index = self.coordinator.value, self.num_processes.value, self.process_id.value
+        if address is None and number is None and index is None:
+            return
+        if self.distributed.value:
+            raise ConfigError("--distributed asks the environment; give it without --coordinator and its companions")
+        if address is None or number is None or index is None:
+            raise ConfigError("--coordinator HOST:PORT, --num-processes N and --process-id I only go together")
+        host, _, port = address.rpartition(":")
+        if not host or not port.isdecimal():
+            raise ConfigError(f"--coordinator={address} is not HOST:PORT")
+        if index >= number:
+            raise ConfigError(f"--process-id={index} is not below --num-processes={number}; they count from 0")
+
+    def join(self) -> None:
+        """Joins the other processes, if the flags name any.
+
+        Raises:
+          ConfigError: --distributed, and the environment says nothing.
+          RuntimeError: the others cannot be reached.
+        """
+        if not self.distributed.value and self.coordinator.value is None:
+            return
+        try:
+            processes.start(self.coordinator.value, self.num_processes.value, self.process_id.value)
+        except ValueError as error:
+            raise ConfigError(
+                f"cannot join the other processes: {error} Where no Slurm, TPU, Kubernetes or Open MPI says so, give "
+                "--coordinator HOST:PORT --num-processes N --process-id I"
+            ) from error
+
+    def refuse_others(self) -> None:
+        """Refuses a machine that is not the one expected: jax falls back to the CPU without a word.
+
+        Raises:
+          ConfigError: with what was expected and what there is.
+        """
+        platform, num_devices = self.expect_platform.value, self.expect_devices.value
+        if platform is None and num_devices is None:
+            return
+        expected = f"--expect-devices={num_devices or 'any'} --expect-platform={platform or 'any'}"
+        try:
+            found = jax.default_backend(), parallel.num_devices()
+        except RuntimeError as error:
+            raise ConfigError(f"{expected}, but jax finds none: {error}") from error
+        if found != (platform or found[0], num_devices or found[1]):
+            raise ConfigError(f"{expected}, but this is {found[1]} of {found[0]}")
+
+
+def define_flags() -> Machines:
+    """Adds them to the command line."""
+    return Machines(
+        flags.DEFINE_bool("distributed", False, "one process of several; Slurm, TPU or Kubernetes say which"),
+        flags.DEFINE_string("coordinator", None, "HOST:PORT of process 0, where nothing says which"),
+        flags.DEFINE_integer("num-processes", None, "with --coordinator: processes of the run", lower_bound=1),
+        flags.DEFINE_integer("process-id", None, "with --coordinator: which of them, from 0", lower_bound=0),
+        flags.DEFINE_integer("expect-devices", None, "refuse another number, over all processes", lower_bound=1),
+        flags.DEFINE_enum("expect-platform", None, ["cpu", "gpu", "tpu"], "refuse another"),
+    )

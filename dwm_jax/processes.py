@@ -1,0 +1,182 @@
+"""Several processes of one run, as on a pod: process 0 decides, reads and writes; the others compute along.
+
+All processes run the same program and meet in the same computations. Only process 0 touches files and the simulator;
+what it reads, and how it decides, the others get from it (`from_first`), so they need not see its disk. They hold
+nothing worth saving and may be ended at any moment, and so a run stops as one: process 0 leaves with an exit code,
+and the others leave with the same. A signal or an error elsewhere is brought before process 0.
+
+In a single process everything here does nothing.
+"""
+
+import itertools
+import os
+import pickle
+import sys
+import time
+from collections.abc import Callable
+from typing import Any, NoReturn, TypeVar
+
+import jax
+import numpy as np
+from jax._src import distributed  # the only door to the key-value store that joins the processes
+from jax.experimental import multihost_utils
+
+Result = TypeVar("Result")
+
+# How often a process looks whether another has word for it.
+POLL_SECONDS = 0.25
+# How long one that leaves stays for the others to hear of it, and one that fails waits for process 0's word.
+FAREWELL_SECONDS, PATIENCE_SECONDS = 1.0, 3.0
+# Process 0 may evaluate, or wait for a lock, as long as it takes.
+_FOREVER_MILLISECONDS = 30 * 24 * 3600 * 1000
+# What travels over the devices at once; one size, so that one program is compiled.
+_CHUNK_BYTES = 4 * 2**20
+# Where exit codes are left: for process 0, and by it.
+_TO_FIRST, _TO_OTHERS = "dwm_jax/to_first", "dwm_jax/to_others"
+_calls = itertools.count()
+
+
+def start(coordinator: str | None, num_processes: int | None, process_id: int | None) -> None:
+    """Joins the other processes, before anything else is asked of jax.
+
+    Args:
+      coordinator: HOST:PORT of process 0; None asks the environment (Slurm, TPU, Kubernetes, Open MPI) for all three.
+      num_processes, process_id: of the run, and of this process.
+
+    Raises:
+      ValueError: the environment does not say.
+      RuntimeError: the others cannot be reached.
+    """
+    jax.config.update("jax_cpu_collectives_implementation", "gloo")  # type: ignore[no-untyped-call]
+    jax.distributed.initialize(
+        coordinator, num_processes, process_id, cluster_detection_method="deactivate" if coordinator else None
+    )
+
+
+def meet() -> None:
+    """Connects the devices of all processes, before each goes its own way between computations.
+
+    Devices that compute together for the first time must do so within half a minute; once connected they wait for
+    each other, and one may take minutes longer to compile.
+    """
+    if several():
+        ones = np.ones(jax.local_device_count(), np.float32)
+        jax.block_until_ready(jax.pmap(lambda one: jax.lax.psum(one, "all"), axis_name="all")(ones))  # type: ignore[no-untyped-call]
+        _broadcast(b"", 1)
+
+
+def several() -> bool:
+    """Whether the run has more than one process. Wakes no device."""
+    return jax.distributed.is_initialized() and distributed.global_state.num_processes > 1
+
+
+def is_first() -> bool:
+    """Whether this process decides and writes. Wakes no device."""
+    return not several() or distributed.global_state.process_id == 0
+
+
+def from_first(function: Callable[[], Result]) -> Result:
+    """function() as process 0 found it, on every process; the others wait and do not call it.
+
+    All processes must come here in the same order. The result travels pickled. An error in it ends the run.
+
+    Args:
+      function: computes on this process's devices at most; what needs the others would wait for them for ever.
+    """
+    if not several():
+        return function()
+    # The others wait here, on the host: how long a computation waits for one that is late is each backend's own.
+    key = f"dwm_jax/from_first/{next(_calls)}"
+    if is_first():
+        result = function()
+        pickled = pickle.dumps(result)
+        _store().key_value_set(key, str(len(pickled)))
+        _broadcast(pickled, len(pickled))
+        return result
+    size = int(_store().blocking_key_value_get(key, _FOREVER_MILLISECONDS))
+    return pickle.loads(_broadcast(b"", size))  # type: ignore[no-any-return]
+
+
+def finish() -> None:
+    """The end of a run that went well: the others stay until process 0, who has the report to write, is done."""
+    if several() and is_first():
+        tell(0)
+    elif several():
+        while told() is None:
+            time.sleep(POLL_SECONDS)
+        _follow(0.0)
+
+
+def end(code: int, line: str) -> NoReturn:
+    """Ends this process with that exit code at once, and all others with it; `line` says why."""
+    if not is_first():
+        # Mostly this is another's leaving seen from here: a computation broke off. Process 0 has said why.
+        _follow(PATIENCE_SECONDS)
+        line = f"process {distributed.global_state.process_id}: {line}"
+    print(line, file=sys.stderr, flush=True)
+    tell(code)
+    _follow(FAREWELL_SECONDS if is_first() else PATIENCE_SECONDS)
+    _exit(code)
+
+
+def tell(code: int) -> None:
+    """Process 0 tells all others to leave with `code`; another asks process 0 to."""
+    if several():
+        _store().key_value_set(_TO_OTHERS if is_first() else _TO_FIRST, str(code), allow_overwrite=True)
+
+
+def told() -> int | None:
+    """The exit code that this process was told, or asked, to leave with; None where it was not."""
+    if not several():
+        return None
+    try:
+        return int(_store().key_value_try_get(_TO_FIRST if is_first() else _TO_OTHERS))
+    except jax.errors.JaxRuntimeError:
+        return None
+
+
+def heard() -> int | None:
+    """For a thread that listens: the number of a signal that reached another process; process 0 alone hears of it.
+
+    Does not return where the word is to leave.
+    """
+    code = told()
+    if not code:
+        return None
+    if is_first() and code > 128:
+        return code - 128
+    if is_first():
+        end(code, "error: another process failed, see above or its own log; start the same command again to go on")
+    _exit(code)
+
+
+def _follow(seconds: float) -> None:
+    """Leaves as process 0 does if its word comes within the time; process 0 itself just waits, for the others."""
+    until = time.monotonic() + seconds
+    while several():
+        code = None if is_first() else told()
+        if code:
+            _exit(code)
+        if time.monotonic() >= until:
+            return
+        time.sleep(POLL_SECONDS)
+
+
+def _exit(code: int) -> NoReturn:
+    # Not sys.exit: its clean-up waits for processes that may be stuck in a computation.
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+
+
+def _store() -> Any:
+    return distributed.global_state.client
+
+
+def _broadcast(sent: bytes, size: int) -> bytes:
+    """`sent` of process 0, over the devices."""
+    received = []
+    for first in range(0, size, _CHUNK_BYTES):
+        chunk = np.frombuffer(sent[first : first + _CHUNK_BYTES].ljust(_CHUNK_BYTES, b"\0"), np.uint8)
+        received.append(multihost_utils.broadcast_one_to_all(chunk).tobytes())
+    return b"".join(received)[:size]

@@ -1,0 +1,179 @@
+"""Several processes of one run, as on a pod: the same result, one writer, and they stop as one."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from dwm_jax.locks import exclusive
+from tests import tiny
+
+ROOT = Path(__file__).parents[1]
+SMOKE = "experiments/configs/smoke.py"
+# As in test_parallel: one model whose trajectories are drawn in bulk, one that follows the policy.
+CONFIG = """
+from tests import tiny
+
+def get_config():
+    return tiny.config(methods="DWM-TD3BC,OneStep-TD3BC")
+"""
+# Nothing here takes as long, on a machine that does nothing else.
+SECONDS = 600
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("config") / "tiny.py"
+    path.write_text(CONFIG)
+    return path
+
+
+def start(config: Path | str, workdir: Path, *flags: str, devices: int = 1) -> subprocess.Popen[str]:
+    xla_flags = os.environ.get("XLA_FLAGS", "") + f" --xla_force_host_platform_device_count={devices}"
+    return subprocess.Popen(
+        [sys.executable, "-m", "dwm_jax.train", "--config", str(config), "--workdir", str(workdir), *flags],
+        cwd=ROOT,
+        env={**os.environ, "XLA_FLAGS": xla_flags, "JAX_PLATFORMS": "cpu"},
+        stderr=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        text=True,
+    )
+
+
+def start_two(config: Path | str, workdir: Path, only_second: Sequence[str] = ()) -> list[subprocess.Popen[str]]:
+    """Two processes with four devices each, over loopback."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        together = ["--coordinator", f"127.0.0.1:{free.getsockname()[1]}", "--num-processes", "2"]
+    return [
+        start(config, workdir, *together, "--process-id", str(index), *flags, devices=4)
+        for index, flags in enumerate([(), only_second])
+    ]
+
+
+def finish(processes: list[subprocess.Popen[str]], seconds: float = SECONDS) -> tuple[list[int], list[str]]:
+    """(exit codes, what they said); a deadlock ends in TimeoutExpired, and no process is left behind."""
+    deadline = time.monotonic() + seconds
+    try:
+        said = [process.communicate(timeout=deadline - time.monotonic())[1] for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+    return [process.returncode for process in processes], said
+
+
+def wait_for(path: Path, processes: list[subprocess.Popen[str]]) -> None:
+    deadline = time.monotonic() + SECONDS
+    while not path.exists() or not path.read_text():
+        if time.monotonic() > deadline or any(process.poll() is not None for process in processes):
+            pytest.fail(f"{path} did not come: {finish(processes, 30)}")
+        time.sleep(0.05)
+
+
+def assert_same_run(folder: Path, expected_folder: Path) -> None:
+    expected, arrays = tiny.final_arrays(expected_folder), tiny.final_arrays(folder)
+    assert expected.keys() == arrays.keys()
+    for name, array in expected.items():
+        np.testing.assert_allclose(arrays[name], array, rtol=1e-3, atol=2e-5, err_msg=name)
+    # Written once, by one of them: the same rows, whatever their last digits.
+    files, expected_files = tiny.files(folder), tiny.files(expected_folder)
+    assert {name: text.count("\n") for name, text in files.items()} == {
+        name: text.count("\n") for name, text in expected_files.items()
+    }
+    for name in ("summary.md", "diagnostics.json", "policies/DWM-TD3BC.npz", "figures/learning_curves.png"):
+        assert (folder / "run" / name).exists(), name
+
+
+@pytest.fixture(scope="module")
+def in_one_process(config: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("one_process")
+    codes, said = finish([start(config, folder / "run")])
+    assert codes == [0], said
+    return folder
+
+
+@pytest.mark.end_to_end
+def test_two_processes_give_the_result_of_one(config: Path, in_one_process: Path, tmp_path: Path) -> None:
+    codes, said = finish(start_two(config, tmp_path / "run"))
+    assert codes == [0, 0], said
+    assert_same_run(tmp_path, in_one_process)
+    assert "done: " in said[0]
+    assert "world model" not in said[1]
+
+
+@pytest.mark.end_to_end
+@pytest.mark.parametrize(
+    ("index", "moment"), [(1, "world_models/maze2d-umaze-dwm-*/metrics.jsonl"), (1, "run/results.csv")]
+)
+def test_sigterm_to_one_stops_both_and_changes_nothing(
+    index: int, moment: str, config: Path, in_one_process: Path, tmp_path: Path
+) -> None:
+    processes = start_two(config, tmp_path / "run")
+    folder = next(iter(in_one_process.glob(moment))).relative_to(in_one_process)
+    wait_for(tmp_path / folder, processes)
+    processes[index].send_signal(signal.SIGTERM)
+    codes, said = finish(processes, 60)
+    assert codes == [143, 143], said
+    assert "stopped by SIGTERM; start the same command again to go on" in said[0]
+    codes, said = finish(start_two(config, tmp_path / "run"))
+    assert codes == [0, 0], said
+    assert_same_run(tmp_path, in_one_process)
+
+
+@pytest.mark.end_to_end
+def test_what_the_first_refuses_stops_both(config: Path, tmp_path: Path) -> None:
+    with exclusive(tmp_path / "run" / ".lock", wait=False):
+        codes, said = finish(start_two(config, tmp_path / "run"), 120)
+    assert codes == [2, 2], said
+    assert "is in use by process" in said[0]
+    assert "error" not in said[1]
+
+
+@pytest.mark.end_to_end
+def test_what_another_refuses_stops_both(config: Path, tmp_path: Path) -> None:
+    # A process of its own is told to expect other devices than there are; the first goes on until it hears of it.
+    one, other = start_two(config, tmp_path / "run", only_second=["--expect-devices=7"])
+    codes, said = finish([one, other], 120)
+    assert codes == [2, 2], said
+    assert "another process failed" in said[0]
+    assert "process 1: error: --expect-devices=7 --expect-platform=any, but this is 8 of cpu" in said[1]
+
+
+@pytest.mark.parametrize(
+    ("flags", "line"),
+    [
+        (["--distributed", "--coordinator=host:1"], "--distributed asks the environment; give it without"),
+        (["--coordinator=host:1"], "--coordinator HOST:PORT, --num-processes N and --process-id I only go together"),
+        (["--process-id=0"], "--coordinator HOST:PORT, --num-processes N and --process-id I only go together"),
+        (["--coordinator=host", "--num-processes=2", "--process-id=0"], "--coordinator=host is not HOST:PORT"),
+        (
+            ["--coordinator=host:1", "--num-processes=2", "--process-id=2"],
+            "--process-id=2 is not below --num-processes=2; they count from 0",
+        ),
+        (["--num-processes=0"], "flag --num-processes=0"),
+        (["--distributed"], "cannot join the other processes: "),
+        (["--expect-devices=8"], "--expect-devices=8 --expect-platform=any, but this is 1 of cpu"),
+        (["--expect-platform=gpu"], "--expect-devices=any --expect-platform=gpu, but this is 1 of cpu"),
+        (["--expect-platform=abacus"], "flag --expect-platform=abacus"),
+    ],
+)
+def test_flags_that_cannot_be_met_are_one_line_and_code_2(flags: list[str], line: str, tmp_path: Path) -> None:
+    codes, said = finish([start(SMOKE, tmp_path / "run", *flags)], 120)
+    assert codes == [2], said
+    assert len(said[0].strip().splitlines()) == 1, said
+    assert said[0].startswith("error: " + line)
+    assert not (tmp_path / "run").exists()
+
+
+def test_expected_machine_goes_on_to_the_next_check(tmp_path: Path) -> None:
+    flags = ["--expect-devices=2", "--expect-platform=cpu", "--config.policy.horizon=8"]
+    codes, said = finish([start(SMOKE, tmp_path / "run", *flags, devices=2)], 120)
+    assert codes == [2]
+    assert "policy.horizon=8 is not allowed" in said[0]

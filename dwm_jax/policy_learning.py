@@ -78,26 +78,6 @@ def learn_policy(
         states_S, metrics = one_seed(policies.states_S, update_keys_S, *on_device, step)
         return policies._replace(states_S=states_S), metrics
 
-    @jax.jit
-    def act(policies: Policies, observation_SEO: Array) -> Array:
-        observation_SEO = policies.units.observation_normalizer.normalize(observation_SEO)
-        per_episode = jax.vmap(learner.act, in_axes=(None, 0))
-        return jax.vmap(per_episode)(learner.inference(policies.states_S), observation_SEO)
-
-    results_file = Results(workdir / "results.csv")
-
-    def evaluate(policies: Policies, step: int) -> str:
-        returns_SE = evaluator(lambda observation_SEO: act(policies, observation_SEO.astype(np.float32)))
-        rows = evaluation_rows(name, task.name, task.reference_scores, seeds, step, returns_SE)
-        results_file.cut(name, step - 1)
-        results_file.append(rows)
-        scores_S = np.array([row.score_0_1 for row in rows]).reshape(returns_SE.shape).mean(axis=1)
-        return f"score {scores_S.mean():.2f} ± {scores_S.std():.2f}"
-
-    def is_evaluated(step: int) -> bool:
-        rows = [row for row in results_file.read() if row.method == name and row.step == step]
-        return len(rows) == len(seeds) * config.evaluation.episodes
-
     # The units travel with the policies: a checkpoint alone is enough to act.
     policies, seconds = run_updates(
         name,
@@ -107,7 +87,7 @@ def learn_policy(
         config.policy.num_updates,
         config,
         workdir,
-        Evaluation(evaluate, is_evaluated),
+        evaluation_of(name, learner, task, evaluator, seeds, config.evaluation.episodes, workdir),
         supply.refresh_every,
     )
     export.save_actors(
@@ -126,6 +106,39 @@ def learn_policy(
         return learner.act(first_seed, units.observation_normalizer.normalize(observation_O))
 
     return TrainedMethod(act_once, Learnt(learner, policies), seconds)
+
+
+def evaluation_of(
+    name: str,
+    learner: Learner,
+    task: Task,
+    evaluator: Evaluator,
+    seeds: list[int],
+    num_episodes: int,
+    workdir: Path,
+) -> Evaluation:
+    """Evaluates all seeds' policies in the simulator, into results.csv."""
+    results_file = Results(workdir / "results.csv")
+
+    @jax.jit
+    def act(policies: Policies, observation_SEO: Array) -> Array:
+        observation_SEO = policies.units.observation_normalizer.normalize(observation_SEO)
+        per_episode = jax.vmap(learner.act, in_axes=(None, 0))
+        return jax.vmap(per_episode)(learner.inference(policies.states_S), observation_SEO)
+
+    def run(policies: Policies, step: int) -> str:
+        returns_SE = evaluator(lambda observation_SEO: act(policies, observation_SEO.astype(np.float32)))
+        rows = evaluation_rows(name, task.name, task.reference_scores, seeds, step, returns_SE)
+        results_file.cut(name, step - 1)
+        results_file.append(rows)
+        scores_S = np.array([row.score_0_1 for row in rows]).reshape(returns_SE.shape).mean(axis=1)
+        return f"score {scores_S.mean():.2f} ± {scores_S.std():.2f}"
+
+    def is_done(step: int) -> bool:
+        rows = [row for row in results_file.read() if row.method == name and row.step == step]
+        return len(rows) == len(seeds) * num_episodes
+
+    return Evaluation(run, is_done)
 
 
 def update_policy(

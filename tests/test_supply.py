@@ -54,7 +54,7 @@ def pool_of(needs_policy, seeds=SEEDS, **overrides):
     learner = LEARNERS["td3_bc"](observation_size=4, action_size=2, **config.learners.td3_bc.to_dict())
     learner = learner._replace(explore=lambda state, observation, key: jnp.full(2, state))
     units = units_of(learner, recording)
-    models = {"one_step": TrainedModel(Echo(needs_policy), jnp.zeros(()), 0.0)}
+    models = {"one_step": TrainedModel(Echo(needs_policy), {}, jnp.zeros(()), 0.0)}
     supply = supply_of(METHOD, METHODS[METHOD], learner, config, recording, units, models, list(seeds))
     states_S = np.array(seeds) / 10
     return supply, Policies(states_S, units, states_S if supply.follows_policies else ())

@@ -213,17 +213,17 @@ def check(config: ConfigDict, num_devices: int) -> None:
     require(0 <= config.policy.generated_fraction < 1, "policy.generated_fraction", "a fraction in [0, 1)")
     require(0 <= config.policy.relabelling_warm_up <= 1, "policy.relabelling_warm_up", "a fraction in [0, 1]")
 
+    needed = {method.model for method in methods.values()}
     longest = max(config.diagnostics.sampling_horizons, default=1)
-    for name in {method.model for method in methods.values()} & {"dwm", "transformer"}:
+    for name in needed & {"dwm", "transformer"}:
         limit = f"all below world_models.{name}.sequence_length = {config.world_models[name].sequence_length}"
         require(longest < config.world_models[name].sequence_length, "diagnostics.sampling_horizons", limit)
     for name in config.world_models:
         check_model(config, name, require)
-    imagining = {method.model for method in methods.values() if method.learner is not None}
-    for name in imagining & {"dwm", "transformer"}:
+    for name in needed & {"dwm", "transformer"}:
         limit = f"below world_models.{name}.sequence_length = {config.world_models[name].sequence_length} (H < T)"
         require(config.policy.horizon < config.world_models[name].sequence_length, "policy.horizon", limit)
-    if "ensemble" in imagining:
+    if "ensemble" in {method.model for method in methods.values() if method.learner is not None}:
         limit = f"at most world_models.ensemble.num_members = {config.world_models.ensemble.num_members}"
         samples = config.policy.pessimism.num_samples
         require(samples <= config.world_models.ensemble.num_members, "policy.pessimism.num_samples", limit)

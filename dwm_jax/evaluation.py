@@ -17,13 +17,13 @@ class Evaluator:
     """Runs S policies for E episodes each, side by side, and returns every undiscounted return.
 
     Episode e starts from environment seed `seed + e` for every policy at every evaluation, so that policies,
-    methods and moments are compared on the same starts.
+    methods and moments are compared on the same starts. The environments are made for the first evaluation.
     """
 
     def __init__(self, make_env: Callable[[], gym.Env[Any, Any]], num_policies: int, num_episodes: int, seed: int):
         self._shape = (num_policies, num_episodes)
-        # Automatic resets are off: they would add a step that is not one to every episode after the first.
-        self._envs = SyncVectorEnv([make_env] * (num_policies * num_episodes), autoreset_mode=AutoresetMode.DISABLED)
+        self._make_env = make_env
+        self._envs: SyncVectorEnv | None = None
         self._seeds: list[int | None] = [seed + episode for _ in range(num_policies) for episode in range(num_episodes)]
 
     def __call__(self, policy: BatchPolicy) -> np.ndarray:
@@ -33,6 +33,10 @@ class Evaluator:
           Interrupted: a signal asked.
           FloatingPointError: a policy acts with a value that is not finite; the message names which and when.
         """
+        if self._envs is None:
+            # Automatic resets are off: they would add a step that is not one to every episode after the first.
+            make_envs = [self._make_env] * len(self._seeds)
+            self._envs = SyncVectorEnv(make_envs, autoreset_mode=AutoresetMode.DISABLED)
         observations, _ = self._envs.reset(seed=self._seeds)
         returns = np.zeros(len(self._seeds))
         running = np.ones(len(self._seeds), bool)
@@ -52,7 +56,8 @@ class Evaluator:
         return returns.reshape(self._shape)
 
     def close(self) -> None:
-        self._envs.close()
+        if self._envs is not None:
+            self._envs.close()
 
     def _refuse_non_finite(self, actions: np.ndarray, step: int) -> None:
         bad = ~np.isfinite(actions).all(axis=1)

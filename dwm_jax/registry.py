@@ -35,13 +35,22 @@ MODELS: dict[str, Callable[..., WorldModel | Planner | Generator]] = {
 class Method(NamedTuple):
     """Who learns, and from what."""
 
-    # A key of LEARNERS; None: the model acts by itself.
+    # A key of LEARNERS; None: nobody learns; a planner then acts by itself.
     learner: str | None
     # A key of MODELS: imagines trajectories, makes up transitions, or plans. None: recorded data alone.
     model: str | None = None
     # Return-to-go relabelling: the world model is fine-tuned on returns that the learner's values have raised.
     relabels_returns: bool = False
 
+
+# World models by themselves: trained for whoever wants them next, and measured; nobody acts.
+WORLD_MODELS_ALONE = {
+    "DWM": Method(None, "dwm"),
+    "OneStep": Method(None, "one_step"),
+    "Ensemble": Method(None, "ensemble"),
+    "T": Method(None, "transformer"),
+    "AD": Method(None, "autoregressive"),
+}
 
 METHODS = {
     "TD3+BC": Method("td3_bc"),
@@ -64,4 +73,4 @@ METHODS = {
     "DA-IQL": Method("iql", "transition_diffusion"),
     "DA-PQL": Method("pql", "transition_diffusion"),
     "DD": Method(None, "decision_diffuser"),
-}
+} | WORLD_MODELS_ALONE

@@ -14,7 +14,7 @@ from dwm_jax import diagnostics, figures, results
 from dwm_jax.artifacts import Learnt, Recording, TrainedMethod, TrainedModel
 from dwm_jax.data import dataset as data
 from dwm_jax.data.tasks import Task
-from dwm_jax.diagnostics import with_recorded_actions
+from dwm_jax.diagnostics import Calibration, PredictionError, with_recorded_actions
 from dwm_jax.metrics import Results
 from dwm_jax.normalizers import fit_standard
 from dwm_jax.progress import say
@@ -35,6 +35,22 @@ class Imaginer(NamedTuple):
     choose_action: Callable[[Segment], ChooseAction]
 
 
+class Diagnosis(NamedTuple):
+    """What was measured of the world models, by name and who acted in them."""
+
+    errors: dict[str, PredictionError]
+    calibrations: dict[str, Calibration]
+    sampling_seconds: dict[str, dict[int, float]]
+
+    def as_dict(self) -> dict[str, Any]:
+        """For diagnostics.json."""
+        return {
+            "prediction_error": {label: error._asdict() for label, error in self.errors.items()},
+            "calibration": {label: calibration._asdict() for label, calibration in self.calibrations.items()},
+            "sampling_seconds": self.sampling_seconds,
+        }
+
+
 def write_report(
     config: ConfigDict,
     workdir: Path,
@@ -45,37 +61,32 @@ def write_report(
 ) -> str:
     """Measures and draws everything the run has the ingredients for; returns the table."""
     folder, dataset = workdir / "figures", recording.dataset
-    rows = results.curves(Results(workdir / "results.csv").read())
-    draw_learning_curves(folder / "learning_curves.png", task.name, rows)
+    curves = results.curves(Results(workdir / "results.csv").read())
     labels = dataset.returns_to_go[data.transition_rows(dataset)]
     figures.returns_to_go(folder / "returns_to_go.png", task.name, labels, config.policy.return_to_go)
-
-    measured: dict[str, Any] = {
-        "acting_seconds": {
-            name: diagnostics.acting_seconds(method.act, dataset.observations[0]) for name, method in methods.items()
+    acting = {name: diagnostics.acting_seconds(method.act, dataset.observations[0]) for name, method in methods.items()}
+    measured: dict[str, Any] = {"acting_seconds": acting}
+    tables = [f"# {task.name}\n"]
+    if curves:
+        draw_learning_curves(folder / "learning_curves.png", task.name, curves)
+        pretraining = {
+            name: models[model].seconds if (model := METHODS[name].model) is not None else 0.0 for name in methods
         }
-    }
+        learning = {name: method.seconds for name, method in methods.items()}
+        tables.append(results.summary(curves, pretraining, learning, acting))
     world_models = {name: trained for name, trained in models.items() if isinstance(trained.model, WorldModel)}
     if world_models:
         try:
             heldout = measured_rows(recording, config.policy.horizon)
-            measured |= diagnose(config, folder, task, recording, world_models, methods, heldout)
+            found = diagnose(config, folder, task, recording, world_models, methods, heldout)
+            seconds = {name: trained.seconds for name, trained in world_models.items()}
+            tables.append(results.model_summary(found.errors, seconds))
+            measured |= found.as_dict()
         except ValueError as error:
             say(f"the world models are not measured: {error}")
     (workdir / "diagnostics.json").write_text(json.dumps(measured, indent=2, default=np.ndarray.tolist) + "\n")
-
-    pretraining = {
-        name: models[model].seconds if (model := METHODS[name].model) is not None else 0.0 for name in methods
-    }
-    table = results.summary(
-        task.name,
-        rows,
-        pretraining,
-        {name: method.seconds for name, method in methods.items()},
-        measured["acting_seconds"],
-    )
-    (workdir / "summary.md").write_text(table)
-    return table
+    (workdir / "summary.md").write_text("\n".join(tables))
+    return "\n".join(tables)
 
 
 def draw_learning_curves(path: Path, task_name: str, curves: list[results.Curve]) -> None:
@@ -95,7 +106,7 @@ def diagnose(
     world_models: Mapping[str, TrainedModel],
     methods: Mapping[str, TrainedMethod],
     rows: np.ndarray,
-) -> dict[str, Any]:
+) -> Diagnosis:
     """Prediction error, calibration and sampling time of every world model, with their pictures."""
     horizon, gamma, key = config.policy.horizon, config.gamma, jax.random.key(0)
     normalizer = fit_standard(recording.dataset.observations[data.transition_rows(recording.dataset)])
@@ -146,11 +157,7 @@ def diagnose(
         )
         title = f"{task.name}: {horizon} steps from held-out states, return-to-go {config.policy.return_to_go:g}"
         figures.maze_trajectories(folder / "imagination.png", task.maze, *positions(drawn), title)
-    return {
-        "prediction_error": {label: error._asdict() for label, error in errors.items()},
-        "calibration": {label: value._asdict() for label, value in calibrations.items()},
-        "sampling_seconds": seconds,
-    }
+    return Diagnosis(errors, calibrations, seconds)
 
 
 def measured_rows(recording: Recording, horizon: int) -> np.ndarray:

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from dwm_jax.diagnostics import PredictionError
 from dwm_jax.evaluation import normalized_scores
 from dwm_jax.metrics import Result
 
@@ -61,24 +62,20 @@ def final_scores(curve: Curve, num_evaluations: int) -> np.ndarray:
 
 
 def summary(
-    task: str,
     curves: Sequence[Curve],
     pretraining: Mapping[str, float],
     learning: Mapping[str, float],
     acting: Mapping[str, float],
 ) -> str:
-    """The run's table as Markdown.
+    """The table of the methods as Markdown.
 
     Args:
-      task: its name.
       curves: the scores of every method.
       pretraining, learning: wall seconds by method: of its model (shared by the methods that use it), and of
         imagining, learning and evaluating.
       acting: wall seconds of one decision, by method.
     """
     lines = [
-        f"# {task}",
-        "",
         "Score: mean and standard deviation over seeds (each seed's mean over its evaluation episodes), at the last "
         "evaluation and averaged over the last three. 0-100 is D4RL's scale, 0-1 the paper's. Pretraining is that of "
         "the method's model, which methods share; learning is imagination, updates and evaluation of all seeds.",
@@ -95,6 +92,28 @@ def summary(
             f"| {_spread(three, 2)} | {pretraining[curve.method]:.0f} | {learning[curve.method]:.0f} "
             f"| {1000 * acting[curve.method]:.2f} |"
         )
+    return "\n".join(lines) + "\n"
+
+
+def model_summary(errors: Mapping[str, PredictionError], pretraining: Mapping[str, float]) -> str:
+    """The table of the world models as Markdown.
+
+    Args:
+      errors: by world model and who acted in it, as "model, following ...".
+      pretraining: wall seconds by model.
+    """
+    horizon = len(next(iter(errors.values())).reward)
+    lines = [
+        "Mean squared error on held-out segments at the first and the last imagined step; states in units of the "
+        "data's standard deviation, averaged over dimensions.",
+        "",
+        f"| world model | state, step 1 | state, step {horizon} | reward, step 1 | reward, step {horizon} "
+        "| pretraining (s) |",
+        "|---|---|---|---|---|---|",
+    ]
+    for label, error in errors.items():
+        cells = [f"{value:.3g}" for values in (error.observation, error.reward) for value in (values[0], values[-1])]
+        lines.append(f"| {label} | {' | '.join(cells)} | {pretraining[label.split(',')[0]]:.0f} |")
     return "\n".join(lines) + "\n"
 
 

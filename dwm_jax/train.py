@@ -31,6 +31,7 @@ from dwm_jax.pretraining import pretrain
 from dwm_jax.progress import say
 from dwm_jax.registry import Method
 from dwm_jax.report import write_report
+from dwm_jax.world_models.base import Planner
 
 
 def train(config: ConfigDict, workdir: Path) -> None:
@@ -47,18 +48,21 @@ def train(config: ConfigDict, workdir: Path) -> None:
         seeds = [config.seed + index for index in range(config.num_seeds)]
         evaluator = Evaluator(task.make_env, len(seeds), config.evaluation.episodes, config.evaluation.seed)
 
-        def finish(name: str, method: Method) -> TrainedMethod:
+        def finish(name: str, method: Method) -> TrainedMethod | None:
             if method.learner is not None:
                 return learn_policy(name, method, config, task, recording, models, evaluator, seeds, workdir)
             assert method.model is not None
-            model = models[method.model]
-            return evaluate_planner(name, method.model, config, task, recording, model, evaluator, seeds, workdir)
+            trained = models[method.model]
+            if isinstance(trained.model, Planner):
+                return evaluate_planner(name, method.model, config, task, recording, trained, evaluator, seeds, workdir)
+            return None  # a world model by itself: measured below
 
-        trained = {name: finish(name, method) for name, method in methods.items()}
+        finished = {name: finish(name, method) for name, method in methods.items()}
+        acting = {name: method for name, method in finished.items() if method is not None}
         evaluator.close()
 
         # ------------------------------------------------- diagnostics, table and pictures
-        processes.from_first(lambda: print(write_report(config, workdir, task, recording, models, trained)))
+        processes.from_first(lambda: print(write_report(config, workdir, task, recording, models, acting)))
         say(f"done: {workdir} holds the table, figures, every evaluation episode and the checkpoints")
 
 

@@ -1,6 +1,7 @@
 """The methods beside the grid: a planner, augmentation, and a world model that is fine-tuned along with its policy."""
 
 import csv
+import json
 from functools import partial
 from pathlib import Path
 
@@ -52,6 +53,23 @@ def test_a_finished_planner_does_not_plan_again(finished: Path, monkeypatch: pyt
     monkeypatch.setattr("dwm_jax.evaluation.Evaluator.__call__", refuse)
     train(tiny.config(methods=METHODS_BESIDE), finished)
     assert (finished / "results.csv").read_text() == before
+
+
+def test_a_world_model_by_itself_is_trained_measured_and_found_by_the_policies_that_want_it(tmp_path: Path) -> None:
+    train(tiny.config(methods="DWM,OneStep"), tmp_path / "models")
+    assert not (tmp_path / "models" / "results.csv").exists()
+    assert not (tmp_path / "models" / "policies").exists()
+    measured = json.loads((tmp_path / "models" / "diagnostics.json").read_text())
+    errors = measured["prediction_error"]
+    assert errors.keys() == {"dwm", "one_step, told the recorded actions"}
+    summary = (tmp_path / "models" / "summary.md").read_text()
+    for label, error in errors.items():
+        cells = [f"{error[key][at]:.3g}" for key in ("observation", "reward") for at in (0, -1)]
+        assert f"| {label} | {' | '.join(cells)} |" in summary
+    before = {path: path.read_bytes() for path in tmp_path.glob("world_models/*/metrics.jsonl")}
+    assert len(before) == 2
+    train(tiny.config(methods="DWM-TD3BC"), tmp_path / "policies")
+    assert {path: path.read_bytes() for path in tmp_path.glob("world_models/*/metrics.jsonl")} == before
 
 
 def test_generated_transitions_are_mixed_in_by_the_fraction_asked_for(finished: Path) -> None:

@@ -15,7 +15,7 @@ from pools of 10,000 pairs, drawn anew every 1,000 updates:
 from ml_collections import ConfigDict
 
 from dwm_jax.data.maze2d import MAZES
-from dwm_jax.registry import METHODS
+from dwm_jax.registry import METHODS, WORLD_MODELS_ALONE
 from experiments.configs import quickstart
 from experiments.configs.small import shrink_models
 
@@ -28,7 +28,9 @@ def get_config(maze: str = "umaze") -> ConfigDict:
     # Episodes are longer in larger mazes: 200, 150 and 150 of them.
     config.data.num_steps = {"umaze": 60_000, "medium": 90_000, "large": 120_000}[maze]
     config.methods = ",".join(
-        name for name, method in METHODS.items() if method.model != "autoregressive" and not method.relabels_returns
+        name
+        for name, method in METHODS.items()
+        if name not in WORLD_MODELS_ALONE and method.model != "autoregressive" and not method.relabels_returns
     )
 
     shrink_models(config, num_updates=6_000)

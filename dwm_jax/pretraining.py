@@ -28,7 +28,7 @@ def pretrain(name: str, config: ConfigDict, recording: Recording, workdir: Path)
     settings = config.world_models[name].to_dict()
     identity = {
         "model": name,
-        "settings": settings,
+        "settings": dict(settings),
         "data": recording.fingerprint,
         "heldout": recording.heldout_episodes.tolist(),
         "gamma": config.gamma,

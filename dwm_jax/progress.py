@@ -24,10 +24,11 @@ class _Rate(ProgressColumn):
             return Text("compiling ..." if task.fields.get("compiles") else "")
         rate = (task.completed - task.fields["first"]) / task.elapsed
         left = (task.total - task.completed) / rate if rate and task.total else 0.0
-        return Text(f"{rate:,.0f}/s, {_duration(left)} left")
+        return Text(f"{rate:,.0f}/s, {duration(left)} left")
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """Hours, minutes and seconds."""
     minutes, seconds = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
@@ -52,7 +53,7 @@ class Phase:
             self._last_line = time.monotonic()
             elapsed = self._last_line - self._start
             rate = (step - self._first) / elapsed if elapsed else 0.0
-            left = _duration((self._total - step) / rate) if rate else "?"
+            left = duration((self._total - step) / rate) if rate else "?"
             say(f"{self._name}: step {step:,}/{self._total:,}, {rate:,.0f}/s, {left} left  {self._note}")
 
 

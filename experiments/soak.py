@@ -105,3 +105,7 @@ def resident_mebibytes(pid: int) -> float:
     """Resident set of a process (Linux: /proc/PID/statm, in pages)."""
     pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
     return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
+
+
+if __name__ == "__main__":
+    main()

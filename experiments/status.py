@@ -1,0 +1,156 @@
+"""What runs, what is done, how fast, how long still: every run below a folder, from the files it leaves.
+
+    python -m experiments.status runs
+    python -m experiments.status runs --watch 30       again every 30 seconds, until Ctrl-C
+
+One row per phase of a run: a world model (they lie in `world_models` beside the runs that share them), or a method.
+Nothing is asked of the runs themselves, and nothing disturbed: it may be called at any moment, by anyone who can read
+the folder. "running" is seen on the machine that runs; from another, a run that goes on looks stopped.
+"""
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from rich.box import SIMPLE
+from rich.console import Console
+from rich.table import Table
+
+from dwm_jax.locks import is_held
+from dwm_jax.metrics import JsonLines, Results
+from dwm_jax.progress import duration
+from dwm_jax.registry import METHODS, WORLD_MODELS_ALONE
+
+
+class Phase(NamedTuple):
+    """One row: how far a phase has come."""
+
+    run: str  # its folder, below the one asked about
+    name: str
+    step: int
+    total: int
+    updates_per_second: float | None  # between the last two checkpoints
+    score: float | None  # mean of the last evaluation, on the 0-1 scale
+    state: str  # "done", "running", "stopped", "not started", or "waiting" for the phases before
+
+    @property
+    def seconds_left(self) -> float | None:
+        """At the speed of the last two checkpoints."""
+        if self.state == "done" or not self.updates_per_second:
+            return None
+        return (self.total - self.step) / self.updates_per_second
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        "python -m experiments.status", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("runs", type=Path, metavar="RUNS", help="a workdir, or a folder that holds some")
+    parser.add_argument("--watch", type=float, metavar="SECONDS", help="shows it again and again")
+    options = parser.parse_args()
+    if options.watch is not None and options.watch <= 0:
+        parser.error("--watch must be above 0")
+    try:
+        while True:
+            phases = list(phases_below(options.runs))
+            if not phases:
+                sys.exit(f"error: {options.runs} holds no run: no config.json in it or below")
+            # Off a terminal a table may be as wide as it needs.
+            Console(width=None if sys.stdout.isatty() else 160).print(table_of(phases))
+            if options.watch is None:
+                return
+            time.sleep(options.watch)
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+def phases_below(folder: Path) -> Iterator[Phase]:
+    """The phases of every run and every shared world model in `folder` or below it, by name."""
+    for path in sorted(folder.glob("**/config.json")):
+        name = str(path.parent.relative_to(folder)) if path.parent != folder else path.parent.resolve().name
+        described = json.loads(path.read_text())
+        if "methods" in described:
+            yield from phases_of_run(name, path.parent, described)
+        elif "num_updates" in described.get("settings", {}):
+            yield phase_of_model(name, path.parent, described)
+
+
+def phase_of_model(run: str, folder: Path, identity: dict[str, Any]) -> Phase:
+    """The one phase of a world model's folder, from the description it is found by."""
+    label, total = f"world model {identity['model']}", identity["settings"]["num_updates"]
+    step, speed = progress_of(folder, label)
+    return Phase(run, label, step, total, speed, None, state_of(step >= total, step, is_held(folder / ".lock")))
+
+
+def phases_of_run(run: str, folder: Path, config: dict[str, Any]) -> Iterator[Phase]:
+    """One phase per method, in the order they are learnt."""
+    results = Results(folder / "results.csv").read()
+    goes_on = is_held(folder / ".lock")
+    names = [name.strip() for name in config["methods"].split(",")]
+    for name in (name for name in names if name not in WORLD_MODELS_ALONE):
+        evaluated = [row for row in results if row.method == name]
+        last = max((row.step for row in evaluated), default=0)
+        scores = [row.score_0_1 for row in evaluated if row.step == last]
+        if METHODS[name].learner is None:
+            # A planner: it is evaluated once, after its model's training.
+            step, total, speed = len(evaluated), config["num_seeds"] * config["evaluation"]["episodes"], None
+        else:
+            total = config["policy"]["num_updates"]
+            step, speed = progress_of(folder, name)
+        done = step >= total and bool(scores)
+        score = float(np.mean(scores)) if scores else None
+        yield Phase(run, name, step, total, speed, score, state_of(done, step, goes_on))
+        # Methods are learnt one after the other: what runs is the first that is not done.
+        goes_on = goes_on and done
+
+
+def progress_of(folder: Path, phase: str) -> tuple[int, float | None]:
+    """(newest update, updates per second between the last two checkpoints) of a phase."""
+    steps = [row["step"] for row in JsonLines(folder / "metrics.jsonl").read() if row["phase"] == phase]
+    saved: dict[int, float] = {}
+    for row in JsonLines(folder / "timing.jsonl").read():
+        if row["phase"] == phase:
+            saved.setdefault(row["step"], row["seconds"])  # the end is saved again after its evaluation
+    (*_, before, last) = [(0, 0.0), (0, 0.0), *saved.items()]
+    speed = (last[0] - before[0]) / (last[1] - before[1]) if len(saved) > 1 and last[1] > before[1] else None
+    return max(steps, default=0), speed
+
+
+def state_of(done: bool, step: int, goes_on: bool) -> str:
+    """In words; `goes_on`: a living process has come to this phase."""
+    if done:
+        return "done"
+    if goes_on:
+        return "running"
+    return "stopped" if step else "not started"
+
+
+def table_of(phases: list[Phase]) -> Table:
+    """As it is shown."""
+    done = f"{sum(phase.state == 'done' for phase in phases)} of {len(phases)} phases done"
+    table = Table(box=SIMPLE, caption=done, caption_justify="left")
+    for column in ("run", "phase", "state"):
+        table.add_column(column, overflow="fold")
+    for column in ("step", "of", "per s", "left", "score"):
+        table.add_column(column, justify="right", no_wrap=True)
+    for phase in phases:
+        table.add_row(
+            phase.run,
+            phase.name,
+            phase.state,
+            f"{phase.step:,}",
+            f"{phase.total:,}",
+            "" if phase.updates_per_second is None else f"{phase.updates_per_second:,.0f}",
+            "" if phase.seconds_left is None else duration(phase.seconds_left),
+            "" if phase.score is None or np.isnan(phase.score) else f"{phase.score:.2f}",
+        )
+    return table
+
+
+if __name__ == "__main__":
+    main()

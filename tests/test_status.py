@@ -1,0 +1,100 @@
+"""What `experiments.status` says of runs in every state."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from dwm_jax.locks import exclusive, is_held
+from dwm_jax.metrics import JsonLines, Result, Results
+from experiments.status import Phase, phases_below
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture
+def runs(tmp_path: Path) -> Path:
+    """A world model that is done, and a run of three methods and one world model alone, in the middle of the second."""
+    model, run = tmp_path / "world_models" / "maze-dwm-1", tmp_path / "a" / "run"
+    for folder in (model, run):
+        folder.mkdir(parents=True)
+    (model / "config.json").write_text(json.dumps({"model": "dwm", "settings": {"num_updates": 40}}))
+    JsonLines(model / "metrics.jsonl").append([{"phase": "world model dwm", "step": 40}])
+    config = {
+        "methods": "TD3+BC, DWM-TD3BC,DD,DWM",
+        "num_seeds": 2,
+        "policy": {"num_updates": 100},
+        "evaluation": {"episodes": 2},
+    }
+    (run / "config.json").write_text(json.dumps(config))
+    rows = [{"phase": "TD3+BC", "step": step, "seed": s} for step in (50, 100) for s in (0, 1)]
+    JsonLines(run / "metrics.jsonl").append([*rows, {"phase": "DWM-TD3BC", "step": 60, "seed": 0}])
+    timing = [
+        ("TD3+BC", 50, 1.0),
+        ("TD3+BC", 100, 2.0),
+        ("TD3+BC", 100, 9.0),
+        ("DWM-TD3BC", 20, 10.0),
+        ("DWM-TD3BC", 40, 14.0),
+    ]
+    JsonLines(run / "timing.jsonl").append(
+        [dict(zip(("phase", "step", "seconds"), row, strict=True)) for row in timing]
+    )
+    scores = {("TD3+BC", 50): 0.0, ("TD3+BC", 100): 0.5, ("DWM-TD3BC", 50): 0.25}
+    Results(run / "results.csv").append(
+        Result(method, "maze", seed, step, 0, 10.0, score + seed / 10, 0.0)
+        for (method, step), score in scores.items()
+        for seed in (0, 1)
+    )
+    return tmp_path
+
+
+def by_name(runs: Path) -> dict[str, Phase]:
+    return {phase.name: phase for phase in phases_below(runs)}
+
+
+def test_every_phase_has_its_state_speed_and_score(runs: Path) -> None:
+    phases = by_name(runs)
+    # Means over the seeds of the last evaluation: (0.5 + 0.6) / 2, (0.25 + 0.35) / 2.
+    # Speeds between the last two checkpoints: 50 updates in 1 s, 20 in 4 s; (100 - 60) / 5 = 8 s are left.
+    assert phases["world model dwm"] == Phase("world_models/maze-dwm-1", "world model dwm", 40, 40, None, None, "done")
+    assert phases["TD3+BC"] == Phase("a/run", "TD3+BC", 100, 100, 50.0, pytest.approx(0.55), "done")
+    assert phases["DWM-TD3BC"] == Phase("a/run", "DWM-TD3BC", 60, 100, 5.0, pytest.approx(0.3), "stopped")
+    assert phases["DWM-TD3BC"].seconds_left == 8.0
+    assert phases["TD3+BC"].seconds_left is None
+    assert phases["DD"] == Phase("a/run", "DD", 0, 4, None, None, "not started")
+    assert "DWM" not in phases
+
+
+def test_what_runs_is_the_first_that_is_not_done(runs: Path) -> None:
+    with exclusive(runs / "a" / "run" / ".lock", wait=False):
+        states = {name: phase.state for name, phase in by_name(runs).items()}
+    assert states == {"world model dwm": "done", "TD3+BC": "done", "DWM-TD3BC": "running", "DD": "not started"}
+
+
+def test_a_lock_is_held_as_long_as_its_holder_lives(tmp_path: Path) -> None:
+    path = tmp_path / ".lock"
+    assert not is_held(path)
+    with exclusive(path, wait=False):
+        assert is_held(path)
+    assert path.exists()
+    assert not is_held(path)
+
+
+def test_the_command_prints_the_table_and_refuses_an_empty_folder(runs: Path, tmp_path: Path) -> None:
+    def status(folder: Path) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "experiments.status", str(folder)]
+        return subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+
+    shown = status(runs)
+    assert shown.returncode == 0
+    assert "2 of 4 phases done" in shown.stdout
+    assert any(
+        line.split() == ["a/run", "DWM-TD3BC", "stopped", "60", "100", "5", "0:08", "0.30"]
+        for line in shown.stdout.splitlines()
+    )
+    (tmp_path / "none").mkdir()
+    refused = status(tmp_path / "none")
+    assert refused.returncode == 1
+    assert refused.stderr == f"error: {tmp_path / 'none'} holds no run: no config.json in it or below\n"

@@ -84,8 +84,13 @@ class Results:
 def _append(path: Path, text: str) -> None:
     if not processes.is_first():
         return
-    with open(path, "a") as file:
-        file.write(text)
+    with open(path, "a+b") as file:
+        size = file.seek(0, os.SEEK_END)
+        file.seek(max(0, size - 1))
+        if size and file.read(1) != b"\n":
+            file.seek(0)
+            file.truncate(file.read().rfind(b"\n") + 1)  # drops what a kill left torn
+        file.write(text.encode())
         file.flush()
         os.fsync(file.fileno())
 

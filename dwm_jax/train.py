@@ -9,22 +9,25 @@ Phases: data -> one pretraining per model the methods need -> per method its ima
 world model allows) and its policy, evaluated as it learns -> diagnostics, table and pictures. Start the same
 command again to resume; it goes on from the last checkpoint and ends as if it had never stopped.
 
-The run folder: config.json, data.json, metrics.jsonl, results.csv, summary.md, diagnostics.json, timing.jsonl,
-policies/, checkpoints/, figures/.
+The run folder: config.json, data.json, starts.jsonl, metrics.jsonl, results.csv, summary.md, diagnostics.json,
+timing.jsonl, policies/, checkpoints/, figures/.
 """
 
+import datetime
 import json
+import sys
 from pathlib import Path
 
 from ml_collections import ConfigDict
 
-from dwm_jax import processes
+from dwm_jax import processes, provenance
 from dwm_jax.artifacts import Recording, TrainedMethod
 from dwm_jax.config import ConfigError, differences, methods_of, to_json
 from dwm_jax.data import dataset as data
 from dwm_jax.data.tasks import Task, get_task
 from dwm_jax.evaluation import Evaluator
 from dwm_jax.locks import exclusive
+from dwm_jax.metrics import JsonLines
 from dwm_jax.planning import evaluate_planner
 from dwm_jax.policy_learning import learn_policy
 from dwm_jax.pretraining import pretrain
@@ -72,6 +75,9 @@ def begin(config: ConfigDict, workdir: Path) -> tuple[Task, Recording]:
     task, recording = load_recording(config)
     refuse_other_data(recording, workdir)
     (workdir / "config.json").write_text(to_json(config))
+    now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+    start = {"time": now, "command": sys.orig_argv, **provenance.circumstances(), **provenance.devices()}
+    JsonLines(workdir / "starts.jsonl").append([start])
     return task, recording
 
 

@@ -20,6 +20,7 @@ FLOORS = [
         "dwm_jax.normalizers",
         "dwm_jax.locks",
         "dwm_jax.progress",
+        "dwm_jax.provenance",
     ],
     ["dwm_jax.networks", "dwm_jax.gradients", "dwm_jax.interruption"],
     ["dwm_jax.world_models", "dwm_jax.learners"],
@@ -123,5 +124,5 @@ def test_only_the_loop_and_its_door_read_the_config(module):
 
 def test_the_mathematics_knows_no_networks_and_no_files():
     for module in FLOORS[1]:
-        if module not in ("dwm_jax.locks", "dwm_jax.progress"):
+        if module not in ("dwm_jax.locks", "dwm_jax.progress", "dwm_jax.provenance"):
             assert not {m.split(".")[0] for m in imports(FILES[module])} & {"flax", "optax", "os", "pathlib", "json"}

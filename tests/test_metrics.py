@@ -92,3 +92,11 @@ def test_a_header_torn_by_a_kill_is_written_again(tmp_path):
     file.cut("DWM-TD3BC", 0)
     file.append([result()])
     assert file.read() == [result()]
+
+
+def test_rows_are_appended_after_the_last_whole_one(lines):
+    before = lines.read()
+    with open(lines.path, "a") as file:
+        file.write('{"phase": "torn", "st')
+    lines.append([{"phase": "a", "step": 9}])
+    assert lines.read() == [*before, {"phase": "a", "step": 9}]

@@ -1,15 +1,20 @@
 """The loop, end to end: what a run leaves, and that stopping it changes nothing."""
 
 import csv
+import datetime
 import json
+import sys
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 
+from dwm_jax import provenance
 from dwm_jax.checkpoint import Checkpoints
 from dwm_jax.config import ConfigError
 from dwm_jax.locks import InUseError, exclusive
+from dwm_jax.metrics import JsonLines
 from dwm_jax.train import load_recording, train
 from tests import tiny
 
@@ -34,6 +39,14 @@ def test_run_leaves_every_file_the_readme_names(undisturbed: Path) -> None:
         "returns_to_go.png",
     }
     assert {path.name for path in (run / "checkpoints").iterdir()} == {"DWM-TD3BC", "TD3+BC", "OneStep-TD3BC"}
+
+
+def test_every_start_is_written_down_with_command_commit_and_machine(undisturbed: Path) -> None:
+    (start,) = JsonLines(undisturbed / "run" / "starts.jsonl").read()
+    assert start["command"] == sys.orig_argv
+    assert start["commit"] == provenance.commit()
+    assert start["num_devices"] == jax.device_count()
+    assert datetime.datetime.fromisoformat(start["time"]).tzinfo is not None
 
 
 def test_every_episode_of_every_seed_and_evaluation_is_kept(undisturbed: Path) -> None:

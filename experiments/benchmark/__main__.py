@@ -28,15 +28,12 @@ optimising: its figures mean nothing. Run it on an idle machine; the load at the
 
 import argparse
 import os
-import platform
-import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
-import jax
-
+from dwm_jax import provenance
 from dwm_jax.progress import say
 from experiments.benchmark.denoiser import sampling, training
 from experiments.benchmark.figures import HEADER, Figure, json_line, table_row
@@ -73,7 +70,7 @@ def main(arguments: list[str] | None = None) -> None:
     if options.quick:
         # Before jax starts. A check spends its time compiling, and its figures mean nothing in any case.
         os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_backend_optimization_level=0".strip()
-    circumstances = machine()
+    circumstances = provenance.circumstances()
     if circumstances["load_at_start"] > 0.5:
         say(f"note: the machine is busy (load {circumstances['load_at_start']:.1f}); figures will be low and noisy")
     learners = tuple(NAMES)[:1] if options.quick else tuple(NAMES)
@@ -177,44 +174,6 @@ def run(job: Job, isolated: bool) -> list[Figure]:
     if isolated:
         return in_fresh_process(measure, job.function, *job.arguments)
     return measure(job.function, *job.arguments)
-
-
-def machine() -> dict[str, Any]:
-    """The circumstances of this benchmark: processor, versions, commit, load. Does not start jax."""
-    return {
-        "processor": processor(),
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
-        "load_at_start": os.getloadavg()[0],
-        "python": platform.python_version(),
-        "jax": jax.__version__,
-        "xla_flags": os.environ.get("XLA_FLAGS", ""),
-        "commit": commit(),
-    }
-
-
-def processor() -> str:
-    """The processor's name, as far as the system tells it."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor()
-    named = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return named[0] if named else platform.processor()
-
-
-def commit() -> str | None:
-    """The commit of this checkout, with a + where files differ from it; None outside of git."""
-    folder = Path(__file__).parent
-
-    def git(*arguments: str) -> str:
-        return subprocess.run(
-            ["git", *arguments], cwd=folder, capture_output=True, text=True, check=True
-        ).stdout.strip()
-
-    try:
-        return git("rev-parse", "--short", "HEAD") + ("+" if git("status", "--porcelain") else "")
-    except (OSError, subprocess.CalledProcessError):
-        return None
 
 
 if __name__ == "__main__":

@@ -8,8 +8,9 @@ import time
 from pathlib import Path
 
 import experiments
+from dwm_jax import provenance
 from experiments.benchmark.figures import Figure
-from experiments.benchmark.processes import device_description, in_fresh_process
+from experiments.benchmark.processes import in_fresh_process
 from experiments.benchmark.settings import Plan
 
 ROOT = Path(experiments.__file__).resolve().parents[1]
@@ -32,7 +33,7 @@ def first_step(config: str, plan: Plan) -> list[Figure]:
             # Compiled programs are kept beside the workdir: the third run finds those of the second.
             for index, (way, workdir) in enumerate(zip(seconds, ("a/run", "b/first", "b/second"), strict=True)):
                 seconds[way].append(seconds_to_first_row(config, Path(folder, workdir), minari, models / str(index)))
-    device = in_fresh_process(device_description)
+    device = in_fresh_process(provenance.devices)
     return [
         Figure("first-step", config, f"first dispatch, {way}", "s", tuple(times), device=device)
         for way, times in seconds.items()

@@ -6,8 +6,7 @@ from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from typing import Any, TypeVar
 
-import jax
-
+from dwm_jax import provenance
 from experiments.benchmark.denoiser import training
 from experiments.benchmark.figures import Figure
 from experiments.benchmark.settings import Plan
@@ -41,17 +40,8 @@ def in_fresh_process(
 def measure(function: Callable[..., list[Figure]], *arguments: Any) -> list[Figure]:
     """The figures of a measurement in this process, with its peak of memory and its devices."""
     figures = function(*arguments)
-    memory, device = peak_memory(), device_description()
+    memory, device = peak_memory(), provenance.devices()
     return [figure._replace(peak_memory=memory, device=device) for figure in figures]
-
-
-def device_description() -> dict[str, Any]:
-    """What jax runs on."""
-    return {
-        "backend": jax.default_backend(),
-        "device_kind": jax.local_devices()[0].device_kind,
-        "num_devices": jax.local_device_count(),
-    }
 
 
 def virtual_devices(size_name: str, plan: Plan) -> list[Figure]:

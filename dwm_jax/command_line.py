@@ -30,7 +30,10 @@ def run(train: Callable[[ConfigDict, Path], None], usage: str | None) -> None:
         "debug-nans", False, "when a number is not finite, repeat that update to find the operation that made it"
     )
     machine_flags = machines.define_flags()
-    sys.modules["__main__"].__doc__ = usage  # what --help prints
+    # What --help prints: the usage, and these flags.
+    sys.modules["__main__"].__doc__ = usage
+    for flag in (config_flag, workdir_flag, debug_flag, *machine_flags):
+        flags.FLAGS.register_key_flag_for_module(sys.argv[0], flags.FLAGS[flag.name])
 
     def parse(arguments: list[str]) -> list[str]:
         try:

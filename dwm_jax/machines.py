@@ -80,6 +80,11 @@ def define_flags() -> Machines:
         flags.DEFINE_string("coordinator", None, "HOST:PORT of process 0, where nothing says which"),
         flags.DEFINE_integer("num-processes", None, "with --coordinator: processes of the run", lower_bound=1),
         flags.DEFINE_integer("process-id", None, "with --coordinator: which of them, from 0", lower_bound=0),
-        flags.DEFINE_integer("expect-devices", None, "refuse another number, over all processes", lower_bound=1),
-        flags.DEFINE_enum("expect-platform", None, ["cpu", "gpu", "tpu"], "refuse another"),
+        flags.DEFINE_integer(
+            "expect-devices",
+            None,
+            "refuse to run on another number of devices, counted over all processes",
+            lower_bound=1,
+        ),
+        flags.DEFINE_enum("expect-platform", None, ["cpu", "gpu", "tpu"], "refuse to run on anything else"),
     )

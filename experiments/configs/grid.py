@@ -10,6 +10,7 @@ denoised once per step: drawn afresh it costs ten times any other cell, so the t
 from pools of 10,000 pairs, drawn anew every 1,000 updates:
 
     --config.methods=AD-TD3BC,AD-IQL,AD-PQL --config.policy.refresh_every=1000 --config.policy.imagined_pairs=10000
+    --config.policy.imagined_per_pair=1
 """
 
 from ml_collections import ConfigDict

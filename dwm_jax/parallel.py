@@ -49,6 +49,8 @@ def unreplicate(tree: PyTree) -> PyTree:
 
 def average(tree: PyTree) -> PyTree:
     """Mean over the devices; for use inside `scan_updates`."""
+    if jax.lax.axis_size(DEVICES) == 1:
+        return tree  # on a CPU the mean of one is a copy of every gradient
     return jax.lax.pmean(tree, DEVICES)  # type: ignore[no-untyped-call]
 
 

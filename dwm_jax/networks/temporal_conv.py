@@ -1,22 +1,25 @@
-"""Convolutions along a short sequence, written as matrix products.
+"""Convolutions along a short sequence, written as one matrix product per tap.
 
 XLA's convolution collapses on the CPU when a kernel is longer than the sequence, and everywhere it multiplies
-the zero padding. Here every output position meets only the taps that touch data: the interior, where all taps
-do, is one product of unfolded windows; each position near an edge is a product with a slice of the kernel.
-The sums are those of `flax.linen.Conv` and `flax.linen.ConvTranspose`.
+the zero padding. Here each tap multiplies the positions that it meets, in one product for the whole batch, and no
+padding. The sums are those of `flax.linen.Conv` and `flax.linen.ConvTranspose`.
+
+Every tap is a parameter of its own: slicing one out of a common kernel would copy it in the forward pass, and its
+gradient would be padded to the kernel's size and added up, which costs more than the product itself.
 
 A tap that touches nothing but padding at a given length is *dead*: at length 2 that is true of the outer two
 of five. Dead taps are not parameters here (their gradient would be exactly zero); the live ones keep the
 initial scale of the full kernel.
 
-One sequence x (L, C_in) at a time; a kernel is (taps, C_in, C_out) as in flax.
+One sequence x (L, C_in) at a time; a tap is (C_in, C_out), as in a kernel (taps, C_in, C_out) of flax.
 """
 
+from collections.abc import Sequence
+
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
 
-from dwm_jax.types import Array, Key
+from dwm_jax.types import Array
 
 
 def live_taps(length: int, taps: int, padding: int) -> tuple[int, int]:
@@ -24,62 +27,61 @@ def live_taps(length: int, taps: int, padding: int) -> tuple[int, int]:
     return max(0, padding - (length - 1)), min(taps, padding + length)
 
 
-def conv(x_LC: Array, kernel_KCC: Array, padding: tuple[int, int], stride: int = 1) -> Array:
-    """out[t] = sum_j x[t * stride + j - padding[0]] @ kernel[j], x taken as 0 outside the sequence.
+def conv(x_LC: Array, taps_CC: Sequence[Array], padding: tuple[int, int], stride: int = 1) -> Array:
+    """out[t] = sum_j x[t * stride + j - padding[0]] @ taps[j], x taken as 0 outside the sequence.
 
     Equal to `flax.linen.Conv` with the same kernel, stride and padding.
 
     Args:
       x_LC: shape (L, C_in).
-      kernel_KCC: shape (taps, C_in, C_out).
+      taps_CC: one matrix (C_in, C_out) per tap.
       padding: implied zeros on the left and on the right.
       stride: distance of the outputs.
 
     Returns:
-      shape ((L + sum(padding) - taps) // stride + 1, C_out).
+      shape ((L + sum(padding) - len(taps)) // stride + 1, C_out).
     """
-    length, taps = x_LC.shape[0], kernel_KCC.shape[0]
-    num_outputs = (length + sum(padding) - taps) // stride + 1
-    starts = [t * stride - padding[0] for t in range(num_outputs)]
-    interior = [start for start in starts if start >= 0 and start + taps <= length]
-
-    def edge(start: int) -> Array:
-        first, last = max(0, -start), min(taps, length - start)
-        window = x_LC[start + first : start + last].reshape(-1)
-        return (window @ kernel_KCC[first:last].reshape(window.shape[0], -1))[None]
-
-    outputs = [edge(start) for start in starts if start < 0]
-    if interior:
-        # out rows of the interior, unfolded: (n, taps * C_in) @ (taps * C_in, C_out)
-        span = (len(interior) - 1) * stride + 1
-        windows = [x_LC[interior[0] + j : interior[0] + j + span : stride] for j in range(taps)]
-        outputs.append(jnp.concatenate(windows, axis=1) @ kernel_KCC.reshape(-1, kernel_KCC.shape[2]))
-    outputs += [edge(start) for start in starts if start >= 0 and start + taps > length]
-    return jnp.concatenate(outputs)
+    length = x_LC.shape[0]
+    num_outputs = (length + sum(padding) - len(taps_CC)) // stride + 1
+    out = jnp.zeros((num_outputs, taps_CC[0].shape[1]), x_LC.dtype)
+    for tap, tap_CC in enumerate(taps_CC):
+        meets = [t for t in range(num_outputs) if 0 <= t * stride + tap - padding[0] < length]
+        if meets:
+            start = meets[0] * stride + tap - padding[0]
+            products = x_LC[start : start + (len(meets) - 1) * stride + 1 : stride] @ tap_CC
+            out += jnp.pad(products, ((meets[0], num_outputs - 1 - meets[-1]), (0, 0)))
+    return out
 
 
-def conv_transpose(x_LC: Array, kernel_4CC: Array) -> Array:
+def conv_transpose(x_LC: Array, taps_4CC: Sequence[Array]) -> Array:
     """Doubles the length: `flax.linen.ConvTranspose` with 4 taps, stride 2, padding "SAME".
 
-        out[2m]     = x[m - 1] @ kernel[0] + x[m] @ kernel[2]
-        out[2m + 1] = x[m] @ kernel[1] + x[m + 1] @ kernel[3]
+        out[2m]     = x[m - 1] @ taps[0] + x[m] @ taps[2]
+        out[2m + 1] = x[m] @ taps[1] + x[m + 1] @ taps[3]
 
     Args:
       x_LC: shape (L, C_in).
-      kernel_4CC: shape (4, C_in, C_out).
+      taps_4CC: four matrices (C_in, C_out).
 
     Returns:
       shape (2 L, C_out).
     """
-    even = conv(x_LC, kernel_4CC[0::2], padding=(1, 0))
-    odd = conv(x_LC, kernel_4CC[1::2], padding=(0, 1))
+    even = conv(x_LC, taps_4CC[0::2], padding=(1, 0))
+    odd = conv(x_LC, taps_4CC[1::2], padding=(0, 1))
     return jnp.stack([even, odd], axis=1).reshape(2 * x_LC.shape[0], -1)
 
 
-def _live_kernel(key: Key, full_shape: tuple[int, ...], live: tuple[int, int]) -> Array:
-    """The live taps of a full kernel drawn at the usual (LeCun) scale."""
-    kernel: Array = jax.nn.initializers.lecun_normal()(key, full_shape, jnp.float32)
-    return kernel[live[0] : live[1]]
+def tap_parameters(module: nn.Module, taps: range, channels: int, features: int, num_summed: int) -> list[Array]:
+    """The parameters tap_j of a layer, at LeCun's scale: variance 1 / (num_summed * channels).
+
+    Args:
+      module: that they belong to, inside its compact call.
+      taps: which; named by their place in the full kernel.
+      channels, features: C_in and C_out.
+      num_summed: taps that one output sums, dead ones included.
+    """
+    initializer = nn.initializers.variance_scaling(1 / num_summed, "fan_in", "truncated_normal")
+    return [module.param(f"tap_{tap}", initializer, (channels, features)) for tap in taps]
 
 
 class TemporalConv(nn.Module):
@@ -93,10 +95,9 @@ class TemporalConv(nn.Module):
         length, channels = x_LC.shape
         padding = self.kernel_size // 2
         first, last = live_taps(length, self.kernel_size, padding)
-        full_shape = (self.kernel_size, channels, self.features)
-        kernel = self.param("kernel", _live_kernel, full_shape, (first, last))
-        bias = self.param("bias", nn.initializers.zeros, (self.features,))
-        return conv(x_LC, kernel, (padding - first, last - 1 - padding)) + bias
+        taps = tap_parameters(self, range(first, last), channels, self.features, self.kernel_size)
+        bias_C = self.param("bias", nn.initializers.zeros, (self.features,))
+        return conv(x_LC, taps, (padding - first, last - 1 - padding)) + bias_C
 
 
 class Downsample(nn.Module):
@@ -105,10 +106,10 @@ class Downsample(nn.Module):
     @nn.compact
     def __call__(self, x_LC: Array) -> Array:
         channels = x_LC.shape[1]
-        kernel = self.param("kernel", nn.initializers.lecun_normal(), (3, channels, channels))
-        bias = self.param("bias", nn.initializers.zeros, (channels,))
+        taps = tap_parameters(self, range(3), channels, channels, 3)
+        bias_C = self.param("bias", nn.initializers.zeros, (channels,))
         # At an even length the right-hand zero is never reached.
-        return conv(x_LC, kernel, (1, 0), stride=2) + bias
+        return conv(x_LC, taps, (1, 0), stride=2) + bias_C
 
 
 class Upsample(nn.Module):
@@ -117,9 +118,7 @@ class Upsample(nn.Module):
     @nn.compact
     def __call__(self, x_LC: Array) -> Array:
         channels = x_LC.shape[1]
-        # Each output meets two of the four taps (one at the edges): LeCun's scale for two.
-        kernel = self.param(
-            "kernel", nn.initializers.variance_scaling(2.0, "fan_in", "truncated_normal"), (4, channels, channels)
-        )
-        bias = self.param("bias", nn.initializers.zeros, (channels,))
-        return conv_transpose(x_LC, kernel) + bias
+        # Each output meets two of the four taps (one at the edges).
+        taps = tap_parameters(self, range(4), channels, channels, 2)
+        bias_C = self.param("bias", nn.initializers.zeros, (channels,))
+        return conv_transpose(x_LC, taps) + bias_C

@@ -24,8 +24,8 @@ class Evaluation(NamedTuple):
 
     # (state, step) -> a note for the progress; writes its rows.
     run: Callable[[PyTree, int], str]
-    # step -> whether its rows are there, whole.
-    is_done: Callable[[int], bool]
+    # step that a run begins at -> whether its rows are there, whole; drops all that came after.
+    resume: Callable[[int], bool]
 
 
 def run_updates(
@@ -79,15 +79,15 @@ def run_updates(
         checkpoints.save(step, state)
         timing_file.append([{"phase": name, "step": step, "seconds": round(seconds(), 1)}])
 
-    def lacks_evaluation() -> bool:
-        due = step > 0 and (step % config.evaluation.every == 0 or step == num_updates)
-        return evaluation is not None and due and not processes.from_first(lambda: evaluation.is_done(step))
+    def evaluation_is_due() -> bool:
+        return evaluation is not None and step > 0 and (step % config.evaluation.every == 0 or step == num_updates)
 
     def evaluate(state: PyTree) -> str:
         assert evaluation is not None
         return processes.from_first(lambda: evaluation.run(state, step))
 
-    note = evaluate(state) if lacks_evaluation() else ""
+    is_evaluated = evaluation is None or processes.from_first(lambda: evaluation.resume(step))
+    note = evaluate(state) if evaluation_is_due() and not is_evaluated else ""
     if step == num_updates:
         checkpoints.close()
         return state, earlier_seconds
@@ -127,7 +127,7 @@ def run_updates(
             if is_due or interruption.requested():
                 save(parallel.unreplicate(on_devices))
             interruption.check()
-            if lacks_evaluation():
+            if evaluation_is_due():
                 note = evaluate(parallel.unreplicate(on_devices))
             loss_name, loss = next(iter(means.items()))
             progress.advance(step, f"{loss_name} {np.mean(loss):.4g}  {note}")

@@ -129,16 +129,19 @@ def evaluation_of(
     def run(policies: Policies, step: int) -> str:
         returns_SE = evaluator(lambda observation_SEO: act(policies, observation_SEO.astype(np.float32)))
         rows = evaluation_rows(name, task.name, task.reference_scores, seeds, step, returns_SE)
-        results_file.cut(name, step - 1)
         results_file.append(rows)
         scores_S = np.array([row.score_0_1 for row in rows]).reshape(returns_SE.shape).mean(axis=1)
         return f"score {scores_S.mean():.2f} ± {scores_S.std():.2f}"
 
-    def is_done(step: int) -> bool:
+    def resume(step: int) -> bool:
+        results_file.cut(name, step)
         rows = [row for row in results_file.read() if row.method == name and row.step == step]
-        return len(rows) == len(seeds) * num_episodes
+        is_whole = len(rows) == len(seeds) * num_episodes
+        if not is_whole:
+            results_file.cut(name, step - 1)
+        return is_whole
 
-    return Evaluation(run, is_done)
+    return Evaluation(run, resume)
 
 
 def update_policy(

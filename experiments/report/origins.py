@@ -1,0 +1,63 @@
+"""Where the figures come from: every run's commands, commits, versions and machine, as its starts.jsonl has them."""
+
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from experiments.report import markdown
+from experiments.report.reading import Run
+
+CIRCUMSTANCES = (
+    "commit",
+    "python",
+    "jax",
+    "flax",
+    "numpy",
+    "backend",
+    "device_kind",
+    "num_devices",
+    "processor",
+    "cores",
+)
+
+
+def circumstances(runs: Sequence[Run]) -> str:
+    """The commits, versions and machines that the runs ran on; how many starts of each."""
+    counts: dict[tuple[str, ...], int] = {}
+    for run in runs:
+        for start in run.starts:
+            key = tuple(str(start.get(name, markdown.NOTHING)) for name in CIRCUMSTANCES)
+            counts[key] = counts.get(key, 0) + 1
+    if not counts:
+        return "No run has a starts.jsonl: commits and machines are not known.\n"
+    return markdown.table([*CIRCUMSTANCES, "starts"], [[*key, str(count)] for key, count in counts.items()])
+
+
+def commands(runs: Sequence[Run], folder: Path) -> str:
+    """Every start of every run, to be repeated; paths below `folder` are written from RUNS on."""
+    lines = []
+    for run in runs:
+        lines.append(f"# {run.place}")
+        lines += [command(start, folder) for start in run.starts] or ["# not recorded: no starts.jsonl"]
+    return "```sh\n" + "\n".join(lines) + "\n```\n"
+
+
+def command(start: dict[str, Any], folder: Path) -> str:
+    """One start: its command line and, as a comment, when and at which commit.
+
+    The interpreter is named without its folder, which is the machine's and not the run's.
+    """
+    interpreter, *arguments = start["command"]
+    shown = [Path(interpreter).name, *(_from_runs(argument, folder) for argument in arguments)]
+    flags = f"XLA_FLAGS={shlex.quote(start['xla_flags'])} " if start.get("xla_flags") else ""
+    return f"{flags}{shlex.join(shown)}  # {start['time']}, commit {start['commit']}"
+
+
+def _from_runs(argument: str, folder: Path) -> str:
+    """`--flag=FOLDER/x` and `FOLDER/x` as `RUNS/x`."""
+    flag, separator, path = argument.rpartition("=")
+    for parent in {str(folder), str(folder.resolve())}:
+        if path.startswith(f"{parent}/"):
+            return flag + separator + "RUNS" + path.removeprefix(parent)
+    return argument

@@ -183,9 +183,11 @@ def test_what_is_missing_or_broken_is_listed(tmp_path: Path) -> None:
     for name, (file, text) in damage.items():
         (make_run(tmp_path / f"main/{TASK}/{name}", whole) / file).write_text(text)
     members = {
-        f"main/{TASK}/whole": {"state": "done", "log": None},
+        f"main/{TASK}/whole": {"state": "done", "log": "none.txt"},
         f"main/{TASK}/never": {"state": "failed", "log": "logs/never.txt"},
     }
+    (tmp_path / "logs").mkdir()
+    (tmp_path / "logs/never.txt").write_text("why")
     (tmp_path / "sweep.json").write_text(json.dumps({"scale": "small", "members": members}))
     found = read(tmp_path)
     gaps = {place.rpartition("/")[2]: reason for place, reason in found.gaps}

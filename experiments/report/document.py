@@ -4,13 +4,16 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from experiments.report import markdown, origins, sections, timing
-from experiments.report.reading import Found, Gap, of_study
+from experiments.report.reading import Found, Gap, distinct, of_study
 from experiments.report.sections import Section
 from experiments.report.together import together
 from experiments.studies import STUDIES, Study
 
 # Runs that lie in no study's folder.
-OTHERS = Study("", "Runs outside the studies", "", "returns.csv", "returns", (), lambda task, scale: ())
+OTHERS = Study("", "Other runs", "", "returns.csv", "returns", (), lambda task, scale: ())
+
+# A longer list of gaps opens on demand.
+NUM_SHOWN = 20
 
 HOW_TO_READ = """\
 **Mean of last 3**, the figure that is compared, is each seed's mean over its last three evaluations, then mean ±
@@ -28,6 +31,8 @@ def made_of(found: Found, folder: Path) -> list[Section]:
     """A section per study that has runs; pictures go to `folder`/figures."""
     by_study = {study: of_study(found.runs, study.name) for study in (*STUDIES.values(), OTHERS)}
     made = {study: sections.section(study, by_task, folder) for study, by_task in by_study.items() if by_task}
+    if OTHERS in made and not made[OTHERS].lines:
+        del made[OTHERS]  # world models by themselves: their commands are listed
     returns = [section.lines for study, section in made.items() if study.kind == "returns"]
     others = [section.lines for study, section in made.items() if study.kind != "returns"]
     everything = together(returns, others, folder)
@@ -43,7 +48,7 @@ def write(found: Found, made: Sequence[Section], runs_folder: Path) -> str:
     """
     parts = [(section.heading, section.text) for section in made]
     parts.append(("What is missing", missing(found.gaps)))
-    costs = [timing.learning(found.runs), timing.pretraining(found.models)]
+    costs = [timing.learning(distinct(found.runs)), timing.pretraining(found.models)]
     parts.append(("Wall times", "\n".join(cost for cost in costs if cost) or "No run has a timing.jsonl.\n"))
     parts.append(("Commands, commits and machines", origin(found, runs_folder)))
     heading = [f"# {title(found)}\n", summary(found), HOW_TO_READ]
@@ -58,12 +63,13 @@ def title(found: Found) -> str:
 
 def summary(found: Found) -> str:
     """What there is, in two lines."""
-    methods = sum(len(run.curves) for run in found.runs)
+    runs = distinct(found.runs)
+    methods = sum(len(run.curves) for run in runs)
     tasks = sorted({run.task for run in found.runs})
     gaps = f"{len(found.gaps)} thing(s) are" if found.gaps else "nothing is"
     scale = f' of a sweep at scale "{found.scale}"' if found.scale else ""
     return (
-        f"{len(found.runs)} run folder(s){scale}, with {methods} finished trainings of a method on {len(tasks)} "
+        f"{len(runs)} run(s){scale}, with {methods} finished trainings of a method on {len(tasks)} "
         f"task(s): {', '.join(tasks)}. {gaps[0].upper() + gaps[1:]} [missing](#{markdown.anchor('What is missing')}). "
         "Raw rows: [comparison.csv](comparison.csv) (the tables, unrounded), [evaluations.csv](evaluations.csv) "
         "(every evaluation).\n"
@@ -74,14 +80,15 @@ def missing(gaps: Sequence[Gap]) -> str:
     """Every gap, by run."""
     if not gaps:
         return "Nothing: every run that was found, or that the sweep was asked for, is finished.\n"
-    return markdown.table(["run", "state"], gaps)
+    table = markdown.table(["run", "state"], gaps)
+    return table if len(gaps) <= NUM_SHOWN else markdown.folded(f"All {len(gaps)}", table)
 
 
 def origin(found: Found, runs_folder: Path) -> str:
     """Circumstances, then every command."""
     text = [origins.circumstances(found.runs), "`RUNS` stands for the folder of the runs.\n"]
-    for study in sorted({run.study for run in found.runs}):
-        runs = [run for run in found.runs if run.study == study]
-        name = STUDIES[study].title if study else OTHERS.title
-        text.append(markdown.folded(f"{name}: {len(runs)} run(s)", origins.commands(runs, runs_folder)))
+    for study in (*STUDIES.values(), OTHERS):
+        runs = [run for run in found.runs if run.study == study.name]
+        if runs:
+            text.append(markdown.folded(f"{study.title}: {len(runs)} run(s)", origins.commands(runs, runs_folder)))
     return "\n".join(text)

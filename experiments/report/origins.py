@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments.report import markdown
-from experiments.report.reading import Run
+from experiments.report.reading import Run, distinct
 
 CIRCUMSTANCES = (
     "commit",
@@ -25,7 +25,7 @@ CIRCUMSTANCES = (
 def circumstances(runs: Sequence[Run]) -> str:
     """The commits, versions and machines that the runs ran on; how many starts of each."""
     counts: dict[tuple[str, ...], int] = {}
-    for run in runs:
+    for run in distinct(runs):
         for start in run.starts:
             key = tuple(str(start.get(name, markdown.NOTHING)) for name in CIRCUMSTANCES)
             counts[key] = counts.get(key, 0) + 1
@@ -38,7 +38,8 @@ def commands(runs: Sequence[Run], folder: Path) -> str:
     """Every start of every run, to be repeated; paths below `folder` are written from RUNS on."""
     lines = []
     for run in runs:
-        lines.append(f"# {run.place}")
+        itself = run.folder.resolve() == folder.resolve() / run.place
+        lines.append(f"# {run.place}" + ("" if itself else f": {_from_runs(str(run.folder.resolve()), folder)}"))
         lines += [command(start, folder) for start in run.starts] or ["# not recorded: no starts.jsonl"]
     return "```sh\n" + "\n".join(lines) + "\n```\n"
 

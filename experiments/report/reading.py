@@ -105,7 +105,7 @@ def read_sweep(folder: Path) -> tuple[Sweep, list[Gap]]:
     try:
         described = json.loads(path.read_text())
         members = {
-            place: member["state"] + (f", see {member['log']}" if member.get("log") else "")
+            place: member["state"] + (f", see {member['log']}" if (folder / member["log"]).exists() else "")
             for place, member in described["members"].items()
         }
         return Sweep(str(described["scale"]), members), []
@@ -187,6 +187,11 @@ def read_model(folder: Path, described: dict[str, Any]) -> TrainedModel:
     return TrainedModel(
         folder.name, described["model"], described["settings"]["num_updates"], max(seconds, default=float("nan"))
     )
+
+
+def distinct(runs: Sequence[Run]) -> list[Run]:
+    """Each folder once: one run may serve several studies, by a link."""
+    return list({run.folder.resolve(): run for run in reversed(runs)}.values())[::-1]
 
 
 def of_study(runs: Sequence[Run], study: str) -> dict[str, list[Run]]:

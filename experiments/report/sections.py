@@ -77,6 +77,8 @@ def section(study: Study, by_task: Mapping[str, list[Run]], folder: Path) -> Sec
             text.append("Mean of the last three evaluations, over all tasks:\n")
             text.append(comparison.overview(settings, lines))
         text += [score_task(study, task, by_task[task], lines[task], folder) for task in lines]
+    if len(text) == 1:
+        text.append("No run of it is finished.\n")
     return Section(study.title, "\n".join(part for part in text if part.strip()), lines, settings)
 
 
@@ -107,7 +109,7 @@ def score_task(study: Study, task: str, runs: Sequence[Run], shown: Sequence[Lin
         text.append(world_models.quality(study.name, task, runs, folder))
     if study.kind == "returns_to_go":
         text.append(world_models.label_histogram(study.name, task, runs[0].folder, folder))
-    return "\n".join(text)
+    return "\n".join(part for part in text if part.strip())
 
 
 def learning_curves(study: str, task: str, shown: Sequence[Line], folder: Path) -> list[tuple[str, str]]:

@@ -42,7 +42,15 @@ def test_bad_command_is_one_line_and_code_2(override: str, line: str, tmp_path: 
 def test_help_teaches_the_command() -> None:
     result = run("--help")
     assert "--config experiments/configs/quickstart.py --workdir" in result.stdout
-    for flag in ("--config:", "--workdir:", "debug-nans:", "tensorboard:", "--wandb:", "--expect-devices:", "--coordinator:"):
+    for flag in (
+        "--config:",
+        "--workdir:",
+        "debug-nans:",
+        "tensorboard:",
+        "--wandb:",
+        "--expect-devices:",
+        "--coordinator:",
+    ):
         assert flag in result.stdout
 
 

@@ -156,14 +156,14 @@ def test_commands_name_the_runs_folder_as_runs(tmp_path: Path) -> None:
         "xla_flags": "--a=1 --b",
         "command": ["/x/python3.11", "-m", "dwm_jax.train", "--workdir", f"{tmp_path}/a b", f"--c.d={tmp_path}/w"],
     }
-    assert origins.command(start, tmp_path) == (
+    assert origins.command(reading.read_start(start), tmp_path) == (
         "XLA_FLAGS='--a=1 --b' python3.11 -m dwm_jax.train --workdir 'RUNS/a b' --c.d=RUNS/w  # t, commit abc"
     )
 
 
 def test_figures_stand_to_the_right_and_zero_has_no_sign() -> None:
-    table = markdown.table(["a", "b"], [["x|y", markdown.number(-0.001)], ["z", markdown.NOTHING]])
-    assert table == "| a | b |\n| --- | ---: |\n| x\\|y | 0.00 |\n| z | – |\n"
+    table = markdown.table(["a", "b"], [["x|<y>", markdown.number(-0.001)], ["z", markdown.NOTHING]])
+    assert table == "| a | b |\n| --- | ---: |\n| x\\|&lt;y> | 0.00 |\n| z | – |\n"
 
 
 # --------------------------------------------------------------------------------- what a folder may hold
@@ -179,6 +179,8 @@ def test_what_is_missing_or_broken_is_listed(tmp_path: Path) -> None:
         "no-column": ("results.csv", "method,task\na,b\n"),
         "wrong-shape": ("diagnostics.json", '{"prediction_error": {"dwm": {"observation": [1], "reward": [1, 2]}}}'),
         "wrong-type": ("diagnostics.json", "[1]"),
+        "no-command": ("starts.jsonl", '{"time": "now"}\n'),
+        "no-learner": ("config.json", '{"task": "hopper-medium-v2", "methods": "nothing-known"}'),
     }
     for name, (file, text) in damage.items():
         (make_run(tmp_path / f"main/{TASK}/{name}", whole) / file).write_text(text)

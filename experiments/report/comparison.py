@@ -36,7 +36,7 @@ class Line(NamedTuple):
             "variants_searched": self.choice.num_candidates,
             "unit": "return_raw" if score.curve.is_raw else "score_0_1",
             "seeds": len(score.last),
-            "episodes": score.run.config["evaluation"]["episodes"],
+            "episodes": score.run.episodes,
             "updates": int(score.curve.steps[-1]),
             "last_three_mean": float(score.last_three.mean()),
             "last_three_std": float(score.last_three.std()),
@@ -79,7 +79,7 @@ def table(settings: Sequence[str], shown: Sequence[Line]) -> str:
             row.append(markdown.mean_and_std(*line.reported) if line.reported else markdown.NOTHING)
             row.append(markdown.NOTHING if line.difference is None else markdown.difference(line.difference))
         row += [
-            f"{len(score.last)} x {score.run.config['evaluation']['episodes']}",
+            f"{len(score.last)} x {score.run.episodes}",
             f"{score.curve.steps[-1]:,}",
             score.run.variant + (f" (best of {line.choice.num_candidates})" if line.choice.num_candidates > 1 else ""),
         ]

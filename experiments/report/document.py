@@ -65,7 +65,7 @@ def summary(found: Found) -> str:
     """What there is, in two lines."""
     runs = distinct(found.runs)
     methods = sum(len(run.curves) for run in runs)
-    tasks = sorted({run.task for run in found.runs})
+    tasks = sorted({markdown.plain(run.task) for run in found.runs})
     gaps = f"{len(found.gaps)} thing(s) are" if found.gaps else "nothing is"
     scale = f' of a sweep at scale "{found.scale}"' if found.scale else ""
     return (

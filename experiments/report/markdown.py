@@ -13,7 +13,17 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     columns = zip(*rows, strict=True) if rows else ([] for _ in head)
     marks = ["---:" if all(_is_figure(cell) for cell in column) else "---" for column in columns]
     lines = [head, marks, *rows]
-    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines) + "\n"
+    return "\n".join("| " + " | ".join(plain(cell) for cell in line) + " |" for line in lines) + "\n"
+
+
+def plain(text: str) -> str:
+    """Text from outside, a run's name or what is wrong with it, that is to be shown as it is."""
+    return text.replace("&", "&amp;").replace("<", "&lt;").replace("|", "\\|")
+
+
+def heading(task: str) -> str:
+    """Over what belongs to one task."""
+    return f"### {plain(task)}\n"
 
 
 def _is_figure(cell: str) -> bool:

@@ -3,23 +3,9 @@
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from experiments.report import markdown
-from experiments.report.reading import Run, distinct
-
-CIRCUMSTANCES = (
-    "commit",
-    "python",
-    "jax",
-    "flax",
-    "numpy",
-    "backend",
-    "device_kind",
-    "num_devices",
-    "processor",
-    "cores",
-)
+from experiments.report.reading import CIRCUMSTANCES, Run, Start, distinct
 
 
 def circumstances(runs: Sequence[Run]) -> str:
@@ -27,7 +13,7 @@ def circumstances(runs: Sequence[Run]) -> str:
     counts: dict[tuple[str, ...], int] = {}
     for run in distinct(runs):
         for start in run.starts:
-            key = tuple(str(start.get(name, markdown.NOTHING)) for name in CIRCUMSTANCES)
+            key = tuple(known or markdown.NOTHING for known in start.circumstances)
             counts[key] = counts.get(key, 0) + 1
     if not counts:
         return "No run has a starts.jsonl: commits and machines are not known.\n"
@@ -44,15 +30,15 @@ def commands(runs: Sequence[Run], folder: Path) -> str:
     return "```sh\n" + "\n".join(lines) + "\n```\n"
 
 
-def command(start: dict[str, Any], folder: Path) -> str:
+def command(start: Start, folder: Path) -> str:
     """One start: its command line and, as a comment, when and at which commit.
 
     The interpreter is named without its folder, which is the machine's and not the run's.
     """
-    interpreter, *arguments = start["command"]
+    interpreter, *arguments = start.command
     shown = [Path(interpreter).name, *(_from_runs(argument, folder) for argument in arguments)]
-    flags = f"XLA_FLAGS={shlex.quote(start['xla_flags'])} " if start.get("xla_flags") else ""
-    return f"{flags}{shlex.join(shown)}  # {start['time']}, commit {start['commit']}"
+    flags = f"XLA_FLAGS={shlex.quote(start.xla_flags)} " if start.xla_flags else ""
+    return f"{flags}{shlex.join(shown)}  # {start.time}, commit {start.circumstances[0] or 'unknown'}"
 
 
 def _from_runs(argument: str, folder: Path) -> str:

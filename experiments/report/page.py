@@ -20,7 +20,7 @@ def page(text: str, title: str, folder: Path) -> str:
       title: of the window.
       folder: where the pictures that `text` names lie.
     """
-    # Summaries are HTML in the Markdown; names of runs are escaped where they enter it.
+    # `markdown.folded` is HTML in the Markdown; what comes from outside has passed `markdown.plain`.
     parser = MarkdownIt("commonmark", {"html": True}).enable("table")
     # A wide table scrolls by itself; the page never does.
     parser.add_render_rule("table_open", lambda *_: '<div class="table" tabindex="0"><table>\n', fmt="html")

@@ -12,9 +12,34 @@ from dwm_jax.diagnostics import Calibration, PredictionError
 from dwm_jax.metrics import JsonLines, Result, Results
 from dwm_jax.registry import METHODS
 from dwm_jax.results import Curve, curves
+from experiments.report.settings import settings_of
 
 # What a damaged file raises when it is read and taken apart.
 UNREADABLE = (OSError, ValueError, LookupError, TypeError, AttributeError)
+
+
+# What of a start is shown beside its command, where it is known.
+CIRCUMSTANCES = (
+    "commit",
+    "python",
+    "jax",
+    "flax",
+    "numpy",
+    "backend",
+    "device_kind",
+    "num_devices",
+    "processor",
+    "cores",
+)
+
+
+class Start(NamedTuple):
+    """One line of starts.jsonl."""
+
+    time: str
+    command: list[str]
+    xla_flags: str
+    circumstances: tuple[str, ...]  # as in CIRCUMSTANCES; "" where one is not known
 
 
 class Run(NamedTuple):
@@ -25,7 +50,11 @@ class Run(NamedTuple):
     study: str  # a key of STUDIES; "" for a run that belongs to none
     task: str  # what it was trained and evaluated on
     variant: str  # what distinguishes it inside the task
-    config: dict[str, Any]
+    settings: dict[str, dict[str, str]]  # by method: what studies compare
+    horizon: int
+    num_updates: int  # of a policy
+    episodes: int  # of an evaluation, per seed
+    diffusion: tuple[int, int, int]  # T, K, N of the diffusion world model
     results: list[Result]  # every episode of every evaluation
     curves: dict[str, Curve]  # by method
     errors: dict[str, PredictionError]  # by world model and who acts in it
@@ -33,7 +62,7 @@ class Run(NamedTuple):
     sampling_seconds: dict[str, dict[int, float]]  # by horizon, of one batch of trajectories
     acting_seconds: dict[str, float]  # of one decision, by method
     learning_seconds: dict[str, float]  # of all seeds side by side, by method
-    starts: list[dict[str, Any]]
+    starts: list[Start]
 
 
 class TrainedModel(NamedTuple):
@@ -121,15 +150,20 @@ def read_run(place: str, folder: Path, config: dict[str, Any], studies: Sequence
     finished, gaps = finished_curves(place, results, config)
     path = folder / "diagnostics.json"
     measured = json.loads(path.read_text()) if path.exists() else {}
+    dwm = config["world_models"]["dwm"]
     if not measured:
         gaps.append(Gap(place, "not finished: no diagnostics.json yet"))
     run = Run(
         place,
         folder,
         parts[0] if in_study else "",
-        config["task"],
+        _text(config["task"]),
         parts[2] if in_study else place,
-        config,
+        {method: settings_of(config, method) for method in finished},
+        int(config["policy"]["horizon"]),
+        int(config["policy"]["num_updates"]),
+        int(config["evaluation"]["episodes"]),
+        (int(dwm["sequence_length"]), int(dwm["num_diffusion_steps"]), int(dwm["num_sampling_steps"])),
         results,
         finished,
         {label: PredictionError(**_arrays(error)) for label, error in measured.get("prediction_error", {}).items()},
@@ -140,8 +174,8 @@ def read_run(place: str, folder: Path, config: dict[str, Any], studies: Sequence
         },
         {method: float(seconds) for method, seconds in measured.get("acting_seconds", {}).items()},
         # Rows come in the order of time: the last one of a phase has its total.
-        {row["phase"]: row["seconds"] for row in JsonLines(folder / "timing.jsonl").read()},
-        JsonLines(folder / "starts.jsonl").read(),
+        {row["phase"]: float(row["seconds"]) for row in JsonLines(folder / "timing.jsonl").read()},
+        [read_start(row) for row in JsonLines(folder / "starts.jsonl").read()],
     )
     return run, gaps
 
@@ -179,6 +213,14 @@ def total_updates(method: str, config: dict[str, Any]) -> int | None:
         return int(config["policy"]["num_updates"])
     # A planner is evaluated once, under its model's number of updates.
     return int(config["world_models"][cell.model]["num_updates"]) if cell.model == "decision_diffuser" else None
+
+
+def read_start(row: dict[str, Any]) -> Start:
+    """One start of a run."""
+    if not row["command"]:
+        raise ValueError("a start without a command")
+    known = tuple(str(row.get(name, "")) for name in CIRCUMSTANCES)
+    return Start(str(row["time"]), [str(word) for word in row["command"]], str(row.get("xla_flags") or ""), known)
 
 
 def read_model(folder: Path, described: dict[str, Any]) -> TrainedModel:
@@ -227,6 +269,12 @@ def _arrays(columns: dict[str, list[float]]) -> dict[str, np.ndarray]:
     if len({array.shape for array in arrays.values()}) > 1 or any(array.ndim != 1 for array in arrays.values()):
         raise ValueError(f"columns of different lengths: {', '.join(arrays)}")
     return arrays
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"{value!r} is no name")
+    return value
 
 
 def _one_line(error: BaseException) -> str:

@@ -1,7 +1,7 @@
 """Scores of the runs of one task, and of a search the best: which variant stands for a method."""
 
-from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 
@@ -36,42 +36,10 @@ class Choice(NamedTuple):
     num_candidates: int
 
 
-def _horizon(config: dict[str, Any], method: str) -> str:
-    return str(config["policy"]["horizon"]) if _imagines(method) else ""
-
-
-def _sequence_length(config: dict[str, Any], method: str) -> str:
-    model = METHODS[method].model
-    return str(config["world_models"][model].get("sequence_length", "")) if _imagines(method) else ""
-
-
-def _return_to_go(config: dict[str, Any], method: str) -> str:
-    return "" if METHODS[method].model is None else f"{config['policy']['return_to_go']:g}"
-
-
-def _lambda(config: dict[str, Any], method: str) -> str:
-    return f"{config['policy']['lambda_'][METHODS[method].learner]:g}" if _imagines(method) else ""
-
-
-def _imagines(method: str) -> bool:
-    """Learns from imagined trajectories: neither from recorded or made-up transitions alone, nor by planning."""
-    cell = METHODS[method]
-    return cell.learner is not None and cell.model not in (None, "transition_diffusion")
-
-
-# What a study may compare, read from a run's config; by the head of its column.
-SETTINGS: dict[str, Callable[[dict[str, Any], str], str]] = {
-    "H": _horizon,
-    "T": _sequence_length,
-    "return-to-go": _return_to_go,
-    "lambda": _lambda,
-}
-
-
 def scores(runs: Sequence[Run], settings: Sequence[str]) -> list[Score]:
     """Every finished method of every run, methods in the registry's order, settings ascending."""
     found = [
-        Score(method, tuple(SETTINGS[name](run.config, method) for name in settings), run, curve)
+        Score(method, tuple(run.settings[method][name] for name in settings), run, curve)
         for run in runs
         for method, curve in run.curves.items()
     ]

@@ -96,7 +96,7 @@ def score_lines(study: Study, by_task: Mapping[str, list[Run]]) -> dict[str, lis
 def score_task(study: Study, task: str, runs: Sequence[Run], shown: Sequence[Line], folder: Path) -> str:
     """One task: table, pictures, and the search behind the table where there was one."""
     settings = COMPARISONS[study.kind].settings
-    text = [f"### {task}\n", comparison.table(settings, shown)]
+    text = [markdown.heading(task), comparison.table(settings, shown)]
     if settings:
         picture = curve_over_setting(study, task, shown, folder)
         text += [markdown.figures(picture)] if picture else []
@@ -122,7 +122,7 @@ def learning_curves(study: str, task: str, shown: Sequence[Line], folder: Path) 
     made = []
     for learner, curves in by_learner.items():
         file = f"figures/{study or 'runs'}-{task.replace('/', '-')}-{learner}.svg"
-        with pictures.style():
+        with pictures.style(font_size=11):  # its legend leaves no room for more
             draw_learning_curves(folder / file, task, [*curves, *planners])
         made.append((f"Learning curves on {task}, {learner}", file))
     return made

@@ -33,7 +33,7 @@ def inference(study: str, by_task: Mapping[str, list[Run]], file: str | None, fo
             for method, value in seconds.items()
         ]
         head = ["method", "one decision (ms)", "x DWM-TD3BC", "paper: an episode (s)", "paper: x DWM-TD3BC"]
-        text += [f"### {task}\n", markdown.table(head, rows)]
+        text += [markdown.heading(task), markdown.table(head, rows)]
     return "\n".join(text)
 
 
@@ -54,7 +54,7 @@ def sampling(study: str, by_task: Mapping[str, list[Run]], file: str | None, fol
             values = {int(row["what"].partition("=")[2]): row["value"] for row in paper if row["subject"] == subject}
             if label in seconds:
                 rows.append([f"paper: {subject}", *(values.get(h, markdown.NOTHING) for h in horizons)])
-        text += [f"### {task}\n", markdown.table(["world model", *(f"H = {h}" for h in horizons)], rows)]
+        text += [markdown.heading(task), markdown.table(["world model", *(f"H = {h}" for h in horizons)], rows)]
         path = f"figures/{study}-{task.replace('/', '-')}.svg"
         with pictures.style():
             figures.sampling_times(folder / path, seconds, f"{task}: time of 128 trajectories")
@@ -78,7 +78,7 @@ def learning(runs: Sequence[Run]) -> str:
     seconds: dict[str, list[float]] = {}
     for run in runs:
         for method in run.curves.keys() & run.learning_seconds.keys():
-            thousands = run.config["policy"]["num_updates"] / 1000
+            thousands = run.num_updates / 1000
             seconds.setdefault(method, []).append(run.learning_seconds[method] / thousands)
     rows = [
         [

@@ -37,8 +37,8 @@ def together(
     if len(seeds) < 2:
         return "\n".join(text)
     text.append(
-        f"Over {', '.join(tasks)}: the interquartile mean of all seeds, with the {statistics.CONFIDENCE:.0%} interval "
-        f"of a stratified bootstrap ({statistics.NUM_RESAMPLES:,} resamples)."
+        f"Over {', '.join(map(markdown.plain, tasks))}: the interquartile mean of all seeds, with the "
+        f"{statistics.CONFIDENCE:.0%} interval of a stratified bootstrap ({statistics.NUM_RESAMPLES:,} resamples)."
         + (f" Without {', '.join(left_out)}, for want of a score on all of these tasks." if left_out else "")
         + "\n"
     )

@@ -55,7 +55,7 @@ def prediction_error(study: str, by_task: Mapping[str, list[Run]], file: str | N
         errors = errors_of(measured)
         if errors:
             seeds = f"± is the standard deviation over {len(measured)} runs.\n" if len(measured) > 1 else ""
-            text.append(f"### {task}\n\n{seeds}")
+            text.append(f"{markdown.heading(task)}\n{seeds}")
             text += [error_table(task, name, errors, paper) for name in QUANTITIES]
             text.append(markdown.figures(*error_pictures(study, task, errors, paper, folder)))
     return "\n".join(text)
@@ -64,8 +64,7 @@ def prediction_error(study: str, by_task: Mapping[str, list[Run]], file: str | N
 def longest(runs: Sequence[Run]) -> list[Run]:
     """The runs with errors over the longest horizon among them: only these can be laid side by side."""
     measured = [run for run in runs if run.errors]
-    horizons = [run.config["policy"]["horizon"] for run in measured]
-    return [run for run, horizon in zip(measured, horizons, strict=True) if horizon == max(horizons)]
+    return [run for run in measured if run.horizon == max(other.horizon for other in measured)]
 
 
 def errors_of(runs: Sequence[Run]) -> dict[str, list[PredictionError]]:
@@ -135,7 +134,7 @@ def quality(study: str, task: str, runs: Sequence[Run], folder: Path) -> str:
     measured = longest(runs)
     if not measured:
         return ""
-    horizon = measured[0].config["policy"]["horizon"]
+    horizon = measured[0].horizon
     # Runs of one world model repeat its figures: one of each is shown.
     errors = {label: found[:1] for label, found in errors_of(measured).items()}
     made = error_pictures(study, task, errors, None, folder)
@@ -166,9 +165,7 @@ def diffusion_steps(study: str, by_task: Mapping[str, list[Run]], file: str | No
     for task, runs in by_task.items():
         for run in runs:
             if "dwm" in run.errors:
-                settings = run.config["world_models"]["dwm"]
-                key = settings["sequence_length"], settings["num_diffusion_steps"], settings["num_sampling_steps"]
-                cells.setdefault(key, []).append(run.errors["dwm"])
+                cells.setdefault(run.diffusion, []).append(run.errors["dwm"])
                 tasks.append(task)
     names = "T", "K", "N"
     errors = [f"{quantity}_error" for quantity in QUANTITIES]
@@ -180,7 +177,7 @@ def diffusion_steps(study: str, by_task: Mapping[str, list[Run]], file: str | No
         row += [f"{np.mean([getattr(error, quantity).mean() for error in found]):.3g}" for quantity in QUANTITIES]
         row += [paper[key][name] if key in paper else markdown.NOTHING for name in errors] if paper else []
         rows.append(row)
-    known = ", ".join(dict.fromkeys(tasks)) or "no task"
+    known = ", ".join(map(markdown.plain, dict.fromkeys(tasks))) or "no task"
     return (
         f"{UNITS}\nMean over all steps, on {known}. T rows, K training steps, N sampling steps.\n\n"
         + markdown.table(head, rows)

@@ -141,12 +141,18 @@ def test_figures_over_tasks_are_of_the_largest_whole_block(tmp_path: Path) -> No
     for task in ("hopper-medium", "hopper-medium-replay", "halfcheetah-medium"):
         make_run(tmp_path / f"main/{task}/a", {"DWM-TD3BC": [(0.5, 0.6)], "OneStep-TD3BC": [(0.1, 0.2)]}, task)
     make_run(tmp_path / "model_free/hopper-medium/a", {"IQL": [(0.3, 0.4)]}, "hopper-medium")
-    lines = [section.lines for section in document.made_of(read(tmp_path), tmp_path / "out") if section.lines]
+    for horizon in (1, 3):
+        folder = tmp_path / f"transformer/hopper-medium/H{horizon}"
+        make_run(folder, {"T-TD3BC": [(0.3, 0.1 * horizon)]}, "hopper-medium", policy__horizon=horizon)
+    everything, *made = document.made_of(read(tmp_path), tmp_path / "out")
+    # The Transformer is in no study of returns: its best horizon stands for it.
+    assert "| T-TD3BC | – | 0.30 ± 0.00 | – |" in everything.text
+    lines = [section.lines for section in made]
     seeds, tasks, left_out = together.comparable(together.best_of(lines))
-    # Two methods on three tasks are six cells; three methods on one are three.
+    # Two methods on three tasks are six cells; four methods on one are four.
     assert list(seeds) == ["DWM-TD3BC", "OneStep-TD3BC"]
     assert sorted(tasks) == ["halfcheetah-medium", "hopper-medium", "hopper-medium-replay"]
-    assert left_out == ["IQL"]
+    assert left_out == ["T-TD3BC", "IQL"]
 
 
 def test_commands_name_the_runs_folder_as_runs(tmp_path: Path) -> None:

@@ -88,9 +88,9 @@ def table(settings: Sequence[str], shown: Sequence[Line]) -> str:
 
 
 def overview(settings: Sequence[str], by_task: Mapping[str, Sequence[Line]]) -> str:
-    """Methods x tasks: ours, averaged over the last three evaluations."""
+    """Methods x tasks: ours, averaged over the last three evaluations; without `settings` a line per method."""
     cells = {
-        (line.choice.score.method, line.choice.score.settings, task): line.choice.score
+        (line.choice.score.method, line.choice.score.settings[: len(settings)], task): line.choice.score
         for task, shown in by_task.items()
         for line in shown
     }

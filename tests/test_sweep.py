@@ -380,3 +380,15 @@ def test_a_slurm_job_saves_when_it_is_about_to_be_stopped_and_goes_on(make_runs:
     runs.order_file(run, "order").unlink()
     again.function(*again.args)
     assert run.is_done()
+
+
+@pytest.mark.end_to_end
+def test_a_real_study_ends_as_done(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "experiments.sweep", "model_free", "--runs", str(tmp_path / "runs")]
+    result = subprocess.run(command, cwd=plan.ROOT, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    assert result.stderr.endswith(f"1 of 1 done, 0 running, 0 failed: {tmp_path / 'runs'}\n")
+    rows = (tmp_path / "runs" / "model_free" / "maze2d-umaze" / "TD3+BC-IQL-PQL" / "summary.md").read_text()
+    assert all(f"| {method} | 2 |" in rows for method in ("TD3+BC", "IQL", "PQL"))
+    listed = subprocess.run([*command, "--dry-run"], cwd=plan.ROOT, capture_output=True, text=True, check=True)
+    assert "# 1 done\n" in listed.stdout

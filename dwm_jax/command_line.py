@@ -4,6 +4,7 @@ Exit codes: 0 done, 1 the run stopped (the line says why), 2 the command or its 
 the keyboard, 143 by SIGTERM; after the last two the same command goes on.
 """
 
+import os
 import sys
 import traceback
 from collections.abc import Callable, Sequence
@@ -84,8 +85,12 @@ def run(train: Callable[[ConfigDict, Path, Sequence[watch.Open]], None], usage: 
 
 
 def compile_once(workdir: Path) -> None:
-    """Keeps compiled programs beside the workdir: the next run, or a resumed one, starts without compiling."""
-    jax.config.update("jax_compilation_cache_dir", str(workdir.resolve().parent / ".compiled"))  # type: ignore[no-untyped-call]
+    """Keeps compiled programs beside the workdir, or where JAX_COMPILATION_CACHE_DIR says.
+
+    The next run, or a resumed one, starts without compiling.
+    """
+    if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+        jax.config.update("jax_compilation_cache_dir", str(workdir.resolve().parent / ".compiled"))  # type: ignore[no-untyped-call]
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)  # type: ignore[no-untyped-call]
 
 

@@ -6,7 +6,9 @@
 The argument is a D4RL task: {hopper,walker2d,halfcheetah}-{medium,medium-replay,medium-expert}-v2,
 maze2d-{umaze,medium,large}-v1 or antmaze-umaze-v2. Sizes are those of `dwm_jax.config.default_config()`; horizon 5, and
 the middle of the returns-to-go that the paper searched for the task (it names none for the mazes: the default stays).
-The paper searched horizon and return-to-go; `python -m experiments.sweep main --scale paper` does.
+
+Reproduces: a cell of the table of returns, without its search over horizon and return-to-go, which
+`python -m experiments.sweep main --scale paper` makes.
 
 Time and score: not measured here. The paper's scores are in experiments/paper/returns.csv.
 """

@@ -21,6 +21,7 @@ from experiments.report import (
     reported,
     scores,
     statistics,
+    timing,
     together,
     world_models,
 )
@@ -170,6 +171,19 @@ def test_commands_name_the_runs_folder_as_runs(tmp_path: Path) -> None:
 def test_figures_stand_to_the_right_and_zero_has_no_sign() -> None:
     table = markdown.table(["a", "b"], [["x|<y>", markdown.number(-0.001)], ["z", markdown.NOTHING]])
     assert table == "| a | b |\n| --- | ---: |\n| x\\|&lt;y> | 0.00 |\n| z | – |\n"
+
+
+def test_times_of_sampling_stand_beside_the_papers(tmp_path: Path) -> None:
+    folder = make_run(tmp_path / f"sampling_time/{TASK}/a", {"IQL": [(0.5, 0.6)]})
+    seconds = {"dwm": {"1": 0.5}, "autoregressive, told the recorded actions": {"1": 0.25, "3": 0.75}}
+    (folder / "diagnostics.json").write_text(json.dumps({"sampling_seconds": seconds}))
+    text = timing.sampling("sampling_time", {TASK: read(tmp_path).runs}, "timing.csv", tmp_path / "out")
+    assert [line for line in text.splitlines() if line.startswith("| ")][2:] == [
+        "| dwm | 0.5 | – |",
+        "| autoregressive, told the recorded actions | 0.25 | 0.75 |",
+        "| paper: DWM (T=8) | 0.031 | – |",
+        "| paper: autoregressive diffusion | 0.030 | 0.087 |",
+    ]
 
 
 # --------------------------------------------------------------------------------- what a folder may hold

@@ -11,7 +11,7 @@ from experiments.report import markdown, pictures, reported
 from experiments.report.reading import Run, TrainedModel
 
 FILE = "timing.csv"
-# Our label by the paper's subject.
+# Our world model by the paper's subject.
 SAMPLED = {"DWM (T=8)": "dwm", "autoregressive diffusion": "autoregressive"}
 
 
@@ -50,9 +50,10 @@ def sampling(study: str, by_task: Mapping[str, list[Run]], file: str | None, fol
             [label, *(f"{by_horizon[h]:.3g}" if h in by_horizon else markdown.NOTHING for h in horizons)]
             for label, by_horizon in seconds.items()
         ]
-        for subject, label in SAMPLED.items():
+        models = {label.partition(",")[0] for label in seconds}  # what follows says who acts
+        for subject, model in SAMPLED.items():
             values = {int(row["what"].partition("=")[2]): row["value"] for row in paper if row["subject"] == subject}
-            if label in seconds:
+            if model in models:
                 rows.append([f"paper: {subject}", *(values.get(h, markdown.NOTHING) for h in horizons)])
         text += [markdown.heading(task), markdown.table(["world model", *(f"H = {h}" for h in horizons)], rows)]
         path = f"figures/{study}-{task.replace('/', '-')}.svg"

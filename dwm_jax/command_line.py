@@ -4,9 +4,10 @@ Exit codes: 0 done, 1 the run stopped (the line says why), 2 the command or its 
 the keyboard, 143 by SIGTERM; after the last two the same command goes on.
 """
 
+import os
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NoReturn
 
@@ -14,13 +15,13 @@ import jax
 from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
-from dwm_jax import interruption, machines, non_finite, parallel, processes
+from dwm_jax import interruption, machines, non_finite, parallel, processes, watch
 from dwm_jax.config import ConfigError, check
 from dwm_jax.locks import InUseError
 from dwm_jax.progress import say
 
 
-def run(train: Callable[[ConfigDict, Path], None], usage: str | None) -> None:
+def run(train: Callable[[ConfigDict, Path, Sequence[watch.Open]], None], usage: str | None) -> None:
     """Parses the command line, checks the config, trains."""
     config_flag = config_flags.DEFINE_config_file(
         "config", None, "the config file; --config.key=value overrides a field", lock_config=True
@@ -29,10 +30,12 @@ def run(train: Callable[[ConfigDict, Path], None], usage: str | None) -> None:
     debug_flag = flags.DEFINE_bool(
         "debug-nans", False, "when a number is not finite, repeat that update to find the operation that made it"
     )
+    tensorboard_flag = flags.DEFINE_bool("tensorboard", False, "show the numbers in WORKDIR/tensorboard too")
+    wandb_flag = flags.DEFINE_string("wandb", None, "show the numbers in this Weights & Biases project too")
     machine_flags = machines.define_flags()
     # What --help prints: the usage, and these flags.
     sys.modules["__main__"].__doc__ = usage
-    for flag in (config_flag, workdir_flag, debug_flag, *machine_flags):
+    for flag in (config_flag, workdir_flag, debug_flag, tensorboard_flag, wandb_flag, *machine_flags):
         flags.FLAGS.register_key_flag_for_module(sys.argv[0], flags.FLAGS[flag.name])
 
     def parse(arguments: list[str]) -> list[str]:
@@ -43,6 +46,7 @@ def run(train: Callable[[ConfigDict, Path], None], usage: str | None) -> None:
             if config_flag.value is None or workdir_flag.value is None:
                 raise ConfigError("both --config FILE and --workdir DIR are needed; --help shows an example")
             machine_flags.check()
+            watch.mirrors(tensorboard_flag.value, wandb_flag.value)
         except (AttributeError, KeyError) as error:
             # ml_collections wraps one exception in another, whose own text is a repr.
             reason = error.args[0].args[0] if isinstance(error.args[0], Exception) else error.args[0]
@@ -61,7 +65,8 @@ def run(train: Callable[[ConfigDict, Path], None], usage: str | None) -> None:
                 # The first process alone looks for the task's data, which need not be on the other hosts.
                 processes.from_first(lambda: check(config_flag.value, parallel.num_devices()))
                 compile_once(Path(str(workdir_flag.value)))
-                train(config_flag.value, Path(str(workdir_flag.value)))
+                mirrors = watch.mirrors(tensorboard_flag.value, wandb_flag.value)
+                train(config_flag.value, Path(str(workdir_flag.value)), mirrors)
                 processes.finish()
         except (ConfigError, InUseError) as error:
             fail(error, 2)
@@ -80,8 +85,12 @@ def run(train: Callable[[ConfigDict, Path], None], usage: str | None) -> None:
 
 
 def compile_once(workdir: Path) -> None:
-    """Keeps compiled programs beside the workdir: the next run, or a resumed one, starts without compiling."""
-    jax.config.update("jax_compilation_cache_dir", str(workdir.resolve().parent / ".compiled"))  # type: ignore[no-untyped-call]
+    """Keeps compiled programs beside the workdir, or where JAX_COMPILATION_CACHE_DIR says.
+
+    The next run, or a resumed one, starts without compiling.
+    """
+    if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+        jax.config.update("jax_compilation_cache_dir", str(workdir.resolve().parent / ".compiled"))  # type: ignore[no-untyped-call]
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)  # type: ignore[no-untyped-call]
 
 

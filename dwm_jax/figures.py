@@ -1,4 +1,4 @@
-"""The pictures of a run. Data in, PNG out; nothing is computed here."""
+"""The pictures of a run. Data in, a file out (PNG or SVG, by its name); nothing is computed here."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -146,5 +146,6 @@ def _figure(title: str) -> tuple[Figure, Axes]:
 
 def _save(figure: Figure, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=130)
+    # No date in it: the same picture is the same file.
+    figure.savefig(path, dpi=130, metadata={"Date": None} if path.suffix == ".svg" else None)
     plt.close(figure)

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from ml_collections import ConfigDict
 
-from dwm_jax import interruption, non_finite, parallel, processes
+from dwm_jax import interruption, non_finite, parallel, processes, watch
 from dwm_jax.checkpoint import Checkpoints
 from dwm_jax.metrics import JsonLines
 from dwm_jax.progress import phase, say
@@ -69,6 +69,7 @@ def run_updates(
     step, state = processes.from_first(lambda: checkpoints.restore(state) or (0, state))
     for file in (metrics_file, timing_file):
         file.cut(name, step)
+    watch.resume(name, step)
     earlier_seconds = max([row["seconds"] for row in timing_file.read() if row["phase"] == name], default=0.0)
     start = time.monotonic()
 
@@ -122,7 +123,9 @@ def run_updates(
 
             # ---- what is due: metrics always, the checkpoint that vouches for them, the evaluation
             means = {key: value.mean(axis=0) for key, value in metrics.items()}
-            metrics_file.append(rows_of(name, step, means, config.seed))
+            rows = rows_of(name, step, means, config.seed)
+            metrics_file.append(rows)
+            watch.metrics(rows)
             is_due = step % config.checkpoint_every == 0 or step == num_updates or is_refreshed()
             if is_due or interruption.requested():
                 save(parallel.unreplicate(on_devices))

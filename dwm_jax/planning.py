@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from dwm_jax import export, processes
+from dwm_jax import export, processes, watch
 from dwm_jax.artifacts import Recording, TrainedMethod, TrainedModel
 from dwm_jax.data.tasks import Task
 from dwm_jax.evaluation import Evaluator
@@ -50,6 +50,7 @@ def evaluate_planner(
             step = config.world_models[model_name].num_updates
             rows = evaluation_rows(name, task.name, task.reference_scores, seeds, step, returns_SE)
             results_file.append(rows)
+            watch.evaluation(rows)
             progress.advance(1, f"score {np.mean([row.score_0_1 for row in rows]):.2f}")
 
     processes.from_first(evaluate)

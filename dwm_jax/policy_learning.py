@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from dwm_jax import export, parallel
+from dwm_jax import export, parallel, watch
 from dwm_jax.artifacts import Learnt, Policies, Recording, TrainedMethod, TrainedModel
 from dwm_jax.data.tasks import Task
 from dwm_jax.evaluation import Evaluator
@@ -130,6 +130,7 @@ def evaluation_of(
         returns_SE = evaluator(lambda observation_SEO: act(policies, observation_SEO.astype(np.float32)))
         rows = evaluation_rows(name, task.name, task.reference_scores, seeds, step, returns_SE)
         results_file.append(rows)
+        watch.evaluation(rows)
         scores_S = np.array([row.score_0_1 for row in rows]).reshape(returns_SE.shape).mean(axis=1)
         return f"score {scores_S.mean():.2f} ± {scores_S.std():.2f}"
 

@@ -2,8 +2,9 @@
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import jax
 from ml_collections import ConfigDict
@@ -18,17 +19,25 @@ from dwm_jax.registry import MODELS
 from dwm_jax.types import Array, Key, Metrics, PyTree
 from dwm_jax.world_models.base import Generator, Planner, TrainingRows, WorldModel
 
+# What a model reads only when it is asked: it is trained once for all values of these.
+READ_BY_SAMPLING_ALONE = ("num_sampling_steps", "guidance_weight", "temperature")
+
+
+def read_by_training(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Of a model's settings those that its training depends on."""
+    return {key: value for key, value in settings.items() if key not in READ_BY_SAMPLING_ALONE}
+
 
 def pretrain(name: str, config: ConfigDict, recording: Recording, workdir: Path) -> TrainedModel:
     """The model `name` (a key of `registry.MODELS`), trained or found.
 
-    Its folder is named by a digest of everything it depends on and shared by all runs beside this workdir; a
+    Its folder is named by a digest of everything its training depends on and shared by all runs beside this workdir; a
     process that wants a model another one is training waits for it.
     """
     settings = config.world_models[name].to_dict()
     identity = {
         "model": name,
-        "settings": dict(settings),
+        "settings": read_by_training(settings),
         "data": recording.fingerprint,
         "heldout": recording.heldout_episodes.tolist(),
         "gamma": config.gamma,

@@ -16,11 +16,13 @@ timing.jsonl, policies/, checkpoints/, figures/.
 import datetime
 import json
 import sys
+from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
 from ml_collections import ConfigDict
 
-from dwm_jax import processes, provenance
+from dwm_jax import processes, provenance, watch
 from dwm_jax.artifacts import Recording, TrainedMethod
 from dwm_jax.config import ConfigError, differences, methods_of, to_json
 from dwm_jax.data import dataset as data
@@ -37,11 +39,12 @@ from dwm_jax.report import write_report
 from dwm_jax.world_models.base import Planner
 
 
-def train(config: ConfigDict, workdir: Path) -> None:
-    """The whole run. `config` must have passed `config.check`."""
-    with exclusive(workdir / ".lock", wait=False):
+def train(config: ConfigDict, workdir: Path, mirrors: Sequence[watch.Open] = ()) -> None:
+    """The whole run. `config` must have passed `config.check`; `mirrors` show its numbers elsewhere too."""
+    with exclusive(workdir / ".lock", wait=False), ExitStack() as to_the_end:
         methods = methods_of(config)
         task, recording = processes.from_first(lambda: begin(config, workdir))
+        to_the_end.enter_context(watch.watching(mirrors, workdir, config.to_dict()))
 
         # ------------------------------------------------------------------------ models
         needed = dict.fromkeys(method.model for method in methods.values() if method.model)

@@ -5,7 +5,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import jax
 import pytest
+
+from dwm_jax.command_line import compile_once
 
 ROOT = Path(__file__).parents[1]
 
@@ -42,7 +45,15 @@ def test_bad_command_is_one_line_and_code_2(override: str, line: str, tmp_path: 
 def test_help_teaches_the_command() -> None:
     result = run("--help")
     assert "--config experiments/configs/quickstart.py --workdir" in result.stdout
-    for flag in ("--config:", "--workdir:", "debug-nans:", "--expect-devices:", "--coordinator:"):
+    for flag in (
+        "--config:",
+        "--workdir:",
+        "debug-nans:",
+        "tensorboard:",
+        "--wandb:",
+        "--expect-devices:",
+        "--coordinator:",
+    ):
         assert flag in result.stdout
 
 
@@ -50,3 +61,19 @@ def test_missing_config_is_said() -> None:
     result = run("--workdir", "nowhere")
     assert result.returncode == 2
     assert "both --config FILE and --workdir DIR are needed" in result.stderr
+
+
+def test_compiled_programs_lie_beside_the_workdir_or_where_jax_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = jax.config.jax_compilation_cache_dir
+    monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", before)
+    compile_once(tmp_path / "run")
+    assert jax.config.jax_compilation_cache_dir == before
+    monkeypatch.delenv("JAX_COMPILATION_CACHE_DIR")
+    try:
+        compile_once(tmp_path / "run")
+        assert jax.config.jax_compilation_cache_dir == str(tmp_path / ".compiled")
+    finally:
+        jax.config.update("jax_compilation_cache_dir", before)
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)  # as in conftest.py

@@ -28,7 +28,7 @@ FLOORS = [
     ["dwm_jax.imagination", "dwm_jax.diagnostics", "dwm_jax.export"],
     ["dwm_jax.artifacts"],
     ["dwm_jax.parallel", "dwm_jax.checkpoint", "dwm_jax.metrics", "dwm_jax.evaluation"],
-    ["dwm_jax.results", "dwm_jax.non_finite"],
+    ["dwm_jax.results", "dwm_jax.non_finite", "dwm_jax.watch"],
     ["dwm_jax.figures", "dwm_jax.config"],
     ["dwm_jax.loop", "dwm_jax.relabelling", "dwm_jax.machines", "dwm_jax.supply"],
     ["dwm_jax.pretraining", "dwm_jax.policy_learning", "dwm_jax.planning"],

@@ -68,7 +68,9 @@ def test_a_world_model_by_itself_is_trained_measured_and_found_by_the_policies_t
         assert f"| {label} | {' | '.join(cells)} |" in summary
     before = {path: path.read_bytes() for path in tmp_path.glob("world_models/*/metrics.jsonl")}
     assert len(before) == 2
-    train(tiny.config(methods="DWM-TD3BC"), tmp_path / "policies")
+    # What only sampling reads makes no other model of it.
+    sampled_otherwise = {"world_models__dwm__num_sampling_steps": 1, "world_models__dwm__guidance_weight": 2.0}
+    train(tiny.config(methods="DWM-TD3BC", **sampled_otherwise), tmp_path / "policies")
     assert {path: path.read_bytes() for path in tmp_path.glob("world_models/*/metrics.jsonl")} == before
 
 

@@ -51,6 +51,7 @@ def seconds_to_first_row(config: str, workdir: Path, minari: Path, models: Path)
         *("--workdir", str(workdir), f"--config.world_model_dir={models}"),
     ]
     environment = os.environ | {"MINARI_DATASETS_PATH": str(minari), "JAX_ENABLE_COMPILATION_CACHE": "true"}
+    environment.pop("JAX_COMPILATION_CACHE_DIR", None)
     start = time.perf_counter()
     with subprocess.Popen(
         command, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True

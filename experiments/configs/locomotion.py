@@ -3,9 +3,17 @@
     python -m dwm_jax.data prepare hopper-medium --file hopper_medium.hdf5
     python -m dwm_jax.train --config experiments/configs/locomotion.py:hopper-medium --workdir runs/hopper-medium
 
-The argument is any task that `python -m dwm_jax.data list` shows. Under 30 minutes on 2 CPU cores for 200,000
-recorded steps of Hopper; the scores measured are in RESULTS.md. The paper's sizes are those of
-`dwm_jax.config.default_config()`.
+The argument is any task that `python -m dwm_jax.data list` shows. `python -m experiments.sweep --scale small` starts
+from this config on locomotion. The paper's sizes are those of `experiments/configs/paper.py`.
+
+Reproduces: the crossing of the prediction errors, DWM's below the one-step model's from step 3 on; the scores are of
+6,000 updates, a hundredth of the paper's, and do not tell the methods apart.
+
+Time: 10 min 0 s for 200,080 recorded steps of Hopper, on 2 virtual cores of an Intel Xeon at 2.7 GHz beside other
+work.
+Score (0-1), 3 seeds, on that data, which is not D4RL's: DWM-TD3BC 0.25 ± 0.06, TD3+BC 0.20 ± 0.05,
+OneStep-TD3BC 0.24 ± 0.13; other tasks: not measured here.
+Source: RESULTS.md, "Hopper medium, small models".
 """
 
 from ml_collections import ConfigDict

@@ -2,7 +2,12 @@
 
     python -m dwm_jax.train --config experiments/configs/quickstart.py --workdir runs/quickstart
 
-A denoiser of 1.4 million parameters, 60,000 recorded steps, 5 seeds; times and scores as measured are in RESULTS.md.
+Reproduces: the paper's comparison on sparse rewards, in small: a denoiser of 1.4 million parameters, 60,000 recorded
+steps made on the spot, 4,000 updates, 5 seeds.
+
+Time: 8 min 12 s on one core, 7 min 7 s on two, of a virtual Intel Xeon at 2.7 GHz.
+Score (0-1), 5 seeds: DWM-TD3BC 0.55 ± 0.04, TD3+BC 0.00 ± 0.08, OneStep-TD3BC 0.44 ± 0.34.
+Source: RESULTS.md, "maze2d-umaze: the quickstart as shipped".
 """
 
 from ml_collections import ConfigDict

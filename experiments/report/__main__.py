@@ -1,0 +1,73 @@
+"""A report of every run below a folder, beside the paper's figures.
+
+    python -m experiments.report RUNS -o report
+
+RUNS holds the folders of `python -m experiments.sweep` (study/task/variant), or any runs of `dwm_jax.train`. It writes
+
+    report.md          the report, with its pictures in figures/
+    report.html        the same as one file, pictures and all: for a phone, a mail, a printer
+    comparison.csv     the tables' figures, unrounded, ours beside the paper's
+    evaluations.csv    every evaluation of every seed: mean over its episodes
+
+It reads files alone and may be repeated while runs go on: what is missing, unfinished or broken is listed.
+"""
+
+import argparse
+import csv
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from experiments.report import document, reading, sections
+from experiments.report.page import page
+from experiments.studies import STUDIES
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        "python -m experiments.report", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("runs", type=Path, metavar="RUNS", help="a workdir, or a folder that holds some")
+    parser.add_argument("-o", "--output", type=Path, metavar="DIR", required=True, help="the report's folder; made")
+    options = parser.parse_args()
+    found = reading.read_all(options.runs, list(STUDIES))
+    if not found.runs:
+        broken = f"; {found.gaps[0].place} {found.gaps[0].reason}" if found.gaps else ": no config.json in it or below"
+        print(f"error: {options.runs} holds no run{broken}", file=sys.stderr)
+        sys.exit(2)
+    try:
+        write(found, options.runs, options.output)
+    except OSError as error:
+        print(f"error: cannot write the report: {error}", file=sys.stderr)
+        sys.exit(2)
+    print(f"{options.output / 'report.html'}: {len(found.runs)} runs, {len(found.gaps)} missing")
+
+
+def write(found: reading.Found, runs: Path, folder: Path) -> None:
+    """Everything the report is made of."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for earlier in (folder / "figures").glob("*.svg"):
+        earlier.unlink()  # of a report of other runs
+    made = document.made_of(found, folder)
+    text = document.write(found, made, runs)
+    (folder / "report.md").write_text(text)
+    (folder / "report.html").write_text(page(text, document.title(found), folder))
+    write_rows(folder / "comparison.csv", sections.raw_rows(made))
+    write_rows(folder / "evaluations.csv", (row for run in found.runs for row in reading.evaluations(run)))
+
+
+def write_rows(path: Path, rows: Iterable[dict[str, Any]]) -> None:
+    """A CSV file; no file where there are no rows."""
+    rows = list(rows)
+    if not rows:
+        path.unlink(missing_ok=True)
+        return
+    with open(path, "w", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+if __name__ == "__main__":
+    main()

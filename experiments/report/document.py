@@ -1,0 +1,94 @@
+"""The whole report: what was found, a section per study, what is missing, and where every figure comes from."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from experiments.report import markdown, origins, sections, timing
+from experiments.report.reading import Found, Gap, distinct, of_study
+from experiments.report.sections import Section
+from experiments.report.together import together
+from experiments.studies import STUDIES, Study
+
+# Runs that lie in no study's folder.
+OTHERS = Study("", "Other runs", "", "returns.csv", "returns", (), lambda task, scale: ())
+
+# A longer list of gaps opens on demand.
+NUM_SHOWN = 20
+
+HOW_TO_READ = """\
+**Mean of last 3**, the figure that is compared, is each seed's mean over its last three evaluations, then mean ±
+standard deviation over seeds; **last** is the same at the last evaluation alone. Scores are on the paper's 0-1 scale
+(1: D4RL's expert) where a task has reference scores, raw returns elsewhere. **Difference** is the mean of the last 3
+less the paper's mean, which the paper gives over 5 seeds of 10 episodes. Where a column head says "on other data", the
+paper's figure was measured on another data set of the same kind, and the difference says little.
+
+Where a horizon or a return-to-go was searched, a method is shown with the variant whose mean of the last 3 is **best**,
+chosen by its evaluation as in the paper; that flatters. "All variants" below a table shows the search.
+"""
+
+
+def made_of(found: Found, folder: Path) -> list[Section]:
+    """A section per study that has runs; pictures go to `folder`/figures."""
+    by_study = {study: of_study(found.runs, study.name) for study in (*STUDIES.values(), OTHERS)}
+    made = {study: sections.section(study, by_task, folder) for study, by_task in by_study.items() if by_task}
+    if OTHERS in made and not made[OTHERS].lines:
+        del made[OTHERS]  # world models by themselves: their commands are listed
+    returns = [section.lines for study, section in made.items() if study.kind == "returns"]
+    others = [section.lines for study, section in made.items() if study.kind != "returns"]
+    everything = together(returns, others, folder)
+    return [*([Section("All methods together", everything, {}, ())] if everything else []), *made.values()]
+
+
+def write(found: Found, made: Sequence[Section], runs_folder: Path) -> str:
+    """The report's Markdown.
+
+    Args:
+      found: what `runs_folder` holds.
+      made: the sections of the studies.
+    """
+    parts = [(section.heading, section.text) for section in made]
+    parts.append(("What is missing", missing(found.gaps)))
+    costs = [timing.learning(distinct(found.runs)), timing.pretraining(found.models)]
+    parts.append(("Wall times", "\n".join(cost for cost in costs if cost) or "No run has a timing.jsonl.\n"))
+    parts.append(("Commands, commits and machines", origin(found, runs_folder)))
+    heading = [f"# {title(found)}\n", summary(found), HOW_TO_READ]
+    contents = [f"- [{name}](#{markdown.anchor(name)})" for name, _ in parts]
+    return "\n".join([*heading, *contents, ""] + [f"\n## {name}\n\n{text}" for name, text in parts])
+
+
+def title(found: Found) -> str:
+    """Of the report."""
+    return "Diffusion World Model: runs" + (f" at scale {found.scale}" if found.scale else "")
+
+
+def summary(found: Found) -> str:
+    """What there is, in two lines."""
+    runs = distinct(found.runs)
+    methods = sum(len(run.curves) for run in runs)
+    tasks = sorted({markdown.plain(run.task) for run in found.runs})
+    gaps = f"{len(found.gaps)} thing(s) are" if found.gaps else "nothing is"
+    scale = f' of a sweep at scale "{found.scale}"' if found.scale else ""
+    return (
+        f"{len(runs)} run(s){scale}, with {methods} finished trainings of a method on {len(tasks)} "
+        f"task(s): {', '.join(tasks)}. {gaps[0].upper() + gaps[1:]} [missing](#{markdown.anchor('What is missing')}). "
+        "Raw rows: [comparison.csv](comparison.csv) (the tables, unrounded), [evaluations.csv](evaluations.csv) "
+        "(every evaluation).\n"
+    )
+
+
+def missing(gaps: Sequence[Gap]) -> str:
+    """Every gap, by run."""
+    if not gaps:
+        return "Nothing: every run that was found, or that the sweep was asked for, is finished.\n"
+    table = markdown.table(["run", "state"], gaps)
+    return table if len(gaps) <= NUM_SHOWN else markdown.folded(f"All {len(gaps)}", table)
+
+
+def origin(found: Found, runs_folder: Path) -> str:
+    """Circumstances, then every command."""
+    text = [origins.circumstances(found.runs), "`RUNS` stands for the folder of the runs.\n"]
+    for study in (*STUDIES.values(), OTHERS):
+        runs = [run for run in found.runs if run.study == study.name]
+        if runs:
+            text.append(markdown.folded(f"{study.title}: {len(runs)} run(s)", origins.commands(runs, runs_folder)))
+    return "\n".join(text)

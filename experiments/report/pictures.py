@@ -1,0 +1,102 @@
+"""The report's own pictures, beside those of dwm_jax.figures: small SVG files, the same for the same data."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from experiments.report.statistics import Interval
+
+
+class Points(NamedTuple):
+    """One line: values with their spread, at settings."""
+
+    label: str
+    at: Sequence[float]
+    mean: Sequence[float]
+    std: Sequence[float]
+    is_ours: bool = True
+
+
+@contextmanager
+def style(font_size: float = 13) -> Iterator[None]:
+    """Legible at the width of a phone; text stays text; no random name in the file."""
+    changed: Any = {
+        "font.size": font_size,
+        "font.sans-serif": ["DejaVu Sans", "Verdana"],
+        "svg.fonttype": "none",
+        "svg.hashsalt": "dwm_jax",
+    }
+    with plt.rc_context(changed):
+        yield
+
+
+def lines(
+    path: Path,
+    shown: Sequence[Points],
+    title: str,
+    x_label: str,
+    y_label: str,
+    paper: str,
+    is_log: bool = False,
+) -> None:
+    """Ours solid, with a band of one standard deviation; the paper's dashed, in the same colour.
+
+    Args:
+      paper: what the legend calls the paper's lines.
+    """
+    figure, axes = plt.subplots(figsize=(7, 5), constrained_layout=True)
+    colours = {label: f"C{number}" for number, label in enumerate(dict.fromkeys(line.label for line in shown))}
+    for line in shown:
+        colour, mean, std = colours[line.label], np.array(line.mean), np.array(line.std)
+        if line.is_ours:
+            axes.plot(line.at, mean, color=colour, marker="o", label=line.label)
+            axes.fill_between(line.at, mean - std, mean + std, color=colour, alpha=0.15, linewidth=0)
+        else:
+            axes.plot(line.at, mean, color=colour, marker="x", linestyle="--", label=f"{line.label}, {paper}")
+    if is_log:
+        axes.set_yscale("log", nonpositive="clip")
+    axes.set_xticks(sorted({value for line in shown for value in line.at}))
+    axes.set_xlabel(x_label)
+    axes.set_ylabel(y_label)
+    _finish(path, figure, axes, title)
+
+
+def intervals(path: Path, by_method: Mapping[str, Interval], title: str) -> None:
+    """A mark and its interval per method."""
+    figure, axes = plt.subplots(figsize=(7, 1.4 + 0.4 * len(by_method)), constrained_layout=True)
+    for row, interval in enumerate(by_method.values()):
+        axes.plot([interval.low, interval.high], [row, row], color="C0", linewidth=6, alpha=0.35, solid_capstyle="butt")
+        axes.plot([interval.value], [row], color="C0", marker="|", markersize=13, markeredgewidth=3)
+    axes.set_yticks(range(len(by_method)), list(by_method))
+    axes.invert_yaxis()
+    axes.set_xlabel("score (0-1)")
+    _finish(path, figure, axes, title)
+
+
+def profiles(path: Path, thresholds: np.ndarray, by_method: Mapping[str, Interval], title: str) -> None:
+    """The fraction of runs above each score."""
+    figure, axes = plt.subplots(figsize=(7, 5), constrained_layout=True)
+    for method, interval in by_method.items():
+        (line,) = axes.plot(thresholds, interval.value, label=method)
+        axes.fill_between(thresholds, interval.low, interval.high, alpha=0.1, color=line.get_color(), linewidth=0)
+    axes.set_xlabel("score (0-1)")
+    axes.set_ylabel("fraction of seeds above")
+    _finish(path, figure, axes, title)
+
+
+def _finish(path: Path, figure: Figure, axes: Axes, title: str) -> None:
+    axes.set_title(title)
+    axes.spines[["top", "right"]].set_visible(False)
+    handles, labels = axes.get_legend_handles_labels()
+    if labels:
+        ncols = 1 if max(map(len, labels)) > 30 else 2
+        figure.legend(handles, labels, loc="outside lower center", ncols=ncols, frameon=False, fontsize="small")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, metadata={"Date": None})
+    plt.close(figure)

@@ -1,0 +1,281 @@
+"""The runs below a folder, as far as they can be read. What is missing or broken is listed, never raised."""
+
+import json
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from dwm_jax.diagnostics import Calibration, PredictionError
+from dwm_jax.metrics import JsonLines, Result, Results
+from dwm_jax.registry import METHODS
+from dwm_jax.results import Curve, curves
+from experiments.report.settings import settings_of
+
+# What a damaged file raises when it is read and taken apart.
+UNREADABLE = (OSError, ValueError, LookupError, TypeError, AttributeError)
+
+
+# What of a start is shown beside its command, where it is known.
+CIRCUMSTANCES = (
+    "commit",
+    "python",
+    "jax",
+    "flax",
+    "numpy",
+    "backend",
+    "device_kind",
+    "num_devices",
+    "processor",
+    "cores",
+)
+
+
+class Start(NamedTuple):
+    """One line of starts.jsonl."""
+
+    time: str
+    command: list[str]
+    xla_flags: str
+    circumstances: tuple[str, ...]  # as in CIRCUMSTANCES; "" where one is not known
+
+
+class Run(NamedTuple):
+    """One run folder; of its methods those that are finished."""
+
+    place: str  # its folder below RUNS, "study/task/variant" in a sweep
+    folder: Path
+    study: str  # a key of STUDIES; "" for a run that belongs to none
+    task: str  # what it was trained and evaluated on
+    variant: str  # what distinguishes it inside the task
+    settings: dict[str, dict[str, str]]  # by method: what studies compare
+    horizon: int
+    num_updates: int  # of a policy
+    episodes: int  # of an evaluation, per seed
+    diffusion: tuple[int, int, int]  # T, K, N of the diffusion world model
+    results: list[Result]  # every episode of every evaluation
+    curves: dict[str, Curve]  # by method
+    errors: dict[str, PredictionError]  # by world model and who acts in it
+    calibrations: dict[str, Calibration]
+    sampling_seconds: dict[str, dict[int, float]]  # by horizon, of one batch of trajectories
+    acting_seconds: dict[str, float]  # of one decision, by method
+    learning_seconds: dict[str, float]  # of all seeds side by side, by method
+    starts: list[Start]
+
+
+class TrainedModel(NamedTuple):
+    """A world model that runs share, and what it cost."""
+
+    folder: str
+    model: str
+    updates: int
+    seconds: float
+
+
+class Gap(NamedTuple):
+    """Something the report would need and does not have."""
+
+    place: str
+    reason: str
+
+
+class Found(NamedTuple):
+    """Everything below one folder."""
+
+    runs: list[Run]
+    models: list[TrainedModel]
+    gaps: list[Gap]
+    scale: str | None  # of the sweep, where there was one
+
+
+def read_all(folder: Path, studies: Sequence[str]) -> Found:
+    """Every run and world model in `folder` or below it.
+
+    Args:
+      folder: RUNS; holds `study/task/variant` folders, or runs anywhere.
+      studies: the names that count as a study's folder.
+    """
+    runs: list[Run] = []
+    models: list[TrainedModel] = []
+    gaps: list[Gap] = []
+    # The second pattern follows links: a run that serves several studies may be one folder.
+    for path in sorted({*folder.glob("**/config.json"), *folder.glob("*/*/*/config.json")}):
+        place = str(path.parent.relative_to(folder)) if path.parent != folder else path.parent.resolve().name
+        try:
+            described = json.loads(path.read_text())
+            if "methods" in described:
+                run, unfinished = read_run(place, path.parent, described, studies)
+                runs.append(run)
+                gaps += unfinished
+            elif "num_updates" in described.get("settings", {}):
+                models.append(read_model(path.parent, described))
+        except UNREADABLE as error:
+            gaps.append(Gap(place, f"cannot be read: {type(error).__name__}: {_one_line(error)}"))
+    sweep, damage = read_sweep(folder)
+    known = {run.place for run in runs} | {gap.place for gap in gaps}
+    absent = [Gap(place, reason) for place, reason in sweep.members.items() if place not in known]
+    return Found(runs, models, sorted(damage + gaps + absent), sweep.scale)
+
+
+class Sweep(NamedTuple):
+    """What a sweep says of itself."""
+
+    scale: str | None
+    members: dict[str, str]  # folder -> state in words, with the log where there is one
+
+
+def read_sweep(folder: Path) -> tuple[Sweep, list[Gap]]:
+    """RUNS/sweep.json: the members that were asked for; nothing where there is no such file."""
+    path = folder / "sweep.json"
+    if not path.exists():
+        return Sweep(None, {}), []
+    try:
+        described = json.loads(path.read_text())
+        members = {
+            place: member["state"] + (f", see {member['log']}" if (folder / member["log"]).exists() else "")
+            for place, member in described["members"].items()
+        }
+        return Sweep(str(described["scale"]), members), []
+    except UNREADABLE as error:
+        return Sweep(None, {}), [Gap("sweep.json", f"cannot be read: {type(error).__name__}: {_one_line(error)}")]
+
+
+def read_run(place: str, folder: Path, config: dict[str, Any], studies: Sequence[str]) -> tuple[Run, list[Gap]]:
+    """One run, and what it still lacks."""
+    parts = Path(place).parts
+    in_study = len(parts) == 3 and parts[0] in studies
+    results = Results(folder / "results.csv").read()
+    finished, gaps = finished_curves(place, results, config)
+    path = folder / "diagnostics.json"
+    measured = json.loads(path.read_text()) if path.exists() else {}
+    dwm = config["world_models"]["dwm"]
+    if not measured:
+        gaps.append(Gap(place, "not finished: no diagnostics.json yet"))
+    run = Run(
+        place,
+        folder,
+        parts[0] if in_study else "",
+        _text(config["task"]),
+        parts[2] if in_study else place,
+        {method: settings_of(config, method) for method in finished},
+        int(config["policy"]["horizon"]),
+        int(config["policy"]["num_updates"]),
+        int(config["evaluation"]["episodes"]),
+        (int(dwm["sequence_length"]), int(dwm["num_diffusion_steps"]), int(dwm["num_sampling_steps"])),
+        results,
+        finished,
+        {label: PredictionError(**_arrays(error)) for label, error in measured.get("prediction_error", {}).items()},
+        {label: Calibration(**_arrays(columns)) for label, columns in measured.get("calibration", {}).items()},
+        {
+            label: {int(horizon): float(seconds) for horizon, seconds in by_horizon.items()}
+            for label, by_horizon in measured.get("sampling_seconds", {}).items()
+        },
+        {method: float(seconds) for method, seconds in measured.get("acting_seconds", {}).items()},
+        # Rows come in the order of time: the last one of a phase has its total.
+        {row["phase"]: float(row["seconds"]) for row in JsonLines(folder / "timing.jsonl").read()},
+        [read_start(row) for row in JsonLines(folder / "starts.jsonl").read()],
+    )
+    return run, gaps
+
+
+def finished_curves(
+    place: str, results: Sequence[Result], config: dict[str, Any]
+) -> tuple[dict[str, Curve], list[Gap]]:
+    """The curves of the methods that have come to their last evaluation; of the others how far they are."""
+    episodes = config["num_seeds"] * config["evaluation"]["episodes"]
+    counts = Counter((row.method, row.step) for row in results)
+    whole = [row for row in results if counts[row.method, row.step] == episodes]
+    finished: dict[str, Curve] = {}
+    gaps: list[Gap] = []
+    by_method = {curve.method: curve for curve in curves(whole)}
+    for name in (name.strip() for name in config["methods"].split(",")):
+        total = total_updates(name, config)
+        if total is None:
+            continue  # a world model by itself
+        reached = int(by_method[name].steps[-1]) if name in by_method else 0
+        if reached >= total:
+            finished[name] = by_method[name]
+        else:
+            gaps.append(Gap(place, f"{name}: evaluated up to update {reached:,} of {total:,}"))
+    return finished, gaps
+
+
+def total_updates(method: str, config: dict[str, Any]) -> int | None:
+    """Where the last evaluation of a method stands; None for what is never evaluated.
+
+    Raises:
+      KeyError: an unknown method.
+    """
+    cell = METHODS[method]
+    if cell.learner is not None:
+        return int(config["policy"]["num_updates"])
+    # A planner is evaluated once, under its model's number of updates.
+    return int(config["world_models"][cell.model]["num_updates"]) if cell.model == "decision_diffuser" else None
+
+
+def read_start(row: dict[str, Any]) -> Start:
+    """One start of a run."""
+    if not row["command"]:
+        raise ValueError("a start without a command")
+    known = tuple(str(row.get(name, "")) for name in CIRCUMSTANCES)
+    return Start(str(row["time"]), [str(word) for word in row["command"]], str(row.get("xla_flags") or ""), known)
+
+
+def read_model(folder: Path, described: dict[str, Any]) -> TrainedModel:
+    """A world model's folder."""
+    seconds = [row["seconds"] for row in JsonLines(folder / "timing.jsonl").read()]
+    return TrainedModel(
+        folder.name, described["model"], described["settings"]["num_updates"], max(seconds, default=float("nan"))
+    )
+
+
+def distinct(runs: Sequence[Run]) -> list[Run]:
+    """Each folder once: one run may serve several studies, by a link."""
+    return list({run.folder.resolve(): run for run in reversed(runs)}.values())[::-1]
+
+
+def of_study(runs: Sequence[Run], study: str) -> dict[str, list[Run]]:
+    """The study's runs by task."""
+    by_task: dict[str, list[Run]] = {}
+    for run in runs:
+        if run.study == study:
+            by_task.setdefault(run.task, []).append(run)
+    return by_task
+
+
+def evaluations(run: Run) -> Iterator[dict[str, Any]]:
+    """Means over the episodes of every evaluation: the raw rows behind the tables."""
+    cells: dict[tuple[str, int, int], list[Result]] = {}
+    for row in run.results:
+        cells.setdefault((row.method, row.seed, row.step), []).append(row)
+    for (method, seed, step), rows in cells.items():
+        yield {
+            "study": run.study,
+            "task": run.task,
+            "variant": run.variant,
+            "method": method,
+            "seed": seed,
+            "step": step,
+            "episodes": len(rows),
+            "return_raw": float(np.mean([row.return_raw for row in rows])),
+            "score_0_1": float(np.mean([row.score_0_1 for row in rows])),
+        }
+
+
+def _arrays(columns: dict[str, list[float]]) -> dict[str, np.ndarray]:
+    arrays = {name: np.array(values, float) for name, values in columns.items()}
+    if len({array.shape for array in arrays.values()}) > 1 or any(array.ndim != 1 for array in arrays.values()):
+        raise ValueError(f"columns of different lengths: {', '.join(arrays)}")
+    return arrays
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"{value!r} is no name")
+    return value
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split())

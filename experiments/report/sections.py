@@ -1,0 +1,180 @@
+"""A section per study: what it compares decides which tables and pictures it gets."""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from dwm_jax.registry import METHODS
+from dwm_jax.report import draw_learning_curves
+from dwm_jax.results import Curve
+from experiments.report import comparison, markdown, pictures, reported, timing, world_models
+from experiments.report.comparison import Line
+from experiments.report.reading import Run
+from experiments.report.reported import Reported
+from experiments.report.scores import choose, scores
+from experiments.studies import Study
+
+
+class Section(NamedTuple):
+    """What a study becomes."""
+
+    heading: str
+    text: str  # Markdown; figures by their path from the report's folder
+    lines: dict[str, list[Line]]  # of its score tables, by task
+    settings: tuple[str, ...]  # that these lines carry
+
+
+class Comparison(NamedTuple):
+    """What the score tables of a kind of study compare beside the methods."""
+
+    settings: tuple[str, ...]  # keys of SETTINGS, the columns
+    # file -> the paper's scores by (method, task, *settings)
+    reported: Callable[[str], dict[tuple[str, ...], Reported]]
+
+
+def _by_length(file: str) -> dict[tuple[str, ...], Reported]:
+    """The file's figures are all for T = 32."""
+    return {(method, task, "32", h): value for (method, task, h), value in reported.scores(file, "horizon").items()}
+
+
+def _by_lambda(file: str) -> dict[tuple[str, ...], Reported]:
+    """The file says whether; the paper's lambda is 0.95."""
+    values = {"0": "1", "1": "0.95"}
+    return {
+        (method, task, values[is_lambda]): value
+        for (method, task, is_lambda), value in reported.scores(file, "lambda_return").items()
+    }
+
+
+COMPARISONS = {
+    "returns": Comparison((), reported.scores),
+    "horizons": Comparison(("H",), lambda file: reported.scores(file, "horizon")),
+    "sequence_length": Comparison(("T", "H"), _by_length),
+    "returns_to_go": Comparison(("return-to-go",), reported.scores),
+    "lambda": Comparison(("lambda",), _by_lambda),
+}
+MEASURED: dict[str, Callable[[str, Mapping[str, list[Run]], str | None, Path], str]] = {
+    "prediction_error": world_models.prediction_error,
+    "diffusion_steps": world_models.diffusion_steps,
+    "inference_time": timing.inference,
+    "sampling_time": timing.sampling,
+}
+
+
+def section(study: Study, by_task: Mapping[str, list[Run]], folder: Path) -> Section:
+    """The section of one study; its pictures go to `folder`/figures."""
+    source = f"Repeats {study.source}. " if study.source else ""
+    remark = f"The paper's figures: {reported.remark(study.reported)}" if study.reported else ""
+    text = [f"{source}{remark}".strip() + "\n"]
+    lines: dict[str, list[Line]] = {}
+    settings: tuple[str, ...] = ()
+    if study.kind in MEASURED:
+        text.append(MEASURED[study.kind](study.name, by_task, study.reported, folder))
+    if study.kind in COMPARISONS:
+        settings = COMPARISONS[study.kind].settings
+        lines = score_lines(study, by_task)
+        if len(lines) > 1:
+            text.append("Mean of the last three evaluations, over all tasks:\n")
+            text.append(comparison.overview(settings, lines))
+        text += [score_task(study, task, by_task[task], lines[task], folder) for task in lines]
+    if len(text) == 1:
+        text.append("No run of it is finished.\n")
+    return Section(study.title, "\n".join(part for part in text if part.strip()), lines, settings)
+
+
+def score_lines(study: Study, by_task: Mapping[str, list[Run]]) -> dict[str, list[Line]]:
+    """By task the lines of the study's table; tasks without a finished method are left out."""
+    kind = COMPARISONS[study.kind]
+    paper = kind.reported(study.reported) if study.reported else {}
+    lines = {
+        task: comparison.lines(study.name, task, choose(scores(runs, kind.settings)), paper)
+        for task, runs in by_task.items()
+    }
+    return {task: shown for task, shown in lines.items() if shown}
+
+
+def score_task(study: Study, task: str, runs: Sequence[Run], shown: Sequence[Line], folder: Path) -> str:
+    """One task: table, pictures, and the search behind the table where there was one."""
+    settings = COMPARISONS[study.kind].settings
+    text = [markdown.heading(task), comparison.table(settings, shown)]
+    if settings:
+        picture = curve_over_setting(study, task, shown, folder)
+        text += [markdown.figures(picture)] if picture else []
+    else:
+        text.append(markdown.figures(*learning_curves(study.name, task, shown, folder)))
+    if any(line.choice.num_candidates > 1 for line in shown):
+        found = scores(runs, settings)
+        text.append(markdown.folded(f"All {len(found)} variants", comparison.search(settings, found)))
+    if study.kind in ("returns", "returns_to_go"):
+        text.append(world_models.quality(study.name, task, runs, folder))
+    if study.kind == "returns_to_go":
+        text.append(world_models.label_histogram(study.name, task, runs[0].folder, folder))
+    return "\n".join(part for part in text if part.strip())
+
+
+def learning_curves(study: str, task: str, shown: Sequence[Line], folder: Path) -> list[tuple[str, str]]:
+    """A picture per learner, so that each is legible on a narrow screen; planners are lines across all of them."""
+    by_learner: dict[str | None, list[Curve]] = {}
+    for line in shown:
+        curve = line.choice.score.curve
+        by_learner.setdefault(METHODS[curve.method].learner, []).append(curve)
+    planners = by_learner.pop(None, [])
+    made = []
+    for learner, curves in by_learner.items():
+        file = f"figures/{study or 'runs'}-{task.replace('/', '-')}-{learner}.svg"
+        with pictures.style(font_size=11):  # its legend leaves no room for more
+            draw_learning_curves(folder / file, task, [*curves, *planners])
+        made.append((f"Learning curves on {task}, {learner}", file))
+    return made
+
+
+def curve_over_setting(study: Study, task: str, shown: Sequence[Line], folder: Path) -> tuple[str, str] | None:
+    """Score against the last of the study's settings, ours and the paper's; None where fewer than two values are."""
+    *others, name = COMPARISONS[study.kind].settings
+    paper = COMPARISONS[study.kind].reported(study.reported) if study.reported and study.kind == "horizons" else {}
+    groups: dict[str, list[Line]] = {}
+    for line in shown:
+        values = line.choice.score.settings
+        if not values[-1]:
+            continue  # has no such setting
+        prefix = [f"{other} = {value}" for other, value in zip(others, values, strict=False) if value]
+        groups.setdefault(", ".join([line.choice.score.method, *prefix]), []).append(line)
+    ours = [_points(label, lines) for label, lines in groups.items()]
+    if max((len(points.at) for points in ours), default=0) < 2 or any(line.choice.score.curve.is_raw for line in shown):
+        return None
+    theirs = [
+        pictures.Points(
+            label, [float(h) for h, _ in found], [r.mean for _, r in found], [r.std for _, r in found], False
+        )
+        for label, lines in groups.items()
+        if (found := _reported_curve(lines[0], paper))
+    ]
+    file = f"figures/{study.name}-{task.replace('/', '-')}.svg"
+    label = next((line.counterpart.label for line in shown if line.counterpart), "paper")
+    with pictures.style():
+        pictures.lines(folder / file, [*ours, *theirs], task, name, "score (0-1)", label)
+    return f"Score against {name} on {task}", file
+
+
+def _points(label: str, lines: Sequence[Line]) -> pictures.Points:
+    found = [line.choice.score for line in lines]
+    three = [score.last_three for score in found]
+    return pictures.Points(
+        label,
+        [float(score.settings[-1]) for score in found],
+        [float(values.mean()) for values in three],
+        [float(values.std()) for values in three],
+    )
+
+
+def _reported_curve(line: Line, paper: Mapping[tuple[str, ...], Reported]) -> list[tuple[str, Reported]]:
+    """The paper's values of one method on the counterpart of a line's task, at all its horizons."""
+    if line.counterpart is None:
+        return []
+    start = (line.choice.score.method, line.counterpart.task)
+    return sorted(((key[2], value) for key, value in paper.items() if key[:2] == start), key=lambda one: float(one[0]))
+
+
+def raw_rows(sections: Sequence[Section]) -> list[dict[str, Any]]:
+    """The lines of all score tables, unrounded."""
+    return [line.as_row(section.settings) for section in sections for shown in section.lines.values() for line in shown]

@@ -1,0 +1,111 @@
+"""All methods of all studies side by side: the best score of each on every task, and figures over tasks."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from dwm_jax.registry import METHODS
+from experiments.report import comparison, markdown, pictures, statistics
+from experiments.report.comparison import Line
+from experiments.report.statistics import Interval
+
+# By task and method; of several studies the better.
+Best = dict[str, dict[str, Line]]
+
+
+def together(
+    returns: Sequence[Mapping[str, list[Line]]], others: Sequence[Mapping[str, list[Line]]], folder: Path
+) -> str:
+    """The section; "" for fewer than two methods.
+
+    Args:
+      returns: by task the lines of the studies that compare methods.
+      others: of those that compare settings; what they have of methods that no other study has is taken from them.
+      folder: pictures go to `folder`/figures.
+    """
+    best = best_of(returns)
+    known = {method for by_method in best.values() for method in by_method}
+    for task, by_method in best_of(others).items():
+        best.setdefault(task, {}).update({method: line for method, line in by_method.items() if method not in known})
+    best = {task: by_method for task, by_method in best.items() if by_method}
+    if len({method for by_method in best.values() for method in by_method}) < 2:
+        return ""
+    lines = {task: list(by_method.values()) for task, by_method in best.items()}
+    text = ["Mean of the last three evaluations; of several studies the better run.\n", comparison.overview((), lines)]
+    seeds, tasks, left_out = comparable(best)
+    if len(seeds) < 2:
+        return "\n".join(text)
+    text.append(
+        f"Over {', '.join(map(markdown.plain, tasks))}: the interquartile mean of all seeds, with the "
+        f"{statistics.CONFIDENCE:.0%} interval of a stratified bootstrap ({statistics.NUM_RESAMPLES:,} resamples)."
+        + (f" Without {', '.join(left_out)}, for want of a score on all of these tasks." if left_out else "")
+        + "\n"
+    )
+    means = {method: statistics.interquartile_mean(found) for method, found in seeds.items()}
+    rows = [[method, *(markdown.number(float(bound)) for bound in mean)] for method, mean in means.items()]
+    text.append(markdown.table(["method", "interquartile mean", "from", "to"], rows))
+    text.append(markdown.figures(*over_tasks(seeds, means, folder)))
+    return "\n".join(text)
+
+
+def best_of(studies: Sequence[Mapping[str, list[Line]]]) -> Best:
+    """Of every method on every task the line with the best mean of the last three evaluations."""
+    best: Best = {}
+    for lines in studies:
+        for task, shown in lines.items():
+            for line in shown:
+                method, by_method = line.choice.score.method, best.setdefault(task, {})
+                if method not in by_method or _primary(line) > _primary(by_method[method]):
+                    by_method[method] = line
+    return best
+
+
+def comparable(best: Best) -> tuple[dict[str, list[np.ndarray]], list[str], list[str]]:
+    """Methods with normalised scores on the same tasks: as many cells of methods x tasks as a whole block can have.
+
+    Returns:
+      (each method's seeds by task, the tasks, the methods left out).
+    """
+    order = {method: number for number, method in enumerate(METHODS)}
+    scored: dict[str, set[str]] = {}
+    for task, by_method in best.items():
+        for method, line in by_method.items():
+            scored.setdefault(method, set())
+            if not line.choice.score.curve.is_raw:
+                scored[method].add(task)
+    methods = sorted(scored, key=order.__getitem__)
+
+    def having(tasks: set[str]) -> list[str]:
+        return [method for method in methods if tasks and tasks <= scored[method]]
+
+    chosen = max((scored[method] for method in methods), key=lambda tasks: len(tasks) * len(having(tasks)))
+    tasks = [task for task in best if task in chosen]
+    seeds = {method: [best[task][method].choice.score.last_three for task in tasks] for method in having(chosen)}
+    return seeds, tasks, [method for method in methods if method not in seeds]
+
+
+def over_tasks(
+    seeds: Mapping[str, list[np.ndarray]], means: Mapping[str, Interval], folder: Path
+) -> list[tuple[str, str]]:
+    """Interquartile means in one picture; performance profiles in one per learner, planners in each."""
+    file = "figures/interquartile_means.svg"
+    everything = np.concatenate([values for found in seeds.values() for values in found])
+    thresholds = np.linspace(min(0.0, everything.min()), max(1.0, everything.max()), 61)
+    made = [("Interquartile means with their intervals", file)]
+    with pictures.style():
+        pictures.intervals(folder / file, means, "Interquartile mean")
+        for learner in dict.fromkeys(learner for method in seeds if (learner := METHODS[method].learner)):
+            shown = {
+                method: statistics.performance_profile(found, thresholds)
+                for method, found in seeds.items()
+                if METHODS[method].learner in (learner, None)
+            }
+            file = f"figures/profiles-{learner}.svg"
+            pictures.profiles(folder / file, thresholds, shown, f"Performance profiles, {learner}")
+            made.append((f"Performance profiles, {learner}: the fraction of seeds above each score", file))
+    return made
+
+
+def _primary(line: Line) -> float:
+    return float(line.choice.score.last_three.mean())

@@ -1,0 +1,184 @@
+"""How good the world models are: prediction error by step, against diffusion steps, calibration of returns."""
+
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from dwm_jax import figures
+from dwm_jax.diagnostics import PredictionError
+from experiments.report import markdown, pictures, reported
+from experiments.report.pictures import Points
+from experiments.report.reading import Run
+from experiments.report.reported import Counterpart
+
+UNITS = (
+    "Mean squared error on held-out segments by the number of steps after the recorded start (which the paper counts "
+    "as step 1); states in units of the data's standard deviation, averaged over dimensions. The paper does not name "
+    "its units.\n"
+)
+# Our labels, which say who acts in a model, by the paper's names.
+LABELS = {"dwm": "dwm", "one_step": "one_step, told the recorded actions"}
+QUANTITIES = {"observation": "state", "reward": "reward"}
+
+
+class ReportedErrors(NamedTuple):
+    """The paper's curves, by our labels, and where they were measured."""
+
+    task: str
+    errors: dict[str, PredictionError]
+
+    def beside(self, task: str) -> Counterpart:
+        """How to call them beside figures on `task`."""
+        return Counterpart(self.task, self.task == task)
+
+
+def reported_errors(file: str) -> ReportedErrors:
+    """The paper's step 1 is the given state and the first reward: states are shifted by one, rewards are not."""
+    rows = reported.rows(file)
+    errors = {}
+    for model, label in LABELS.items():
+        mine = sorted((row for row in rows if row["model"] == model), key=lambda row: int(row["step"]))
+        states, rewards = ([float(row[f"{name}_mse"]) for row in mine] for name in QUANTITIES)
+        errors[label] = PredictionError(np.array(states[1:]), np.array(rewards[:-1]))
+    return ReportedErrors("walker2d-medium-expert-v2", errors)
+
+
+def prediction_error(study: str, by_task: Mapping[str, list[Run]], file: str | None, folder: Path) -> str:
+    """Error by step: mean and standard deviation over the runs of a task, which differ in the world models' seed."""
+    paper = reported_errors(file) if file else None
+    text = [UNITS]
+    for task, runs in by_task.items():
+        measured = longest(runs)
+        errors = errors_of(measured)
+        if errors:
+            seeds = f"± is the standard deviation over {len(measured)} runs.\n" if len(measured) > 1 else ""
+            text.append(f"{markdown.heading(task)}\n{seeds}")
+            text += [error_table(task, name, errors, paper) for name in QUANTITIES]
+            text.append(markdown.figures(*error_pictures(study, task, errors, paper, folder)))
+    return "\n".join(text)
+
+
+def longest(runs: Sequence[Run]) -> list[Run]:
+    """The runs with errors over the longest horizon among them: only these can be laid side by side."""
+    measured = [run for run in runs if run.errors]
+    return [run for run in measured if run.horizon == max(other.horizon for other in measured)]
+
+
+def errors_of(runs: Sequence[Run]) -> dict[str, list[PredictionError]]:
+    """The errors of all runs, by world model and who acts in it."""
+    found: dict[str, list[PredictionError]] = {}
+    for run in runs:
+        for label, error in run.errors.items():
+            found.setdefault(label, []).append(error)
+    return found
+
+
+def error_table(
+    task: str, quantity: str, errors: Mapping[str, list[PredictionError]], paper: ReportedErrors | None
+) -> str:
+    """A line per step, a column per world model, the paper's after ours."""
+    beside = [label for label in errors if paper and label in paper.errors]
+    ours = {label: np.array([getattr(error, quantity) for error in found]) for label, found in errors.items()}
+    head = [f"{QUANTITIES[quantity]}, step", *errors]
+    rows = []
+    for step in range(max(values.shape[1] for values in ours.values())):
+        row = [str(step + 1)]
+        for values in ours.values():
+            known = step < values.shape[1]
+            row.append(_spread(values[:, step]) if known else markdown.NOTHING)
+        for label in beside:
+            assert paper is not None
+            theirs = getattr(paper.errors[label], quantity)
+            row.append(f"{theirs[step]:.3g}" if step < len(theirs) else markdown.NOTHING)
+        rows.append(row)
+    head += [f"{label}: {paper.beside(task).heading}" for label in beside if paper]
+    return markdown.table(head, rows)
+
+
+def _spread(values: np.ndarray) -> str:
+    """Mean and, of several, standard deviation; errors differ by orders of magnitude."""
+    return f"{values.mean():.3g}" + (f" ± {values.std():.2g}" if len(values) > 1 else "")
+
+
+def error_pictures(
+    study: str,
+    task: str,
+    errors: Mapping[str, list[PredictionError]],
+    paper: ReportedErrors | None,
+    folder: Path,
+) -> list[tuple[str, str]]:
+    """One picture of the states' errors and one of the rewards'."""
+    made = []
+    for quantity, name in QUANTITIES.items():
+        lines = []
+        for label, found in errors.items():
+            values = np.array([getattr(error, quantity) for error in found])
+            at = range(1, values.shape[1] + 1)
+            lines.append(Points(label, at, values.mean(axis=0).tolist(), values.std(axis=0).tolist()))
+            if paper and label in paper.errors:
+                theirs = getattr(paper.errors[label], quantity).tolist()
+                lines.append(Points(label, range(1, len(theirs) + 1), theirs, [], is_ours=False))
+        file = f"figures/{study or 'runs'}-{task.replace('/', '-')}-{quantity}-error.svg"
+        label = paper.beside(task).label if paper else ""
+        with pictures.style():
+            pictures.lines(folder / file, lines, task, "step", f"squared error, {name}", label, is_log=True)
+        made.append((f"Prediction error of the {name} by step on {task}", file))
+    return made
+
+
+def quality(study: str, task: str, runs: Sequence[Run], folder: Path) -> str:
+    """Pictures of the world models behind one task's scores, from the runs of the longest horizon."""
+    measured = longest(runs)
+    if not measured:
+        return ""
+    horizon = measured[0].horizon
+    # Runs of one world model repeat its figures: one of each is shown.
+    errors = {label: found[:1] for label, found in errors_of(measured).items()}
+    made = error_pictures(study, task, errors, None, folder)
+    calibrations = {label: found for run in reversed(measured) for label, found in run.calibrations.items()}
+    if calibrations:
+        file = f"figures/{study or 'runs'}-{task.replace('/', '-')}-calibration.svg"
+        with pictures.style(font_size=11):
+            figures.calibrations(folder / file, calibrations, f"{task}: return of {horizon} steps")
+        made.append((f"Return asked for against the return of {horizon} imagined steps on {task}", file))
+    return f"The world models on held-out segments, {horizon} steps:\n\n{markdown.figures(*made)}"
+
+
+def label_histogram(study: str, task: str, place: Path, folder: Path) -> str:
+    """The training labels that the returns-to-go are to be read against: a run's own picture; "" where it has none."""
+    source = place / "figures" / "returns_to_go.png"
+    if not source.exists():
+        return ""
+    file = f"figures/{study}-{task.replace('/', '-')}-labels.png"
+    (folder / file).parent.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(source, folder / file)
+    return markdown.figures((f"Returns-to-go of the training segments of {task}", file))
+
+
+def diffusion_steps(study: str, by_task: Mapping[str, list[Run]], file: str | None, folder: Path) -> str:
+    """Error of the diffusion world model against its training steps K and sampling steps N, averaged over steps."""
+    cells: dict[tuple[int, int, int], list[PredictionError]] = {}
+    tasks = []
+    for task, runs in by_task.items():
+        for run in runs:
+            if "dwm" in run.errors:
+                cells.setdefault(run.diffusion, []).append(run.errors["dwm"])
+                tasks.append(task)
+    names = "T", "K", "N"
+    errors = [f"{quantity}_error" for quantity in QUANTITIES]
+    paper = {tuple(int(row[name]) for name in names): row for row in (reported.rows(file) if file else [])}
+    head = [*names, "state", "reward"] + (["paper, over 9 tasks: state", "paper: reward"] if paper else [])
+    rows = []
+    for key, found in sorted(cells.items()):
+        row = [*map(str, key)]
+        row += [f"{np.mean([getattr(error, quantity).mean() for error in found]):.3g}" for quantity in QUANTITIES]
+        row += [paper[key][name] if key in paper else markdown.NOTHING for name in errors] if paper else []
+        rows.append(row)
+    known = ", ".join(map(markdown.plain, dict.fromkeys(tasks))) or "no task"
+    return (
+        f"{UNITS}\nMean over all steps, on {known}. T rows, K training steps, N sampling steps.\n\n"
+        + markdown.table(head, rows)
+    )

@@ -1,0 +1,401 @@
+"""The paper's tables and figures as data: each a grid of runs over the one config.
+
+A study lists its members; a member is one command of `dwm_jax.train`, all seeds side by side. `python -m
+experiments.sweep` runs them, each in RUNS/<study>/<task>/<variant>. Members of several studies that are one and the
+same run are written alike, and run once.
+
+What the paper searched is the horizon and the evaluation's return-to-go; PQL's kappa stays at the config's. The three
+scales are those of `experiments/scales.py`.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import NamedTuple
+
+from dwm_jax.config import default_config
+from experiments.configs.paper import RETURNS_TO_GO
+from experiments.scales import GRIDS, SCALES, config_of, num_updates, returns_to_go, stand_in
+
+__all__ = ["SCALES", "STUDIES", "Member", "Study", "members_at", "same_run", "tasks_at"]
+
+LOCOMOTION = tuple(f"{task}-v2" for task in RETURNS_TO_GO)
+MAZES = ("maze2d-umaze-v1", "maze2d-medium-v1", "maze2d-large-v1", "antmaze-umaze-v2")
+# K of the world model with the long sequence; the usual one has 5.
+LONG_NUM_DIFFUSION_STEPS = 10
+# What the paper asked of its Transformer: whole undiscounted returns over the return scale. The labels here are
+# discounted, about 1 at most, so the usual return-to-go is tried beside it.
+TRANSFORMER_RETURNS_TO_GO = {"hopper": 9.0, "walker2d": 9.1, "halfcheetah": 5.0}
+
+
+class Member(NamedTuple):
+    """One run."""
+
+    study: str  # a key of STUDIES
+    task: str
+    variant: str  # what distinguishes the run among those of its study and task: "DWM-TD3BC-H5-rtg0.7"
+    methods: tuple[str, ...]  # keys of registry.METHODS
+    config: str  # "experiments/configs/paper.py:hopper-medium-v2"
+    overrides: Mapping[str, str]  # "policy.horizon" -> "5", as on the command line
+
+
+class Study(NamedTuple):
+    """One table or figure."""
+
+    name: str
+    title: str
+    source: str  # what of the paper it repeats
+    reported: str | None  # the file in experiments/paper/ with the paper's figures; None where there are none
+    # What the report makes of it: "returns", "horizons", "sequence_length", "prediction_error", "diffusion_steps",
+    # "returns_to_go", "lambda", "inference_time" or "sampling_time".
+    kind: str
+    tasks: tuple[str, ...]  # the paper's; `tasks_at` has those of a scale
+    members: Callable[[str, str], tuple[Member, ...]]  # (task of the scale, scale) -> the runs
+
+
+def tasks_at(study: Study, scale: str) -> tuple[str, ...]:
+    """The tasks of a study at a scale, each once."""
+    return tuple(dict.fromkeys(stand_in(task, scale) for task in study.tasks))
+
+
+def members_at(study: Study, scale: str) -> tuple[Member, ...]:
+    """Every run of a study at a scale."""
+    return tuple(member for task in tasks_at(study, scale) for member in study.members(task, scale))
+
+
+def same_run(member: Member) -> tuple[object, ...]:
+    """Equal for members that are one and the same run."""
+    return member.task, member.config, member.methods, tuple(sorted(member.overrides.items()))
+
+
+# ------------------------------------------------------------------------------- settings of a run
+
+
+class Setting(NamedTuple):
+    """Overrides, and the name they give a variant."""
+
+    name: str
+    overrides: Mapping[str, str]
+
+
+AS_CONFIGURED = Setting("", {})
+# A run as studies describe it: methods that may share it, and a setting. The task and the scale make a member of it.
+Run = tuple[Sequence[str], Setting]
+
+
+def both(one: Setting, other: Setting) -> Setting:
+    return Setting("-".join(filter(None, (one.name, other.name))), {**one.overrides, **other.overrides})
+
+
+def horizon(steps: int) -> Setting:
+    return Setting(f"H{steps}", {"policy.horizon": str(steps)})
+
+
+def asking(return_to_go: float) -> Setting:
+    return Setting(f"rtg{return_to_go:g}", {"policy.return_to_go": str(return_to_go)})
+
+
+def asking_as_searched(task: str, scale: str) -> list[Setting]:
+    """The returns-to-go searched, the middle first; the config's own where the paper names none."""
+    return [asking(value) for value in returns_to_go(task, scale)] or [AS_CONFIGURED]
+
+
+def searched(task: str, scale: str, horizons: Sequence[int]) -> list[Setting]:
+    """Horizon x return-to-go."""
+    return [both(horizon(steps), asked) for steps in horizons for asked in asking_as_searched(task, scale)]
+
+
+def usual(task: str, scale: str) -> Setting:
+    """Horizon and return-to-go where neither is studied."""
+    return searched(task, scale, [GRIDS[scale].usual_horizon])[0]
+
+
+def long_sequence(scale: str) -> Setting:
+    length = GRIDS[scale].long_sequence_length
+    return Setting(
+        f"T{length}",
+        {
+            "world_models.dwm.sequence_length": str(length),
+            "world_models.dwm.num_diffusion_steps": str(LONG_NUM_DIFFUSION_STEPS),
+        },
+    )
+
+
+def of_swept_learners(source: str, scale: str) -> list[str]:
+    return [f"{source}-{learner}" for learner in GRIDS[scale].swept_learners]
+
+
+# ------------------------------------------------------------------------------------- the studies
+
+
+def main_table(task: str, scale: str) -> Iterator[Run]:
+    horizons = GRIDS[scale].horizons
+    for setting in searched(task, scale, horizons):
+        yield ["DWM-TD3BC", "DWM-IQL", "DWM-PQL"], setting
+    for steps in horizons:
+        yield ["OneStep-TD3BC", "OneStep-IQL", "OneStep-PQL"], horizon(steps)
+
+
+def model_free(task: str, scale: str) -> Iterator[Run]:
+    yield ["TD3+BC", "IQL", "PQL"], AS_CONFIGURED
+
+
+def transformer(task: str, scale: str) -> Iterator[Run]:
+    asked = asking_as_searched(task, scale)[:1]
+    if scale == "paper":
+        asked.append(asking(TRANSFORMER_RETURNS_TO_GO[task.split("-")[0]]))
+    for steps in GRIDS[scale].horizons:
+        for return_to_go in asked:
+            yield ["T-TD3BC", "T-IQL"], both(horizon(steps), return_to_go)
+
+
+def decision_diffuser(task: str, scale: str) -> Iterator[Run]:
+    for asked in asking_as_searched(task, scale):
+        yield ["DD"], asked
+
+
+def inference_time(task: str, scale: str) -> Iterator[Run]:
+    yield ["DD"], asking_as_searched(task, scale)[0]
+    yield ["DWM-TD3BC"], usual(task, scale)
+
+
+def augmentation(task: str, scale: str) -> Iterator[Run]:
+    yield ["DA-TD3BC", "DA-IQL"], AS_CONFIGURED
+
+
+def sampling_time(task: str, scale: str) -> Iterator[Run]:
+    horizons = tuple(steps for steps in (1, 3, 5, 7) if steps < GRIDS[scale].sequence_length)
+    yield ["DWM", "AD"], Setting("", {"diagnostics.sampling_horizons": str(horizons)})
+
+
+def long_horizons(task: str, scale: str) -> Iterator[Run]:
+    for setting in searched(task, scale, GRIDS[scale].long_horizons):
+        yield of_swept_learners("DWM", scale), both(long_sequence(scale), setting)
+    for steps in GRIDS[scale].one_step_horizons:
+        yield of_swept_learners("OneStep", scale), horizon(steps)
+
+
+def sequence_length(task: str, scale: str) -> Iterator[Run]:
+    common = [steps for steps in GRIDS[scale].horizons if steps in GRIDS[scale].long_horizons]
+    for setting in searched(task, scale, common):
+        yield of_swept_learners("DWM", scale), setting
+        yield of_swept_learners("DWM", scale), both(long_sequence(scale), setting)
+
+
+def prediction_error(task: str, scale: str) -> Iterator[Run]:
+    longest = {"policy.horizon": str(GRIDS[scale].sequence_length - 1)}
+    for seed in range(GRIDS[scale].model_seeds):
+        seeds = {f"world_models.{name}.seed": str(seed) for name in ("dwm", "one_step")}
+        yield ["DWM", "OneStep"], Setting(f"seed{seed}", longest | seeds)
+
+
+def diffusion_steps(task: str, scale: str) -> Iterator[Run]:
+    for length, num_diffusion_steps in GRIDS[scale].diffusion_steps:
+        for num_sampling_steps in GRIDS[scale].sampling_steps:
+            overrides = {
+                "policy.horizon": str(length - 1),
+                "world_models.dwm.sequence_length": str(length),
+                "world_models.dwm.num_diffusion_steps": str(num_diffusion_steps),
+                "world_models.dwm.num_sampling_steps": str(num_sampling_steps),
+            }
+            yield ["DWM"], Setting(f"T{length}-K{num_diffusion_steps}-N{num_sampling_steps}", overrides)
+
+
+def swept_returns_to_go(task: str, scale: str) -> Iterator[Run]:
+    for value in GRIDS[scale].swept_returns_to_go:
+        yield of_swept_learners("DWM", scale), both(horizon(GRIDS[scale].usual_horizon), asking(value))
+
+
+def lambda_return(task: str, scale: str) -> Iterator[Run]:
+    """A learner's own lambda is left to the config: such a run is the main table's."""
+    horizons = [GRIDS[scale].usual_horizon] if GRIDS[scale].together else GRIDS[scale].horizons
+    own = default_config().policy.lambda_
+    for setting in searched(task, scale, horizons):
+        for method, learner in (("DWM-TD3BC", "td3_bc"), ("DWM-IQL", "iql")):
+            for name, value in (("vanilla", 1.0), ("lambda0.95", 0.95)):
+                changed = {} if own[learner] == value else {f"policy.lambda_.{learner}": str(value)}
+                yield [method], both(Setting(name, changed), setting)
+
+
+def relabelling(task: str, scale: str) -> Iterator[Run]:
+    yield ["DWM-IQL"], usual(task, scale)
+    yield ["DWM-IQL+RTG"], usual(task, scale)
+
+
+def mazes(task: str, scale: str) -> Iterator[Run]:
+    yield ["TD3+BC", "IQL"], AS_CONFIGURED
+    yield ["DD"], AS_CONFIGURED
+    for steps in GRIDS[scale].horizons:
+        yield ["DWM-TD3BC", "DWM-IQL"], horizon(steps)
+
+
+def study(
+    name: str,
+    title: str,
+    source: str,
+    reported: str | None,
+    kind: str,
+    tasks: tuple[str, ...],
+    runs: Callable[[str, str], Iterable[Run]],
+) -> Study:
+    """A study whose runs have a process per method; or one for all their methods, where a start costs more."""
+
+    def members(task: str, scale: str) -> tuple[Member, ...]:
+        config = config_of(task, scale)
+        return tuple(
+            Member(name, task, variant_of(group, setting), group, config, overrides_of(group, setting, scale))
+            for methods, setting in runs(task, scale)
+            for group in ([tuple(methods)] if GRIDS[scale].together else [(method,) for method in methods])
+        )
+
+    return Study(name, title, source, reported, kind, tasks, members)
+
+
+def variant_of(group: Sequence[str], setting: Setting) -> str:
+    """The method, or the sources of several, and the setting: "DWM-TD3BC-H5-rtg0.7", "DWM-H5-rtg0.7"."""
+    sources = dict.fromkeys(method.split("-")[0] for method in group)
+    return "-".join([*(group if len(group) == 1 else sources), *filter(None, [setting.name])])
+
+
+def overrides_of(group: Sequence[str], setting: Setting, scale: str) -> dict[str, str]:
+    return {**num_updates(group[0], scale), **setting.overrides}
+
+
+STUDIES = {
+    one.name: one
+    for one in (
+        study(
+            "main",
+            "Main table: one-step and diffusion world model under three learners",
+            "the table of normalised returns, searched over H and the evaluation's return-to-go",
+            "returns.csv",
+            "returns",
+            LOCOMOTION,
+            main_table,
+        ),
+        study(
+            "model_free",
+            "Model-free learners on recorded data",
+            "the table of normalised returns; PQL by itself is not in it",
+            "returns.csv",
+            "returns",
+            LOCOMOTION,
+            model_free,
+        ),
+        study(
+            "transformer",
+            "Transformer world model against the horizon",
+            "the Transformer's table of returns by H",
+            "transformer_horizons.csv",
+            "horizons",
+            LOCOMOTION,
+            transformer,
+        ),
+        study(
+            "decision_diffuser",
+            "Decision Diffuser",
+            "the table of normalised returns",
+            "returns.csv",
+            "returns",
+            LOCOMOTION,
+            decision_diffuser,
+        ),
+        study(
+            "inference_time",
+            "Time of a decision: Decision Diffuser and a policy learnt with DWM",
+            "the inference times",
+            "timing.csv",
+            "inference_time",
+            LOCOMOTION,
+            inference_time,
+        ),
+        study(
+            "augmentation",
+            "Data augmentation with generated transitions",
+            "the table of normalised returns",
+            "returns.csv",
+            "returns",
+            LOCOMOTION,
+            augmentation,
+        ),
+        study(
+            "sampling_time",
+            "Time of 128 trajectories: DWM and autoregressive diffusion",
+            "the sampling times by H",
+            "timing.csv",
+            "sampling_time",
+            ("walker2d-medium-v2",),
+            sampling_time,
+        ),
+        study(
+            "horizons",
+            "Long horizons: DWM with a long sequence, one-step model beside it",
+            "the table of returns by H up to 31, T = 32, K = 10",
+            "horizons.csv",
+            "horizons",
+            LOCOMOTION,
+            long_horizons,
+        ),
+        study(
+            "sequence_length",
+            "Sequence length: T = 8 against 32 at the same horizons",
+            "the comparison of T = 8 and T = 32",
+            None,
+            "sequence_length",
+            LOCOMOTION,
+            sequence_length,
+        ),
+        study(
+            "prediction_error",
+            "Prediction error by step; the one-step model is told the true actions",
+            "the figure of prediction errors",
+            "prediction_error.csv",
+            "prediction_error",
+            ("walker2d-medium-expert-v2",),
+            prediction_error,
+        ),
+        study(
+            "diffusion_steps",
+            "Prediction error against training steps K and sampling steps N",
+            "the table over K and N, averaged over the tasks",
+            "diffusion_steps.csv",
+            "diffusion_steps",
+            LOCOMOTION,
+            diffusion_steps,
+        ),
+        study(
+            "returns_to_go",
+            "Score against the return-to-go asked for in the evaluation",
+            "the sweep of the evaluation's return-to-go beside the histogram of the labels",
+            None,
+            "returns_to_go",
+            LOCOMOTION,
+            swept_returns_to_go,
+        ),
+        study(
+            "lambda_return",
+            "Vanilla value expansion against the lambda-return",
+            "the table of vanilla and lambda-return",
+            "lambda_return.csv",
+            "lambda",
+            LOCOMOTION,
+            lambda_return,
+        ),
+        study(
+            "relabelling",
+            "Return-to-go relabelling while DWM-IQL learns",
+            "the appendix on return-to-go relabelling",
+            None,
+            "returns",
+            LOCOMOTION,
+            relabelling,
+        ),
+        study(
+            "mazes",
+            "Sparse rewards: maze2d and antmaze",
+            "the mazes' rows of the table of normalised returns",
+            "returns.csv",
+            "returns",
+            MAZES,
+            mazes,
+        ),
+    )
+}

@@ -1,0 +1,192 @@
+"""Runs the paper's tables and figures, or any of them, or says what there is to run.
+
+    python -m experiments.sweep all --scale smoke                   every study in minutes; the scores mean nothing
+    python -m experiments.sweep main --scale small --tasks hopper-medium
+    python -m experiments.sweep main,model_free --scale paper --dry-run
+
+Each run is one `python -m dwm_jax.train` in RUNS/STUDY/TASK/VARIANT, with what it printed in its log.txt;
+RUNS/sweep.json says how each stands, and `python -m experiments.status RUNS` how far it is. World models are trained
+first, each once for all runs that want it. Runs that studies share are run once; their other folders are links.
+
+Start the same command again at any time: it runs what is missing or failed, and resumes what was stopped. A run that
+fails stops no other. Ctrl-C and SIGTERM reach the runs, which save and leave.
+
+Launchers: "local" runs them here, one at a time on a CPU (--workers: more), one on each GPU. "slurm" submits an array
+of jobs that go back into the queue when they are stopped (pip install submitit). "print" prints the commands and
+writes them to RUNS/launch, with a script for TPU pods and Kubernetes Jobs.
+
+Exit codes: 0 all is done (submitted, printed), 1 something failed, 2 the command is wrong, 130 and 143 interrupted.
+"""
+
+import argparse
+import os
+import shlex
+import signal
+import sys
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import NoReturn
+
+from dwm_jax.config import ConfigError, check
+from dwm_jax.data import tasks as data_tasks
+from dwm_jax.locks import InUseError, exclusive
+from dwm_jax.progress import say
+from experiments.studies import SCALES, STUDIES, Member, members_at, tasks_at
+from experiments.sweep import files, local, slurm
+from experiments.sweep.local import Devices
+from experiments.sweep.plan import Run, Stage, make_links, stages_of
+from experiments.sweep.record import Progress, Record
+
+
+def main() -> None:
+    options = parsed()
+    try:
+        members = list(members_of(options.studies, options.tasks, options.scale))
+        runs_folder = (options.runs or Path("runs") / f"sweep-{options.scale}").resolve()
+        stages = stages_of(members, runs_folder, options.scale)
+        record = Record(runs_folder, options.scale)
+        if options.dry_run:
+            show(stages, record)
+        else:
+            launch(options, stages, record)
+    except (ConfigError, InUseError, ValueError) as error:
+        leave(2, f"error: {' '.join(str(error).split())}")
+
+
+def launch(options: argparse.Namespace, stages: Sequence[Stage], record: Record) -> None:
+    """Hands what is missing to whoever runs it."""
+    runs = [run for stage in stages for run in stage.runs]
+    missing = [Stage(name, tuple(run for run in runs if not run.is_done())) for name, runs in stages]
+    missing = [stage for stage in missing if stage.runs]
+    if options.launcher == "local":
+        found = local.devices()
+        refuse_what_cannot_run([run for stage in missing for run in stage.runs], found.per_run)
+    record.folder.mkdir(parents=True, exist_ok=True)
+    with exclusive(record.folder / ".lock", wait=False):
+        record.set(runs)
+        make_links(runs, record.folder)
+        if options.launcher == "print":
+            write_commands(missing, record.folder, options.workers)
+        elif options.launcher == "slurm":
+            submit(missing, record.folder, options.slurm, options.workers)
+        else:
+            run_here(missing, found, options.workers, Progress(record, runs))
+
+
+def parsed() -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        "python -m experiments.sweep", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("studies", metavar="STUDY[,STUDY...]|all", help=", ".join(STUDIES))
+    parser.add_argument("--scale", choices=SCALES, default="smoke", help="default: smoke")
+    parser.add_argument("--tasks", metavar="TASK[,TASK...]", help="of the studies' tasks at this scale; default: all")
+    parser.add_argument("--runs", type=Path, metavar="RUNS", help="where the runs go; default: runs/sweep-SCALE")
+    parser.add_argument("--dry-run", action="store_true", help="lists every run, its command and whether it is done")
+    parser.add_argument("--launcher", choices=("local", "slurm", "print"), default="local", help="default: local")
+    parser.add_argument("--workers", type=int, metavar="N", help="runs (jobs, pods) at a time")
+    parser.add_argument(
+        "--slurm",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="of submitit's AutoExecutor: timeout_min=1440, gpus_per_node=1, slurm_partition=gpu; may be repeated",
+    )
+    options = parser.parse_args()
+    if options.workers is not None and options.workers < 1:
+        parser.error("--workers must be at least 1")
+    if any("=" not in given for given in options.slurm):
+        parser.error("--slurm takes NAME=VALUE")
+    if options.slurm and options.launcher != "slurm":
+        parser.error("--slurm goes with --launcher slurm")
+    return options
+
+
+def members_of(studies: str, tasks: str | None, scale: str) -> Iterator[Member]:
+    """What the command asks for.
+
+    Raises:
+      ValueError: an unknown study, or a task that none of them has at this scale.
+    """
+    names = list(STUDIES) if studies == "all" else studies.split(",")
+    if unknown := [name for name in names if name not in STUDIES]:
+        raise ValueError(f"unknown study {', '.join(unknown)}; known: {', '.join(STUDIES)}, or all")
+    known = list(dict.fromkeys(task for name in names for task in tasks_at(STUDIES[name], scale)))
+    chosen = known if tasks is None else tasks.split(",")
+    if unknown := [task for task in chosen if task not in known]:
+        raise ValueError(f"--tasks {', '.join(unknown)}: at scale {scale} the tasks are {', '.join(known)}")
+    return (member for name in names for member in members_at(STUDIES[name], scale) if member.task in chosen)
+
+
+def show(stages: Sequence[Stage], record: Record) -> None:
+    """Every run with its state, its command and the other places it is found under."""
+    states = Counter(record.state(run) for stage in stages for run in stage.runs)
+    for stage in stages:
+        print(f"# {stage.name}: {len(stage.runs)} runs")
+        for run in stage.runs:
+            print(f"{record.state(run):8}{run.name}{''.join(f' = {link}' for link in run.links)}")
+            print(f"        {shlex.join(run.command)}")
+    print(f"# {', '.join(f'{count} {state}' for state, count in sorted(states.items()))}")
+
+
+def refuse_what_cannot_run(runs: Sequence[Run], num_devices: int) -> None:
+    """Looks at every config and every task's data before anything runs.
+
+    Raises:
+      ValueError: naming the first run that is wrong, or all tasks that are not prepared.
+    """
+    absent = []
+    for task in dict.fromkeys(run.config.task for run in runs):
+        if task not in data_tasks.MADE_TASKS:
+            try:
+                data_tasks.stored_data(task)
+            except ValueError as error:
+                absent.append(str(error))
+    if absent:
+        raise ValueError(f"{'; '.join(absent)}; or choose others with --tasks")
+    for run in runs:
+        try:
+            check(run.config, num_devices)
+        except ConfigError as error:
+            raise ValueError(f"{run.name}: {error}") from None
+
+
+def write_commands(missing: Sequence[Stage], runs_folder: Path, at_a_time: int | None) -> None:
+    """Prints them, and writes the files of the launcher "print"."""
+    for stage in missing:
+        print("\n".join(shlex.join(run.command) for run in stage.runs))
+    for path in files.write(missing, runs_folder / "launch", runs_folder, at_a_time):
+        say(f"written: {path}")
+
+
+def submit(missing: Sequence[Stage], runs_folder: Path, parameters: Sequence[str], at_a_time: int | None) -> None:
+    """Submits them to Slurm."""
+    named = dict(parameter.split("=", 1) for parameter in parameters)
+    jobs = slurm.submit(slurm.slurm_executor(runs_folder / "slurm", named, at_a_time), missing)
+    say(f"submitted {len(jobs)} jobs in the arrays {', '.join(sorted({job.split('_')[0] for job in jobs}))}")
+
+
+def run_here(missing: Sequence[Stage], found: Devices, workers: int | None, progress: Progress) -> None:
+    """Runs them on this machine, with a line at every start and end; leaves with 1 if any failed."""
+    places = local.places(found, workers, os.environ.get("CUDA_VISIBLE_DEVICES"))
+    compiled = {"JAX_COMPILATION_CACHE_DIR": str(progress.record.folder / ".compiled")}
+    say(f"{len(places)} run(s) at a time on {found.number} {found.backend} device(s); {progress.counts()}")
+    for stage in missing:
+        environments = [compiled | place for place in places]
+        if (number := local.run_all(stage.runs, environments, progress.started, progress.ended)) is not None:
+            reason = signal.Signals(number).name
+            leave(128 + number, f"stopped by {reason}: {progress.counts()}; start the same command again to go on")
+    for run in progress.failed:
+        say(f"failed: {run.name}: {run.log}")
+    leave(1 if progress.failed else 0, f"{progress.counts()}: {progress.record.folder}")
+
+
+def leave(code: int, line: str) -> NoReturn:
+    """Says one line and leaves."""
+    say(line)
+    sys.exit(code)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,140 @@
+"""Runs on this machine: a pool of processes, one for each GPU, or as many as asked for on CPUs."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import NamedTuple
+
+from experiments.sweep.plan import ROOT, Run
+
+SIGNALS = (signal.SIGTERM, signal.SIGINT)
+POLL_SECONDS = 0.1
+
+
+class Devices(NamedTuple):
+    """What jax finds."""
+
+    backend: str  # "cpu", "gpu" or "tpu"
+    number: int
+
+    @property
+    def per_run(self) -> int:
+        """How many a run has: a GPU, or all that is not one."""
+        return 1 if self.backend == "gpu" else self.number
+
+
+class Outcome(NamedTuple):
+    """How a run ended."""
+
+    exit_code: int  # 0: well; negative: by that signal
+    seconds: float
+
+    @property
+    def was_interrupted(self) -> bool:
+        """Whether it was asked to stop, and has said so or was ended by it."""
+        return any(self.exit_code in (-number, 128 + number) for number in SIGNALS)
+
+
+def devices() -> Devices:
+    """What jax finds on this machine; asked in a process of its own, which gives the devices back.
+
+    Raises:
+      ValueError: it finds none.
+    """
+    question = "import jax, json; print(json.dumps([jax.default_backend(), jax.local_device_count()]))"
+    answer = subprocess.run([sys.executable, "-c", question], capture_output=True, text=True, cwd=ROOT)
+    if answer.returncode:
+        raise ValueError(f"jax finds no device: {answer.stderr.strip().splitlines()[-1]}")
+    return Devices(*json.loads(answer.stdout.splitlines()[-1]))
+
+
+def places(found: Devices, workers: int | None, visible: str | None) -> list[dict[str, str]]:
+    """The environment variables of each run that may go on at the same time.
+
+    Args:
+      found: what jax sees; each GPU runs one run, all of a TPU's cores one together.
+      workers: how many, where the user says.
+      visible: CUDA_VISIBLE_DEVICES as it is, None where unset.
+
+    Raises:
+      ValueError: more workers than the devices allow.
+    """
+    if found.backend == "cpu":
+        return [{} for _ in range(workers or 1)]
+    at_most = found.number // found.per_run
+    if (workers or 1) > at_most:
+        raise ValueError(
+            f"--workers {workers}: {found.number} {found.backend} device(s) take {at_most} run(s) at a time"
+        )
+    if found.backend != "gpu":
+        return [{}]
+    names = visible.split(",") if visible else [str(index) for index in range(found.number)]
+    return [{"CUDA_VISIBLE_DEVICES": name} for name in names[: workers or at_most]]
+
+
+def run_all(
+    runs: Sequence[Run],
+    environments: Sequence[Mapping[str, str]],
+    started: Callable[[Run], None],
+    ended: Callable[[Run, Outcome], None],
+) -> int | None:
+    """Every run, as many at a time as there are environments; one that fails stops no other.
+
+    SIGTERM and SIGINT are passed on to the runs, which save and leave; no other is started. A second signal is passed
+    on too, and ends them at once.
+
+    Returns:
+      The number of the signal that stopped it; None when all runs have ended.
+    """
+    waiting, free = deque(runs), list(environments)
+    running: dict[subprocess.Popen[bytes], tuple[Run, Mapping[str, str], float]] = {}
+    passed_on = 0
+    with heard() as signals:
+        while running or (waiting and not signals):
+            while waiting and free and not signals:
+                run, environment = waiting.popleft(), free.pop(0)
+                running[start(run, environment)] = (run, environment, time.monotonic())
+                started(run)
+            for number in signals[passed_on:]:
+                for child in running:
+                    child.send_signal(number)
+                passed_on += 1
+            for child in [child for child in running if child.poll() is not None]:
+                run, environment, since = running.pop(child)
+                free.append(environment)
+                ended(run, Outcome(child.returncode, time.monotonic() - since))
+            time.sleep(POLL_SECONDS)
+        return signals[0] if signals else None
+
+
+def start(run: Run, environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
+    """The run's process; what it prints goes to its log, after what earlier starts have printed."""
+    run.workdir.mkdir(parents=True, exist_ok=True)
+    with open(run.log, "ab") as log:
+        return subprocess.Popen(
+            [sys.executable, *run.command[1:]],
+            cwd=ROOT,
+            env={**os.environ, **environment},
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            process_group=0,  # Ctrl-C reaches the sweep alone, which passes it on once
+        )
+
+
+@contextmanager
+def heard() -> Iterator[list[int]]:
+    """The signals that come inside the block, in their order."""
+    signals: list[int] = []
+    earlier = {number: signal.signal(number, lambda number, frame: signals.append(number)) for number in SIGNALS}
+    try:
+        yield signals
+    finally:
+        for number, handler in earlier.items():
+            signal.signal(number, handler)

@@ -1,0 +1,163 @@
+"""What a sweep has to run: each run once, world models first, without what is done already."""
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from absl import flags
+from ml_collections import ConfigDict, config_flags
+
+from dwm_jax.config import differences, methods_of
+from dwm_jax.pretraining import read_by_training
+from dwm_jax.registry import WORLD_MODELS_ALONE
+from experiments.studies import STUDIES, Member, members_at, same_run
+
+# Where the commands are run: configs are named from here.
+ROOT = Path(__file__).resolve().parents[2]
+TRAIN = ("python", "-m", "dwm_jax.train")
+# The method that trains a world model and nothing else, by model.
+ALONE = {method.model: name for name, method in WORLD_MODELS_ALONE.items()}
+
+
+class Run(NamedTuple):
+    """One command of dwm_jax.train."""
+
+    name: str  # its workdir below RUNS
+    workdir: Path
+    config_file: str
+    settings: Mapping[str, str]  # what the command line sets of the config
+    config: ConfigDict  # both together
+    # Other names under which studies look for it, as links.
+    links: tuple[str, ...] = ()
+
+    @property
+    def command(self) -> tuple[str, ...]:
+        """As it is typed in the folder of this repository."""
+        overrides = (f"--config.{key}={value}" for key, value in self.settings.items())
+        return (*TRAIN, "--config", self.config_file, *overrides, "--workdir", str(self.workdir))
+
+    @property
+    def log(self) -> Path:
+        """What the command printed."""
+        return self.workdir / "log.txt"
+
+    def is_done(self) -> bool:
+        """Whether the command came to its end: the table is what it writes last."""
+        try:
+            earlier = json.loads((self.workdir / "config.json").read_text())
+        except FileNotFoundError:
+            return False
+        # Where the world models lie says nothing of the run; the folder may have been moved.
+        earlier["world_model_dir"] = self.config.world_model_dir
+        return (self.workdir / "summary.md").exists() and not differences(self.config, json.dumps(earlier))
+
+
+class Stage(NamedTuple):
+    """Runs that need nothing of each other."""
+
+    name: str  # also of the files that list it
+    runs: tuple[Run, ...]
+
+
+def stages_of(members: Sequence[Member], runs_folder: Path, scale: str) -> tuple[Stage, Stage]:
+    """The world models that are missing, each once, and the members' runs; in both also what is done.
+
+    A model that no method trains by itself (Decision Diffuser's, augmentation's) comes with the first run that needs
+    it.
+    """
+    runs = runs_of(members, runs_folder, scale)
+    first = tuple(world_model_runs([run for run in runs if not run.is_done()], runs_folder))
+    early = {run.name for run in first}
+    return Stage("world_models", first), Stage("policies", tuple(run for run in runs if run.name not in early))
+
+
+def runs_of(members: Sequence[Member], runs_folder: Path, scale: str) -> list[Run]:
+    """One run for all members that are the same; the others are links to its folder.
+
+    Its folder is the one that an earlier sweep gave it, whichever the study, or else the first member's.
+    """
+    alike: dict[tuple[object, ...], list[Member]] = {}
+    for member in members:
+        alike.setdefault(same_run(member), []).append(member)
+    homes = {
+        same_run(member): member
+        for study in STUDIES.values()
+        for member in members_at(study, scale)
+        if same_run(member) in alike and is_real(runs_folder / name_of(member))
+    }
+    runs = []
+    for key, group in alike.items():
+        home = name_of(homes.get(key, group[0]))
+        settings = {"methods": ",".join(group[0].methods), **group[0].overrides}
+        links = tuple(name for name in map(name_of, group) if name != home)
+        runs.append(run_of(home, group[0].config, settings, runs_folder)._replace(links=links))
+    return runs
+
+
+def name_of(member: Member) -> str:
+    return f"{member.study}/{member.task}/{member.variant}"
+
+
+def is_real(folder: Path) -> bool:
+    return folder.is_dir() and not folder.is_symlink()
+
+
+def run_of(name: str, config_file: str, settings: Mapping[str, str], runs_folder: Path) -> Run:
+    """The run of a config file with settings."""
+    settings = {**settings, "world_model_dir": str(runs_folder / "world_models")}
+    return Run(name, runs_folder / name, config_file, settings, parse(config_file, settings))
+
+
+def parse(config_file: str, settings: Mapping[str, str]) -> ConfigDict:
+    """The config as dwm_jax.train reads it."""
+    overrides = (f"--config.{key}={value}" for key, value in settings.items())
+    arguments = ["train", f"--config={ROOT / config_file}", *overrides]
+    values = flags.FlagValues()  # type: ignore[no-untyped-call]
+    holder = config_flags.DEFINE_config_file("config", flag_values=values, lock_config=True, sys_argv=arguments)
+    values(arguments)
+    config: ConfigDict = holder.value
+    return config
+
+
+def world_model_runs(runs: Iterable[Run], runs_folder: Path) -> Iterator[Run]:
+    """For every world model that the runs need, told apart by what its training depends on: who trains it."""
+    seen: set[str] = set()
+    for run in runs:
+        for model in dict.fromkeys(method.model for method in methods_of(run.config).values() if method.model):
+            identity = {
+                "task": run.config.task,
+                "model": model,
+                "settings": read_by_training(run.config.world_models[model].to_dict()),
+                "data": run.config.data.to_dict(),
+                "gamma": run.config.gamma,
+            }
+            digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:8]
+            if digest not in seen:
+                seen.add(digest)
+                yield alone(run, model, digest, runs_folder) if model in ALONE else run
+
+
+def alone(run: Run, model: str, digest: str, runs_folder: Path) -> Run:
+    """The run that trains one world model of another run, and nothing else."""
+    settings = {"methods": ALONE[model], "diagnostics.sampling_horizons": "()"}
+    for key, value in run.settings.items():
+        *parents, last = key.split(".")
+        if parents == ["world_models", model] and read_by_training({last: value}):
+            settings[key] = value
+    name = f"world_models_of/{run.config.task.replace('/', '-')}/{ALONE[model]}-{digest}"
+    return run_of(name, run.config_file, settings, runs_folder)
+
+
+def make_links(runs: Iterable[Run], runs_folder: Path) -> None:
+    """Puts each run where its other studies look for it, as relative links."""
+    for run in runs:
+        for link in (runs_folder / name for name in run.links):
+            link.parent.mkdir(parents=True, exist_ok=True)
+            target = os.path.relpath(run.workdir, link.parent)
+            if link.is_symlink() and os.readlink(link) != target:
+                link.unlink()
+            if not link.is_symlink() and not link.exists():
+                link.symlink_to(target)

@@ -1,0 +1,84 @@
+"""How the runs of a sweep stand: in RUNS/sweep.json, and in lines while they run."""
+
+import json
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from dwm_jax.progress import duration, say
+from experiments.sweep.local import Outcome
+from experiments.sweep.plan import Run
+
+
+class Record:
+    """The file `sweep.json` of one folder of runs.
+
+        {"scale": "smoke", "members": {"main/maze2d-umaze/DWM-H1": {"state": "done", "log": "main/.../log.txt"}, ...}}
+
+    "state" is "done", "failed", "running" or "missing". Runs that several studies share stand there under every name;
+    those that train a world model for the others under "world_models_of/...". A later sweep adds its own.
+    """
+
+    def __init__(self, runs_folder: Path, scale: str):
+        """Reads what is there.
+
+        Raises:
+          ValueError: the folder belongs to a sweep of another scale.
+        """
+        self.folder = runs_folder
+        self._path = runs_folder / "sweep.json"
+        self._content: dict[str, Any] = {"scale": scale, "members": {}}
+        if self._path.exists():
+            self._content = json.loads(self._path.read_text())
+        if self._content["scale"] != scale:
+            raise ValueError(
+                f"{runs_folder} holds a sweep of scale {self._content['scale']}, not {scale}; choose another --runs"
+            )
+
+    def state(self, run: Run) -> str:
+        """How a run stands when nothing runs: "done" by its own files, "failed" as recorded, else "missing"."""
+        recorded = self._content["members"].get(run.name, {}).get("state")
+        return "done" if run.is_done() else "failed" if recorded == "failed" else "missing"
+
+    def set(self, runs: Iterable[Run], state: str | None = None) -> None:
+        """Writes how the runs stand; None: as `state` finds them."""
+        for run in runs:
+            entry = {"state": state or self.state(run), "log": f"{run.name}/{run.log.name}"}
+            self._content["members"] |= dict.fromkeys((run.name, *run.links), entry)
+        aside = self._path.with_suffix(".json.new")
+        aside.write_text(json.dumps(self._content, indent=1) + "\n")
+        os.replace(aside, self._path)
+
+
+class Progress:
+    """Counts runs as they start and end, records them, and says a line for each."""
+
+    def __init__(self, record: Record, runs: Sequence[Run]):
+        self.record = record
+        self.failed: list[Run] = []
+        self._total = len(runs)
+        self._done = sum(run.is_done() for run in runs)
+        self._running = 0
+
+    def counts(self) -> str:
+        return f"{self._done} of {self._total} done, {self._running} running, {len(self.failed)} failed"
+
+    def started(self, run: Run) -> None:
+        self._running += 1
+        self.record.set([run], "running")
+        say(f"{run.name}: started; {self.counts()}")
+
+    def ended(self, run: Run, outcome: Outcome) -> None:
+        self._running -= 1
+        # By its files, not by its word.
+        if run.is_done():
+            how = "done"
+            self._done += 1
+        elif outcome.was_interrupted:
+            how = "stopped"
+        else:
+            how = f"failed with exit code {outcome.exit_code}, see {run.log}"
+            self.failed.append(run)
+        self.record.set([run], "failed" if run in self.failed else None)
+        say(f"{run.name}: {how} after {duration(outcome.seconds)}; {self.counts()}")

@@ -1,0 +1,304 @@
+"""The report: its statistics by hand, what it compares, and that nothing a folder may hold stops it."""
+
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from dwm_jax.config import default_config, to_json
+from dwm_jax.metrics import JsonLines, Result, Results
+from experiments.report import (
+    comparison,
+    document,
+    markdown,
+    origins,
+    reading,
+    reported,
+    scores,
+    statistics,
+    timing,
+    together,
+    world_models,
+)
+from experiments.report.__main__ import main, write
+from experiments.report.reading import Gap
+from experiments.studies import STUDIES
+
+TASK = "hopper-medium-v2"
+ONE_OF_A_KIND = tuple({study.kind: study for study in STUDIES.values()}.values())
+
+
+def make_run(
+    folder: Path, by_method: Mapping[str, Sequence[Sequence[float]]], task: str = TASK, **overrides: object
+) -> Path:
+    """A finished run. `by_method`: scores of the evaluations, one row per evaluation, a column per seed."""
+    folder.mkdir(parents=True)
+    num_evaluations, num_seeds = np.shape(next(iter(by_method.values())))
+    config = default_config()
+    config.task, config.methods, config.num_seeds = task, ",".join(by_method), num_seeds
+    config.policy.num_updates, config.evaluation.every, config.evaluation.episodes = num_evaluations, 1, 2
+    config.update_from_flattened_dict({key.replace("__", "."): value for key, value in overrides.items()})
+    (folder / "config.json").write_text(to_json(config))
+    # Two episodes per evaluation: 0.1 below the score and 0.1 above it.
+    Results(folder / "results.csv").append(
+        Result(method, task, seed, step, episode, 100 * score, score + (0.2 * episode - 0.1), 0.0)
+        for method, rows in by_method.items()
+        for step, row in enumerate(rows, start=1)
+        for seed, score in enumerate(row)
+        for episode in range(2)
+    )
+    error = {"observation": [0.1, 0.2], "reward": [0.01, 0.02]}
+    calibration = {"requested": [0.0, 0.5], "imagined": [0.0, 0.4], "recorded": [0.0, 0.5]}
+    diagnostics = {"prediction_error": {"dwm": error}, "calibration": {"dwm": calibration}, "acting_seconds": {}}
+    (folder / "diagnostics.json").write_text(json.dumps(diagnostics))
+    JsonLines(folder / "timing.jsonl").append(
+        {"phase": method, "step": num_evaluations, "seconds": 8.0} for method in by_method
+    )
+    command = ["/anywhere/bin/python3", "-m", "dwm_jax.train", "--workdir", str(folder)]
+    JsonLines(folder / "starts.jsonl").append([{"time": "2026-01-01", "command": command, "commit": "abc1234"}])
+    return folder
+
+
+def read(folder: Path) -> reading.Found:
+    return reading.read_all(folder, list(STUDIES))
+
+
+# --------------------------------------------------------------------------------- statistics
+
+
+def test_interquartile_mean_is_that_of_the_middle_half() -> None:
+    # Of 0 .. 7 the middle half is 2, 3, 4, 5: 14 / 4 = 3.5.
+    found = statistics.interquartile_mean([np.arange(4.0), np.arange(4.0, 8.0)])
+    assert found.value == 3.5
+    assert found.low < 3.5 < found.high
+
+
+def test_the_bootstrap_draws_seeds_inside_each_task() -> None:
+    # A task always at 0 and one always at 1: half of the seeds are above 0.5 in every resample that keeps the tasks.
+    profile = statistics.performance_profile([np.zeros(5), np.ones(5)], np.array([-0.5, 0.5, 1.5]))
+    for bound in profile:
+        np.testing.assert_array_equal(bound, [1.0, 0.5, 0.0])
+
+
+def test_one_seed_has_no_interval() -> None:
+    found = statistics.interquartile_mean([np.array([0.3]), np.array([0.1, 0.2])])
+    assert found.value == pytest.approx(0.2)
+    assert np.isnan([found.low, found.high]).all()
+
+
+# --------------------------------------------------------------------------------- the paper's figures
+
+
+@pytest.mark.parametrize(
+    ("task", "expected"),
+    [
+        ("hopper-medium-v2", ("hopper-medium-v2", True)),
+        ("hopper-medium", ("hopper-medium-v2", False)),
+        ("maze2d-umaze", ("maze2d-umaze-v1", False)),
+        ("hopper", None),
+    ],
+)
+def test_the_papers_task_beside_ours(task: str, expected: tuple[str, bool] | None) -> None:
+    tasks = {task for _, task in reported.scores("returns.csv")}
+    assert reported.counterpart(task, tasks) == expected
+
+
+def test_the_papers_steps_begin_at_the_given_state() -> None:
+    # Its states at step 2 are our first; its rewards at step 1 are.
+    error = world_models.reported_errors("prediction_error.csv").errors["dwm"]
+    assert (error.observation[0], error.reward[0]) == (0.1050, 8.89e-05)
+    assert len(error.observation) == len(error.reward) == 7
+
+
+# --------------------------------------------------------------------------------- comparing
+
+
+def test_the_best_variant_stands_beside_the_paper(tmp_path: Path) -> None:
+    # Four evaluations of two seeds. Means of the last three, H = 1: (0.3, 0.5); H = 3: (0.7, 0.9), mean 0.8, std 0.1.
+    make_run(
+        tmp_path / f"main/{TASK}/H1", {"DWM-TD3BC": [(9, 9), (0.2, 0.4), (0.3, 0.5), (0.4, 0.6)]}, policy__horizon=1
+    )
+    make_run(
+        tmp_path / f"main/{TASK}/H3", {"DWM-TD3BC": [(9, 9), (0.6, 0.8), (0.7, 0.9), (0.8, 1.0)]}, policy__horizon=3
+    )
+    runs = read(tmp_path).runs
+    (line,) = comparison.lines("main", TASK, scores.choose(scores.scores(runs, ())), reported.scores("returns.csv"))
+    assert line.choice.score.run.variant == "H3"
+    assert line.choice.num_candidates == 2
+    assert line.reported == (0.65, 0.10)
+    assert line.difference == pytest.approx(0.8 - 0.65)
+    shown = comparison.table((), [line]).splitlines()[-1]
+    assert "| 0.80 ± 0.10 | 0.90 ± 0.10 | 0.65 ± 0.10 | +0.15 | 2 x 2 | 4 | H3 (best of 2) |" in shown
+    # Where the horizon is what is compared, both stand.
+    assert [choice.score.settings for choice in scores.choose(scores.scores(runs, ("H",)))] == [("1",), ("3",)]
+
+
+def test_figures_over_tasks_are_of_the_largest_whole_block(tmp_path: Path) -> None:
+    for task in ("hopper-medium", "hopper-medium-replay", "halfcheetah-medium"):
+        make_run(tmp_path / f"main/{task}/a", {"DWM-TD3BC": [(0.5, 0.6)], "OneStep-TD3BC": [(0.1, 0.2)]}, task)
+    make_run(tmp_path / "model_free/hopper-medium/a", {"IQL": [(0.3, 0.4)]}, "hopper-medium")
+    for horizon in (1, 3):
+        folder = tmp_path / f"transformer/hopper-medium/H{horizon}"
+        make_run(folder, {"T-TD3BC": [(0.3, 0.1 * horizon)]}, "hopper-medium", policy__horizon=horizon)
+    everything, *made = document.made_of(read(tmp_path), tmp_path / "out")
+    # The Transformer is in no study of returns: its best horizon stands for it.
+    assert "| T-TD3BC | – | 0.30 ± 0.00 | – |" in everything.text
+    lines = [section.lines for section in made]
+    seeds, tasks, left_out = together.comparable(together.best_of(lines))
+    # Two methods on three tasks are six cells; four methods on one are four.
+    assert list(seeds) == ["DWM-TD3BC", "OneStep-TD3BC"]
+    assert sorted(tasks) == ["halfcheetah-medium", "hopper-medium", "hopper-medium-replay"]
+    assert left_out == ["T-TD3BC", "IQL"]
+
+
+def test_commands_name_the_runs_folder_as_runs(tmp_path: Path) -> None:
+    start = {
+        "time": "t",
+        "commit": "abc",
+        "xla_flags": "--a=1 --b",
+        "command": ["/x/python3.11", "-m", "dwm_jax.train", "--workdir", f"{tmp_path}/a b", f"--c.d={tmp_path}/w"],
+    }
+    assert origins.command(reading.read_start(start), tmp_path) == (
+        "XLA_FLAGS='--a=1 --b' python3.11 -m dwm_jax.train --workdir 'RUNS/a b' --c.d=RUNS/w  # t, commit abc"
+    )
+
+
+def test_figures_stand_to_the_right_and_zero_has_no_sign() -> None:
+    table = markdown.table(["a", "b"], [["x|<y>", markdown.number(-0.001)], ["z", markdown.NOTHING]])
+    assert table == "| a | b |\n| --- | ---: |\n| x\\|&lt;y> | 0.00 |\n| z | – |\n"
+
+
+def test_times_of_sampling_stand_beside_the_papers(tmp_path: Path) -> None:
+    folder = make_run(tmp_path / f"sampling_time/{TASK}/a", {"IQL": [(0.5, 0.6)]})
+    seconds = {"dwm": {"1": 0.5}, "autoregressive, told the recorded actions": {"1": 0.25, "3": 0.75}}
+    (folder / "diagnostics.json").write_text(json.dumps({"sampling_seconds": seconds}))
+    text = timing.sampling("sampling_time", {TASK: read(tmp_path).runs}, "timing.csv", tmp_path / "out")
+    assert [line for line in text.splitlines() if line.startswith("| ")][2:] == [
+        "| dwm | 0.5 | – |",
+        "| autoregressive, told the recorded actions | 0.25 | 0.75 |",
+        "| paper: DWM (T=8) | 0.031 | – |",
+        "| paper: autoregressive diffusion | 0.030 | 0.087 |",
+    ]
+
+
+# --------------------------------------------------------------------------------- what a folder may hold
+
+
+def test_what_is_missing_or_broken_is_listed(tmp_path: Path) -> None:
+    whole = {"DWM-TD3BC": [(0.5, 0.6)]}
+    make_run(tmp_path / f"main/{TASK}/whole", whole)
+    make_run(tmp_path / f"main/{TASK}/unfinished", whole, policy__num_updates=1_000)
+    (tmp_path / f"main/{TASK}/unfinished/diagnostics.json").unlink()
+    damage: dict[str, tuple[str, str]] = {
+        "no-json": ("config.json", "{"),
+        "no-column": ("results.csv", "method,task\na,b\n"),
+        "wrong-shape": ("diagnostics.json", '{"prediction_error": {"dwm": {"observation": [1], "reward": [1, 2]}}}'),
+        "wrong-type": ("diagnostics.json", "[1]"),
+        "no-command": ("starts.jsonl", '{"time": "now"}\n'),
+        "no-learner": ("config.json", '{"task": "hopper-medium-v2", "methods": "nothing-known"}'),
+    }
+    for name, (file, text) in damage.items():
+        (make_run(tmp_path / f"main/{TASK}/{name}", whole) / file).write_text(text)
+    members = {
+        f"main/{TASK}/whole": {"state": "done", "log": "none.txt"},
+        f"main/{TASK}/never": {"state": "failed", "log": "logs/never.txt"},
+    }
+    (tmp_path / "logs").mkdir()
+    (tmp_path / "logs/never.txt").write_text("why")
+    (tmp_path / "sweep.json").write_text(json.dumps({"scale": "small", "members": members}))
+    found = read(tmp_path)
+    gaps = {place.rpartition("/")[2]: reason for place, reason in found.gaps}
+    assert found.scale == "small"
+    assert gaps.keys() == {"unfinished", "never", *damage}
+    assert gaps["never"] == "failed, see logs/never.txt"
+    assert Gap(f"main/{TASK}/unfinished", "DWM-TD3BC: evaluated up to update 1 of 1,000") in found.gaps
+    assert all(gaps[name].startswith("cannot be read: ") for name in damage)
+    write(found, tmp_path, tmp_path / "out")
+    assert all(name in (tmp_path / "out/report.md").read_text() for name in gaps)
+
+
+def test_a_task_without_reference_scores_is_shown_raw(tmp_path: Path) -> None:
+    folder = make_run(tmp_path / "anywhere", {"IQL": [(0.5, 0.6)], "TD3+BC": [(0.1, 0.2)]}, task="own-v0")
+    rows = [row._replace(score_0_1=float("nan")) for row in Results(folder / "results.csv").read()]
+    (folder / "results.csv").unlink()
+    Results(folder / "results.csv").append(rows)
+    write(read(tmp_path), tmp_path, tmp_path / "out")
+    assert "| IQL | 55.0 ± 5.0 | 55.0 ± 5.0 | 2 x 2 | 1 | anywhere |" in (tmp_path / "out/report.md").read_text()
+
+
+class Links(HTMLParser):
+    """What a page refers to, and what can be referred to in it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.sources: list[str] = []
+        self.targets: list[str] = []
+        self.ids: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        given: dict[str, Any] = dict(attrs)
+        self.sources += [given[key] for key in ("src", "srcset", "data") if key in given]
+        self.sources += [given["href"]] if tag == "link" else []
+        self.targets += [given["href"]] if tag == "a" else []
+        self.ids += [given["id"]] if "id" in given else []
+
+
+@pytest.fixture(scope="module")
+def every_kind(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the runs of a study of every kind, two each, and their report in `out`."""
+    folder = tmp_path_factory.mktemp("studies")
+    tables = {"DWM-TD3BC": [(0.5, 0.6)], "OneStep-TD3BC": [(0.3, 0.2)]}
+    for study in ONE_OF_A_KIND:
+        for horizon in (1, 3):
+            make_run(folder / f"runs/{study.name}/{TASK}/H{horizon}", tables, policy__horizon=horizon)
+    write(read(folder / "runs"), folder / "runs", folder / "out")
+    return folder
+
+
+def test_the_page_needs_nothing_but_itself(every_kind: Path) -> None:
+    links = Links()
+    links.feed((every_kind / "out/report.html").read_text())
+    assert len(links.sources) > len(ONE_OF_A_KIND)
+    assert all(source.startswith("data:") for source in links.sources)
+    inside = [target[1:] for target in links.targets if target.startswith("#")]
+    assert len(inside) > len(ONE_OF_A_KIND)
+    assert set(inside) <= set(links.ids)
+    assert {target for target in links.targets if not target.startswith("#")} == {"comparison.csv", "evaluations.csv"}
+    assert "url(" not in (every_kind / "out/report.html").read_text()
+
+
+def test_every_kind_of_study_has_its_section_and_the_same_runs_make_the_same_files(every_kind: Path) -> None:
+    def files(folder: Path) -> dict[str, bytes]:
+        return {str(path.relative_to(folder)): path.read_bytes() for path in folder.glob("**/*") if path.is_file()}
+
+    first = files(every_kind / "out")
+    text = first["report.md"].decode()
+    assert all(f"\n## {study.title}\n" in text for study in ONE_OF_A_KIND)
+    assert str(every_kind) not in text
+    write(read(every_kind / "runs"), every_kind / "runs", every_kind / "again")
+    assert files(every_kind / "again") == first
+
+
+def test_the_command_writes_the_report_and_refuses_a_folder_without_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def command(runs: str) -> tuple[str, str]:
+        monkeypatch.setattr(sys, "argv", ["report", str(tmp_path / runs), "-o", str(tmp_path / "out")])
+        main()
+        return capsys.readouterr()
+
+    with pytest.raises(SystemExit) as refused:
+        command("none")
+    assert refused.value.code == 2
+    assert capsys.readouterr().err == f"error: {tmp_path / 'none'} holds no run: no config.json in it or below\n"
+    assert not (tmp_path / "out").exists()
+    make_run(tmp_path / "runs" / "mine", {"IQL": [(0.5, 0.6)]})
+    assert command("runs") == (f"{tmp_path / 'out/report.html'}: 1 runs, 0 missing\n", "")
+    (row,) = (tmp_path / "out/comparison.csv").read_text().splitlines()[1:]
+    assert row.startswith(f",{TASK},IQL,,mine,1,score_0_1,2,2,1,0.55,")
+    assert len((tmp_path / "out/evaluations.csv").read_text().splitlines()) == 1 + 2

@@ -1,0 +1,394 @@
+"""`python -m experiments.sweep`: what runs, once, in which order, and what a failure or a signal does."""
+
+import json
+import os
+import shlex
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import yaml
+from submitit.helpers import DelayedSubmission  # here: it sets up logging, which must not meet a test's streams
+
+from dwm_jax.config import to_json
+from experiments.studies import STUDIES, members_at
+from experiments.sweep import __main__ as sweep
+from experiments.sweep import files, local, plan, slurm
+from experiments.sweep.local import Devices, Outcome
+from experiments.sweep.plan import Run, stages_of
+
+STUB = Path(__file__).parent / "stub_train.py"
+
+
+class Runs:
+    """A folder of runs whose training is the stub's."""
+
+    def __init__(self, folder: Path, studies: str):
+        self.folder, self.studies = folder / "runs", studies
+        (folder / "orders").mkdir()
+        self.stages = stages_of(list(sweep.members_of(studies, None, "smoke")), self.folder, "smoke")
+        for run in self.all:
+            self.order_file(run, "json").write_text(to_json(run.config))
+
+    @property
+    def all(self) -> list[Run]:
+        return [run for stage in self.stages for run in stage.runs]
+
+    def order_file(self, run: Run, kind: str) -> Path:
+        return self.folder.parent / "orders" / f"{run.name.replace('/', '_')}.{kind}"
+
+    def starts(self) -> list[str]:
+        """The runs started since the last call, in order."""
+        path = self.folder.parent / "starts.txt"
+        lines = path.read_text().splitlines() if path.exists() else []
+        path.write_text("")
+        return [line.split()[0] for line in lines]
+
+    def states(self) -> dict[str, str]:
+        members = json.loads((self.folder / "sweep.json").read_text())["members"]
+        return {name: entry["state"] for name, entry in members.items()}
+
+
+@pytest.fixture
+def make_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Runs]:
+    monkeypatch.setattr(plan, "TRAIN", ("python", str(STUB)))
+    monkeypatch.setattr(local, "devices", lambda: Devices("cpu", 1))
+    return lambda studies: Runs(tmp_path, studies)
+
+
+def call(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
+    """The command in this process; its exit code."""
+    monkeypatch.setattr(sys, "argv", ["sweep", *arguments])
+    try:
+        sweep.main()
+    except SystemExit as end:
+        return int(end.code or 0)
+    return 0
+
+
+def name_in_starts(run: Run) -> str:
+    return run.name.replace("/", "_")
+
+
+def test_world_models_first_then_all_runs_once_and_nothing_the_second_time(
+    make_runs: Callable[[str], Runs], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    runs = make_runs("inference_time,lambda_return")
+    models, policies = runs.stages
+    # One DWM for four runs; Decision Diffuser's model has no run of its own and comes with the planner's.
+    assert [run.config.methods for run in models.runs] == ["DD", "DWM"]
+    # DWM-TD3BC and DWM-IQL, vanilla and with lambda; DWM-TD3BC's inference is timed in its vanilla run.
+    assert len(policies.runs) == 4
+    assert call(monkeypatch, runs.studies, "--runs", str(runs.folder)) == 0
+    assert runs.starts() == [name_in_starts(run) for run in (*models.runs, *policies.runs)]
+    assert set(runs.states().values()) == {"done"}
+    assert "6 of 6 done, 0 running, 0 failed" in capsys.readouterr().err
+    shared = runs.folder / "lambda_return" / "maze2d-umaze" / "DWM-TD3BC-vanilla-H3"
+    assert shared.is_symlink()
+    assert shared.resolve() == runs.folder / "inference_time" / "maze2d-umaze" / "DWM-TD3BC-H3"
+    for study in ("inference_time", "lambda_return"):
+        for member in members_at(STUDIES[study], "smoke"):
+            assert (runs.folder / study / member.task / member.variant / "summary.md").exists()
+            assert runs.states()[f"{study}/{member.task}/{member.variant}"] == "done"
+
+    assert call(monkeypatch, runs.studies, "--runs", str(runs.folder)) == 0
+    assert runs.starts() == []
+
+
+def test_a_run_stays_where_an_earlier_sweep_put_it(
+    make_runs: Callable[[str], Runs], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs = make_runs("lambda_return")
+    assert call(monkeypatch, "lambda_return", "--runs", str(runs.folder)) == 0
+    assert len(runs.starts()) == 5
+    together = list(sweep.members_of("inference_time,lambda_return", None, "smoke"))
+    (dwm,) = (run for run in plan.runs_of(together, runs.folder, "smoke") if "inference" in " ".join(run.links))
+    assert dwm.name == "lambda_return/maze2d-umaze/DWM-TD3BC-vanilla-H3"
+    assert dwm.links == ("inference_time/maze2d-umaze/DWM-TD3BC-H3",)
+    assert dwm.is_done()
+
+
+def test_a_failure_stops_no_other_run_and_is_repeated_the_next_time(
+    make_runs: Callable[[str], Runs], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    runs = make_runs("transformer")
+    (model,) = runs.stages[0].runs
+    bad, good = runs.stages[1].runs
+    runs.order_file(model, "order").write_text("fail")
+    runs.order_file(bad, "order").write_text("fail")
+    assert call(monkeypatch, "transformer", "--runs", str(runs.folder)) == 1
+    # The policies are tried even so: they would train the world model themselves.
+    assert runs.starts() == [name_in_starts(run) for run in (model, bad, good)]
+    assert runs.states() == {model.name: "failed", bad.name: "failed", good.name: "done"}
+    shown = capsys.readouterr().err
+    assert f"{bad.name}: failed with exit code 1, see {bad.log}" in shown
+    assert f"failed: {model.name}: {model.log}\nfailed: {bad.name}: {bad.log}\n1 of 3 done" in shown
+    assert bad.log.read_text() == "error: told to fail\n"
+
+    runs.order_file(model, "order").unlink()
+    runs.order_file(bad, "order").unlink()
+    assert call(monkeypatch, "transformer", "--runs", str(runs.folder)) == 0
+    assert runs.starts() == [name_in_starts(model), name_in_starts(bad)]
+    assert set(runs.states().values()) == {"done"}
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_reaches_the_run_once_starts_no_other_and_says_how_to_go_on(
+    number: int, make_runs: Callable[[str], Runs], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    runs = make_runs("model_free,transformer")
+    first = runs.stages[0].runs[0]
+    runs.order_file(first, "order").write_text("wait")
+    start = local.start
+
+    def start_and_signal(run: Run, environment: dict[str, str]) -> subprocess.Popen[bytes]:
+        child = start(run, environment)
+        while not (run.workdir / "config.json").exists():  # the stub listens from before it writes this
+            pass
+        os.kill(os.getpid(), number)
+        return child
+
+    monkeypatch.setattr(local, "start", start_and_signal)
+    assert call(monkeypatch, runs.studies, "--runs", str(runs.folder)) == 128 + number
+    assert runs.starts() == [name_in_starts(first)]
+    assert set(runs.states().values()) == {"missing"}
+    shown = capsys.readouterr().err
+    assert f"{first.name}: stopped after" in shown
+    assert f"stopped by {signal.Signals(number).name}" in shown
+    assert "start the same command again to go on" in shown
+    if number == signal.SIGTERM:
+        assert first.log.read_text() == "saved\n"
+
+
+def test_as_many_runs_at_a_time_as_there_are_places_each_on_its_own_device(make_runs: Callable[[str], Runs]) -> None:
+    runs = make_runs("main,model_free")
+    now: list[Run] = []
+    most = [0]
+    outcomes: list[Outcome] = []
+
+    def started(run: Run) -> None:
+        now.append(run)
+        most[0] = max(most[0], len(now))
+
+    def ended(run: Run, outcome: Outcome) -> None:
+        now.remove(run)
+        outcomes.append(outcome)
+
+    places = local.places(Devices("gpu", 2), None, None)
+    assert local.run_all(runs.stages[1].runs, places, started, ended) is None
+    assert most == [2]
+    assert [outcome.exit_code for outcome in outcomes] == [0] * len(runs.stages[1].runs)
+    lines = (runs.folder.parent / "starts.txt").read_text().split()
+    assert set(lines[1::2]) == {"0", "1"}
+
+
+def test_places_follow_the_devices() -> None:
+    assert local.places(Devices("cpu", 1), None, None) == [{}]
+    assert local.places(Devices("cpu", 1), 3, None) == [{}, {}, {}]
+    assert local.places(Devices("tpu", 8), None, None) == [{}]
+    assert Devices("tpu", 8).per_run == 8
+    visible = local.places(Devices("gpu", 2), None, "4,6")
+    assert visible == [{"CUDA_VISIBLE_DEVICES": "4"}, {"CUDA_VISIBLE_DEVICES": "6"}]
+    assert local.places(Devices("gpu", 2), 1, None) == [{"CUDA_VISIBLE_DEVICES": "0"}]
+    with pytest.raises(ValueError, match=r"--workers 3: 2 gpu device\(s\) take 2 run\(s\) at a time"):
+        local.places(Devices("gpu", 2), 3, None)
+
+
+def test_a_dry_run_lists_every_command_and_leaves_nothing(
+    make_runs: Callable[[str], Runs], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    runs = make_runs("transformer")
+    assert call(monkeypatch, "transformer", "--runs", str(runs.folder), "--dry-run") == 0
+    shown = capsys.readouterr().out
+    assert all(f"missing {run.name}\n        {shlex.join(run.command)}\n" in shown for run in runs.all)
+    assert "# 3 missing\n" in shown
+    assert not runs.folder.exists()
+
+
+def test_world_models_are_told_apart_by_what_their_training_depends_on(tmp_path: Path) -> None:
+    """K = 5 and 100 are two models, N = 1, 2, 3, 5 of either the same; so are those of horizon and return-to-go."""
+    members = [
+        member
+        for name in ("diffusion_steps", "returns_to_go")
+        for member in members_at(STUDIES[name], "paper")
+        if member.task == "hopper-medium-v2"
+    ]
+    models, _ = stages_of(members, tmp_path, "paper")
+    shapes = {
+        (run.config.world_models.dwm.sequence_length, run.config.world_models.dwm.num_diffusion_steps)
+        for run in models.runs
+    }
+    assert shapes == {(8, k) for k in (5, 10, 20, 30, 50, 100)} | {(32, k) for k in (5, 10, 20)}
+    assert len(models.runs) == len(shapes)
+    assert {run.config.methods for run in models.runs} == {"DWM"}
+    assert {run.config.world_models.dwm.num_sampling_steps for run in models.runs} == {3}
+
+
+def test_a_run_with_another_config_is_not_done(make_runs: Callable[[str], Runs]) -> None:
+    run = make_runs("augmentation").all[0]
+    run.workdir.mkdir(parents=True)
+    (run.workdir / "summary.md").write_text("")
+    assert not run.is_done()
+    moved = json.loads(to_json(run.config)) | {"world_model_dir": "elsewhere"}
+    (run.workdir / "config.json").write_text(json.dumps(moved))
+    assert run.is_done()
+    (run.workdir / "config.json").write_text(json.dumps(moved | {"gamma": 0.5}))
+    assert not run.is_done()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (["mian"], "error: unknown study mian; known: main, model_free"),
+        (["main", "--tasks", "walker"], "error: --tasks walker: at scale smoke the tasks are maze2d-umaze"),
+        (["main", "--scale", "paper", "--tasks", "hopper-medium-v2"], "error: hopper-medium-v2 is not prepared in"),
+        (["main", "--launcher", "slurm", "--slurm", "gpus=1"], "error: --launcher slurm: "),
+    ],
+)
+def test_a_wrong_command_is_one_line_and_code_2(
+    arguments: list[str],
+    line: str,
+    make_runs: Callable[[str], Runs],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(local, "devices", lambda: Devices("cpu", 1))
+    assert call(monkeypatch, *arguments, "--runs", str(tmp_path / "wrong")) == 2
+    shown = capsys.readouterr().err
+    assert shown.startswith(line), shown
+    assert len(shown.splitlines()) == 1
+
+
+def test_a_folder_holds_one_scale(
+    make_runs: Callable[[str], Runs], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    runs = make_runs("augmentation")
+    assert call(monkeypatch, "augmentation", "--runs", str(runs.folder)) == 0
+    capsys.readouterr()
+    assert call(monkeypatch, "augmentation", "--runs", str(runs.folder), "--scale", "small") == 2
+    assert capsys.readouterr().err == (
+        f"error: {runs.folder} holds a sweep of scale smoke, not small; choose another --runs\n"
+    )
+
+
+def test_printed_commands_and_the_files_for_other_machines(
+    make_runs: Callable[[str], Runs], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    runs = make_runs("transformer")
+    assert call(monkeypatch, "transformer", "--runs", str(runs.folder), "--launcher", "print") == 0
+    commands = [shlex.join(run.command) for run in runs.all]
+    assert capsys.readouterr().out.splitlines() == commands
+    launch = runs.folder / "launch"
+    assert (launch / "world_models.txt").read_text().splitlines() == commands[:1]
+    job = yaml.safe_load((launch / "policies.yaml").read_text())["spec"]
+    assert (job["completions"], job["parallelism"]) == (2, 2)
+    (container,) = job["template"]["spec"]["containers"]
+    assert container["volumeMounts"] == [{"name": "runs", "mountPath": str(runs.folder)}]
+    # The pod with index 1 runs the second line, its quotes taken for what they are.
+    (launch / "policies.txt").write_text("false\necho '(1, 3)' two\n")
+    pod = subprocess.run(
+        container["command"], env=os.environ | {"JOB_COMPLETION_INDEX": "1"}, capture_output=True, text=True, check=True
+    )
+    assert pod.stdout == "(1, 3) two\n"
+
+
+def test_the_script_for_tpu_pods_goes_on_after_a_failure(make_runs: Callable[[str], Runs], tmp_path: Path) -> None:
+    runs = make_runs("transformer")
+    files.write(runs.stages, tmp_path / "launch", runs.folder, None)
+    gcloud = tmp_path / "gcloud"
+    gcloud.write_text('#!/bin/sh\necho "$@" >> "$CALLS"\ncase "$*" in *policy.horizon=1*) exit 1;; esac\n')
+    gcloud.chmod(0o755)
+    environment = os.environ | {
+        "PATH": f"{tmp_path}:{os.environ['PATH']}",
+        "CALLS": str(tmp_path / "calls"),
+        **{"POD": "pod", "ZONE": "zone", "REPOSITORY": "dwm_jax"},
+    }
+    script = ["bash", str(tmp_path / "launch" / "tpu_pod.sh"), str(tmp_path / "launch" / "policies.txt")]
+    result = subprocess.run(script, env=environment, capture_output=True, text=True)
+    calls = (tmp_path / "calls").read_text().splitlines()
+    start = "compute tpus tpu-vm ssh pod --zone zone --worker=all --command cd dwm_jax && "
+    assert calls == [f"{start}{shlex.join(run.command)} --distributed" for run in runs.stages[1].runs]
+    assert result.returncode == 1
+    assert result.stderr.count("failed: ") == 1
+
+
+@pytest.fixture
+def fake_slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """`sbatch` that keeps what it is given and names jobs 1, 2, ...; the folder of what it was given."""
+    folder = tmp_path / "slurm"
+    folder.mkdir()
+    sbatch = '#!/bin/sh\nn=$(($(ls "$GIVEN" | wc -l) + 1))\ncp "$1" "$GIVEN/$n"\necho "Submitted batch job $n"\n'
+    for name, text in {"sbatch": sbatch, "srun": "#!/bin/sh\n"}.items():
+        (tmp_path / name).write_text(text)
+        (tmp_path / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    monkeypatch.setenv("GIVEN", str(folder))
+    return folder
+
+
+def test_slurm_gets_an_array_per_stage_that_waits_for_the_one_before(
+    make_runs: Callable[[str], Runs], fake_slurm: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(slurm, "LARGEST_ARRAY", 2)
+    runs = make_runs("main")
+    given = ["--launcher", "slurm", "--slurm", "timeout_min=60", "--slurm", "gpus_per_node=1", "--workers", "3"]
+    assert call(monkeypatch, "main", "--runs", str(runs.folder), *given) == 0
+    scripts = {int(path.name): path.read_text() for path in fake_slurm.iterdir()}
+    # 3 world models (DWM, one-step, ensemble) in arrays of at most 2 - one alone is no array -, then 4 runs.
+    for number, script in scripts.items():
+        lines = script.splitlines()
+        assert ("#SBATCH --array=0-1%2" in lines) == (number != 2)
+        assert "#SBATCH --requeue" in lines
+        assert "#SBATCH --time=60" in lines
+        assert "#SBATCH --gpus-per-node=1" in lines
+        assert ("#SBATCH --dependency=afterany:1:2" in lines) == (number > 2)
+
+
+def test_a_slurm_job_saves_when_it_is_about_to_be_stopped_and_goes_on(make_runs: Callable[[str], Runs]) -> None:
+    runs = make_runs("augmentation")
+    (run,) = runs.all
+    runs.order_file(run, "order").write_text("wait")
+    job = slurm.Job()
+    stopped: list[DelayedSubmission] = []
+
+    def stop(number: int, frame: object) -> None:
+        stopped.append(job.checkpoint(run.command, str(run.log)))
+
+    earlier = signal.signal(signal.SIGUSR2, stop)
+    # What Slurm does: it signals the job when the run is under way.
+    signaller = subprocess.Popen(
+        [
+            "sh",
+            "-c",
+            'while [ ! -e "$0" ]; do :; done; kill -USR2 "$1"',
+            str(run.workdir / "config.json"),
+            str(os.getpid()),
+        ]
+    )
+    try:
+        with pytest.raises(RuntimeError, match=f"exit code 143; {run.log} says why"):
+            job(run.command, str(run.log))
+    finally:
+        signaller.wait()
+        signal.signal(signal.SIGUSR2, earlier)
+    assert run.log.read_text() == "saved\n"
+    (again,) = stopped
+    runs.order_file(run, "order").unlink()
+    again.function(*again.args)
+    assert run.is_done()
+
+
+@pytest.mark.end_to_end
+def test_a_real_study_ends_as_done(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "experiments.sweep", "model_free", "--runs", str(tmp_path / "runs")]
+    result = subprocess.run(command, cwd=plan.ROOT, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    assert result.stderr.endswith(f"1 of 1 done, 0 running, 0 failed: {tmp_path / 'runs'}\n")
+    rows = (tmp_path / "runs" / "model_free" / "maze2d-umaze" / "TD3+BC-IQL-PQL" / "summary.md").read_text()
+    assert all(f"| {method} | 2 |" in rows for method in ("TD3+BC", "IQL", "PQL"))
+    listed = subprocess.run([*command, "--dry-run"], cwd=plan.ROOT, capture_output=True, text=True, check=True)
+    assert "# 1 done\n" in listed.stdout

@@ -12,8 +12,9 @@ Start the same command again at any time: it runs what is missing or failed, and
 fails stops no other. Ctrl-C and SIGTERM reach the runs, which save and leave.
 
 Launchers: "local" runs them here, one at a time on a CPU (--workers: more), one on each GPU. "slurm" submits an array
-of jobs that go back into the queue when they are stopped (pip install submitit). "print" prints the commands and
-writes them to RUNS/launch, with a script for TPU pods and Kubernetes Jobs.
+of jobs that go back into the queue when they are stopped (pip install submitit); called again, it submits all that is
+not done, what is still in the queue too. "print" prints the commands and writes them to RUNS/launch, with a script for
+TPU pods and Kubernetes Jobs.
 
 Exit codes: 0 all is done (submitted, printed), 1 something failed, 2 the command is wrong, 130 and 143 interrupted.
 """

@@ -13,14 +13,24 @@ from typing import NamedTuple
 
 from dwm_jax.config import default_config
 from experiments.configs.paper import RETURNS_TO_GO
-from experiments.scales import GRIDS, SCALES, config_of, num_updates, returns_to_go, stand_in
+from experiments.scales import GRIDS, SCALES, config_of, num_updates, stand_in
+from experiments.settings import (
+    AS_CONFIGURED,
+    Setting,
+    asking,
+    asking_as_searched,
+    both,
+    horizon,
+    long_sequence,
+    of_swept_learners,
+    searched,
+    usual,
+)
 
 __all__ = ["SCALES", "STUDIES", "Member", "Study", "members_at", "same_run", "tasks_at"]
 
 LOCOMOTION = tuple(f"{task}-v2" for task in RETURNS_TO_GO)
 MAZES = ("maze2d-umaze-v1", "maze2d-medium-v1", "maze2d-large-v1", "antmaze-umaze-v2")
-# K of the world model with the long sequence; the usual one has 5.
-LONG_NUM_DIFFUSION_STEPS = 10
 # What the paper asked of its Transformer: whole undiscounted returns over the return scale. The labels here are
 # discounted, about 1 at most, so the usual return-to-go is tried beside it.
 TRANSFORMER_RETURNS_TO_GO = {"hopper": 9.0, "walker2d": 9.1, "halfcheetah": 5.0}
@@ -66,61 +76,8 @@ def same_run(member: Member) -> tuple[object, ...]:
     return member.task, member.config, member.methods, tuple(sorted(member.overrides.items()))
 
 
-# ------------------------------------------------------------------------------- settings of a run
-
-
-class Setting(NamedTuple):
-    """Overrides, and the name they give a variant."""
-
-    name: str
-    overrides: Mapping[str, str]
-
-
-AS_CONFIGURED = Setting("", {})
 # A run as studies describe it: methods that may share it, and a setting. The task and the scale make a member of it.
 Run = tuple[Sequence[str], Setting]
-
-
-def both(one: Setting, other: Setting) -> Setting:
-    return Setting("-".join(filter(None, (one.name, other.name))), {**one.overrides, **other.overrides})
-
-
-def horizon(steps: int) -> Setting:
-    return Setting(f"H{steps}", {"policy.horizon": str(steps)})
-
-
-def asking(return_to_go: float) -> Setting:
-    return Setting(f"rtg{return_to_go:g}", {"policy.return_to_go": str(return_to_go)})
-
-
-def asking_as_searched(task: str, scale: str) -> list[Setting]:
-    """The returns-to-go searched, the middle first; the config's own where the paper names none."""
-    return [asking(value) for value in returns_to_go(task, scale)] or [AS_CONFIGURED]
-
-
-def searched(task: str, scale: str, horizons: Sequence[int]) -> list[Setting]:
-    """Horizon x return-to-go."""
-    return [both(horizon(steps), asked) for steps in horizons for asked in asking_as_searched(task, scale)]
-
-
-def usual(task: str, scale: str) -> Setting:
-    """Horizon and return-to-go where neither is studied."""
-    return searched(task, scale, [GRIDS[scale].usual_horizon])[0]
-
-
-def long_sequence(scale: str) -> Setting:
-    length = GRIDS[scale].long_sequence_length
-    return Setting(
-        f"T{length}",
-        {
-            "world_models.dwm.sequence_length": str(length),
-            "world_models.dwm.num_diffusion_steps": str(LONG_NUM_DIFFUSION_STEPS),
-        },
-    )
-
-
-def of_swept_learners(source: str, scale: str) -> list[str]:
-    return [f"{source}-{learner}" for learner in GRIDS[scale].swept_learners]
 
 
 # ------------------------------------------------------------------------------------- the studies

@@ -244,7 +244,10 @@ def test_a_run_with_another_config_is_not_done(make_runs: Callable[[str], Runs])
     [
         (["mian"], "error: unknown study mian; known: main, model_free"),
         (["main", "--tasks", "walker"], "error: --tasks walker: at scale smoke the tasks are maze2d-umaze"),
-        (["main", "--scale", "paper", "--tasks", "hopper-medium-v2"], "error: hopper-medium-v2 is not prepared in"),
+        (
+            ["main", "--scale", "paper", "--tasks", "hopper-medium-v2"],
+            "error: no data of hopper-medium-v2 here; prepare data with: ",
+        ),
         (["main", "--launcher", "slurm", "--slurm", "gpus=1"], "error: --launcher slurm: "),
     ],
 )
@@ -261,6 +264,7 @@ def test_a_wrong_command_is_one_line_and_code_2(
     shown = capsys.readouterr().err
     assert shown.startswith(line), shown
     assert len(shown.splitlines()) == 1
+    assert not (tmp_path / "wrong").exists()
 
 
 def test_a_folder_holds_one_scale(

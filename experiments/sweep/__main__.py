@@ -12,8 +12,9 @@ Start the same command again at any time: it runs what is missing or failed, and
 fails stops no other. Ctrl-C and SIGTERM reach the runs, which save and leave.
 
 Launchers: "local" runs them here, one at a time on a CPU (--workers: more), one on each GPU. "slurm" submits an array
-of jobs that go back into the queue when they are stopped (pip install submitit). "print" prints the commands and
-writes them to RUNS/launch, with a script for TPU pods and Kubernetes Jobs.
+of jobs that go back into the queue when they are stopped (pip install submitit); called again, it submits all that is
+not done, what is still in the queue too. "print" prints the commands and writes them to RUNS/launch, with a script for
+TPU pods and Kubernetes Jobs.
 
 Exit codes: 0 all is done (submitted, printed), 1 something failed, 2 the command is wrong, 130 and 143 interrupted.
 """
@@ -62,6 +63,9 @@ def launch(options: argparse.Namespace, stages: Sequence[Stage], record: Record)
     if options.launcher == "local":
         found = local.devices()
         refuse_what_cannot_run([run for stage in missing for run in stage.runs], found.per_run)
+    elif options.launcher == "slurm":
+        parameters = dict(parameter.split("=", 1) for parameter in options.slurm)
+        executor = slurm.slurm_executor(record.folder / "slurm", parameters, options.workers)
     record.folder.mkdir(parents=True, exist_ok=True)
     with exclusive(record.folder / ".lock", wait=False):
         record.set(runs)
@@ -69,7 +73,8 @@ def launch(options: argparse.Namespace, stages: Sequence[Stage], record: Record)
         if options.launcher == "print":
             write_commands(missing, record.folder, options.workers)
         elif options.launcher == "slurm":
-            submit(missing, record.folder, options.slurm, options.workers)
+            jobs = slurm.submit(executor, missing)
+            say(f"submitted {len(jobs)} jobs: {', '.join(jobs)}")
         else:
             run_here(missing, found, options.workers, Progress(record, runs))
 
@@ -136,20 +141,24 @@ def refuse_what_cannot_run(runs: Sequence[Run], num_devices: int) -> None:
     Raises:
       ValueError: naming the first run that is wrong, or all tasks that are not prepared.
     """
-    absent = []
-    for task in dict.fromkeys(run.config.task for run in runs):
-        if task not in data_tasks.MADE_TASKS:
-            try:
-                data_tasks.stored_data(task)
-            except ValueError as error:
-                absent.append(str(error))
+    named = dict.fromkeys(run.config.task for run in runs)
+    absent = [name for name in named if not (name in data_tasks.MADE_TASKS or is_prepared(name))]
     if absent:
-        raise ValueError(f"{'; '.join(absent)}; or choose others with --tasks")
+        how = data_tasks.how_to_prepare(absent[0])
+        raise ValueError(f"no data of {', '.join(absent)} here; {how} (so each); or choose tasks with --tasks")
     for run in runs:
         try:
             check(run.config, num_devices)
         except ConfigError as error:
             raise ValueError(f"{run.name}: {error}") from None
+
+
+def is_prepared(task: str) -> bool:
+    try:
+        data_tasks.stored_data(task)
+    except ValueError:
+        return False
+    return True
 
 
 def write_commands(missing: Sequence[Stage], runs_folder: Path, at_a_time: int | None) -> None:
@@ -158,13 +167,6 @@ def write_commands(missing: Sequence[Stage], runs_folder: Path, at_a_time: int |
         print("\n".join(shlex.join(run.command) for run in stage.runs))
     for path in files.write(missing, runs_folder / "launch", runs_folder, at_a_time):
         say(f"written: {path}")
-
-
-def submit(missing: Sequence[Stage], runs_folder: Path, parameters: Sequence[str], at_a_time: int | None) -> None:
-    """Submits them to Slurm."""
-    named = dict(parameter.split("=", 1) for parameter in parameters)
-    jobs = slurm.submit(slurm.slurm_executor(runs_folder / "slurm", named, at_a_time), missing)
-    say(f"submitted {len(jobs)} jobs in the arrays {', '.join(sorted({job.split('_')[0] for job in jobs}))}")
 
 
 def run_here(missing: Sequence[Stage], found: Devices, workers: int | None, progress: Progress) -> None:

@@ -24,8 +24,8 @@ exit $failed
 
 # A pod takes the line of its index. Exit code 2 says that the command or its config is wrong: no retry would help.
 KUBERNETES_JOB = """\
-# One pod with one GPU for each command of {stage}.txt. IMAGE holds this repository and its requirements in its working
-# folder; CLAIM is a volume claim that holds {folder}.
+# One pod with one GPU for each command of {stage}.txt. IMAGE holds this repository in its working folder, its
+# requirements and the prepared data; CLAIM is a volume claim that holds {mount}.
 #
 #     IMAGE=... CLAIM=... envsubst '$IMAGE $CLAIM' < {stage}.yaml | kubectl apply -f -
 apiVersion: batch/v1

@@ -77,7 +77,7 @@ def slurm_executor(folder: Path, parameters: Mapping[str, str], at_a_time: int |
 
 
 def submit(executor: Any, stages: Sequence[Stage]) -> list[str]:
-    """Submits the stages, each after the one before has ended, well or not; returns the jobs."""
+    """Submits the stages, each after the one before has ended, well or not; returns the ids of all jobs."""
     submitted: list[str] = []
     before: list[str] = []
     for stage in stages:

@@ -51,6 +51,7 @@ def default_config() -> ConfigDict:
     dwm.num_sampling_steps = 3  # N
     dwm.width = 128
     dwm.multipliers = (1, 4, 8)
+    dwm.activations = "float32"  # or "bfloat16": faster products on accelerators; parameters stay float32
     dwm.learning_rate = 1e-4
     dwm.ema_rate = 0.995
     dwm.ema_every = 10
@@ -99,6 +100,7 @@ def default_config() -> ConfigDict:
     transition_diffusion.num_sampling_steps = 32
     transition_diffusion.width = 128
     transition_diffusion.multipliers = (1, 4, 8)
+    transition_diffusion.activations = "float32"
     transition_diffusion.learning_rate = 3e-4
     transition_diffusion.ema_rate = 0.995
     transition_diffusion.ema_every = 10
@@ -249,6 +251,7 @@ def check_model(config: ConfigDict, name: str, require: Callable[[bool, str, str
             lambda v: 1 <= v <= settings.num_diffusion_steps,
             f"1 <= N <= K = num_diffusion_steps = {settings.get('num_diffusion_steps')}",
         ),
+        "activations": (lambda v: v in ("float32", "bfloat16"), '"float32" or "bfloat16"'),
         "condition_dropout": (lambda v: 0 <= v <= 1, "a probability"),
         "ema_rate": (lambda v: 0 <= v <= 1, "in [0, 1]"),
         "ema_every": (lambda v: v >= 1, "at least 1"),

@@ -22,8 +22,8 @@ from dwm_jax.registry import LEARNERS, MODELS
 from dwm_jax.types import Array, Key, PyTree
 from dwm_jax.world_models.base import Planner, TrainingRows
 
-# 2: `kind`, and planners beside actors.
-FORMAT = 2
+# 2: `kind`, and planners beside actors. 3: planners of version 0.2, whose denoiser has other arrays.
+FORMAT = 3
 ABOUT = "about.json"
 ACTORS, PLANNER = "actors", "planner"
 

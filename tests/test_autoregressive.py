@@ -20,6 +20,7 @@ SETTINGS = {
     "ema_rate": 0.5,
     "ema_every": 10,
     "condition_dropout": 0.25,
+    "activations": "float32",
     "guidance_weight": 1.2,
     "temperature": 0.5,
     "observation_normalizer": "cdf",

@@ -19,6 +19,7 @@ SETTINGS = {
     "ema_rate": 0.9,
     "ema_every": 5,
     "condition_dropout": 0.25,
+    "activations": "float32",
     "guidance_weight": 1.2,
     "temperature": 0.5,
     "observation_normalizer": "standard",

@@ -124,3 +124,28 @@ def test_every_row_and_every_condition_reaches_every_row_of_the_noise(net_and_pa
     stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), base, *changed)
     out = jax.jit(jax.vmap(lambda inputs: net.apply(params, *inputs)))(stacked)
     assert (np.abs(out[1:] - out[0]).max(axis=2) > 1e-4).all()
+
+
+def test_bfloat16_activations_change_the_noise_by_their_rounding_and_no_parameter(net_and_params):
+    net, params = net_and_params
+    rounded = TemporalUnet(8, (1, 2), jnp.bfloat16)
+    inputs = jnp.zeros((4, 3)), jnp.array(1), jnp.zeros(2), jnp.zeros(())
+    initial = jax.eval_shape(rounded.init, jax.random.key(0), *inputs)
+    assert jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), initial) == jax.tree.map(
+        lambda leaf: (leaf.shape, leaf.dtype), params
+    )
+
+    x_BTD = jnp.asarray(np.random.default_rng(1).normal(size=(64, 4, 3)), jnp.float32)
+
+    def noise(network, params):
+        return jax.vmap(lambda x: network.apply(params, x, jnp.array(3.0), jnp.array([0.3, -0.2]), jnp.array(0.5)))(
+            x_BTD
+        )
+
+    exact, near = (jax.jit(noise, static_argnums=0)(network, params) for network in (net, rounded))
+    assert near.dtype == jnp.float32
+    # A bfloat16 has 8 significant bits: each of a dozen roundings moves a value by up to 2^-9 = 0.2 %.
+    error = float(jnp.sqrt(jnp.mean((near - exact) ** 2) / jnp.mean(exact**2)))
+    assert 1e-4 < error < 0.05
+    gradient = jax.jit(jax.grad(lambda params: jnp.sum(noise(rounded, params) ** 2)))(params)
+    assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(gradient))

@@ -15,6 +15,7 @@ SETTINGS = {
     "num_diffusion_steps": 32,
     "num_sampling_steps": 32,
     "width": 64,
+    "activations": "float32",
     "multipliers": (1,),
     "learning_rate": 3e-3,
     "ema_rate": 0.9,

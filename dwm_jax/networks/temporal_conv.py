@@ -11,6 +11,8 @@ A tap that touches nothing but padding at a given length is *dead*: at length 2 
 of five. Dead taps are not parameters here (their gradient would be exactly zero); the live ones keep the
 initial scale of the full kernel.
 
+Layers take a `dtype` as flax's do: what the products multiply. Parameters, sums and results are float32.
+
 One sequence x (L, C_in) at a time; a tap is (C_in, C_out), as in a kernel (taps, C_in, C_out) of flax.
 """
 
@@ -18,6 +20,8 @@ from collections.abc import Sequence
 
 import flax.linen as nn
 import jax.numpy as jnp
+from flax.linen.dtypes import promote_dtype
+from jax.typing import DTypeLike
 
 from dwm_jax.types import Array
 
@@ -39,16 +43,17 @@ def conv(x_LC: Array, taps_CC: Sequence[Array], padding: tuple[int, int], stride
       stride: distance of the outputs.
 
     Returns:
-      shape ((L + sum(padding) - len(taps)) // stride + 1, C_out).
+      shape ((L + sum(padding) - len(taps)) // stride + 1, C_out), float32 whatever the inputs are.
     """
     length = x_LC.shape[0]
     num_outputs = (length + sum(padding) - len(taps_CC)) // stride + 1
-    out = jnp.zeros((num_outputs, taps_CC[0].shape[1]), x_LC.dtype)
+    out = jnp.zeros((num_outputs, taps_CC[0].shape[1]), jnp.float32)
     for tap, tap_CC in enumerate(taps_CC):
         meets = [t for t in range(num_outputs) if 0 <= t * stride + tap - padding[0] < length]
         if meets:
             start = meets[0] * stride + tap - padding[0]
-            products = x_LC[start : start + (len(meets) - 1) * stride + 1 : stride] @ tap_CC
+            window = x_LC[start : start + (len(meets) - 1) * stride + 1 : stride]
+            products = jnp.matmul(window, tap_CC, preferred_element_type=jnp.float32)
             out += jnp.pad(products, ((meets[0], num_outputs - 1 - meets[-1]), (0, 0)))
     return out
 
@@ -89,6 +94,7 @@ class TemporalConv(nn.Module):
 
     features: int
     kernel_size: int = 5
+    dtype: DTypeLike = jnp.float32
 
     @nn.compact
     def __call__(self, x_LC: Array) -> Array:
@@ -97,17 +103,21 @@ class TemporalConv(nn.Module):
         first, last = live_taps(length, self.kernel_size, padding)
         taps = tap_parameters(self, range(first, last), channels, self.features, self.kernel_size)
         bias_C = self.param("bias", nn.initializers.zeros, (self.features,))
+        x_LC, *taps = promote_dtype(x_LC, *taps, dtype=self.dtype)
         return conv(x_LC, taps, (padding - first, last - 1 - padding)) + bias_C
 
 
 class Downsample(nn.Module):
     """Halves an even length: 3 taps, stride 2, padding 1. (L, C) -> (L / 2, C)."""
 
+    dtype: DTypeLike = jnp.float32
+
     @nn.compact
     def __call__(self, x_LC: Array) -> Array:
         channels = x_LC.shape[1]
         taps = tap_parameters(self, range(3), channels, channels, 3)
         bias_C = self.param("bias", nn.initializers.zeros, (channels,))
+        x_LC, *taps = promote_dtype(x_LC, *taps, dtype=self.dtype)
         # At an even length the right-hand zero is never reached.
         return conv(x_LC, taps, (1, 0), stride=2) + bias_C
 
@@ -115,10 +125,13 @@ class Downsample(nn.Module):
 class Upsample(nn.Module):
     """Doubles the length: 4 taps, stride 2. (L, C) -> (2 L, C)."""
 
+    dtype: DTypeLike = jnp.float32
+
     @nn.compact
     def __call__(self, x_LC: Array) -> Array:
         channels = x_LC.shape[1]
         # Each output meets two of the four taps (one at the edges).
         taps = tap_parameters(self, range(4), channels, channels, 2)
         bias_C = self.param("bias", nn.initializers.zeros, (channels,))
+        x_LC, *taps = promote_dtype(x_LC, *taps, dtype=self.dtype)
         return conv_transpose(x_LC, taps) + bias_C

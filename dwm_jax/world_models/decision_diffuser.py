@@ -60,6 +60,7 @@ def decision_diffuser(
     num_sampling_steps: int,
     width: int,
     multipliers: Sequence[int],
+    activations: str,
     learning_rate: float,
     ema_rate: float,
     ema_every: int,
@@ -87,6 +88,7 @@ def decision_diffuser(
       num_diffusion_steps: K.
       num_sampling_steps: N <= K.
       width, multipliers: of the temporal U-Net.
+      activations: their type in it, "float32" or "bfloat16".
       learning_rate: Adam's, for both.
       ema_rate, ema_every: ema <- rate * ema + (1 - rate) * params, once every `ema_every` updates.
       condition_dropout: p_uncond in [0, 1].
@@ -106,6 +108,7 @@ def decision_diffuser(
         num_sampling_steps=num_sampling_steps,
         width=width,
         multipliers=multipliers,
+        activations=activations,
         condition_dropout=condition_dropout,
         guidance_weight=guidance_weight,
         temperature=temperature,

@@ -37,6 +37,7 @@ def diffusion_world_model(
     num_sampling_steps: int,
     width: int,
     multipliers: Sequence[int],
+    activations: str,
     learning_rate: float,
     ema_rate: float,
     ema_every: int,
@@ -55,6 +56,7 @@ def diffusion_world_model(
       num_diffusion_steps: K.
       num_sampling_steps: N <= K.
       width, multipliers: of the temporal U-Net.
+      activations: their type in it, "float32" or "bfloat16".
       learning_rate: Adam's.
       ema_rate, ema_every: ema <- rate * ema + (1 - rate) * params, once every `ema_every` updates.
       condition_dropout: p_uncond in [0, 1].
@@ -70,6 +72,7 @@ def diffusion_world_model(
         num_sampling_steps=num_sampling_steps,
         width=width,
         multipliers=multipliers,
+        activations=activations,
         condition_dropout=condition_dropout,
         guidance_weight=guidance_weight,
         temperature=temperature,

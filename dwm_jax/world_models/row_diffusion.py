@@ -30,6 +30,7 @@ def row_diffusion(
     num_sampling_steps: int,
     width: int,
     multipliers: Sequence[int],
+    activations: str,
     condition_dropout: float,
     guidance_weight: float,
     temperature: float,
@@ -40,6 +41,7 @@ def row_diffusion(
       num_diffusion_steps: K.
       num_sampling_steps: N <= K.
       width, multipliers: of the temporal U-Net.
+      activations: their type in it, "float32" or "bfloat16".
       condition_dropout: p_uncond in [0, 1], how often training hides the return-to-go.
       guidance_weight: w; 1 follows the condition, more exaggerates it.
       temperature: factor on the sampler's noise.
@@ -47,7 +49,7 @@ def row_diffusion(
     Raises:
       ValueError: unless 1 <= N <= K.
     """
-    network: Any = TemporalUnet(width, tuple(multipliers))
+    network: Any = TemporalUnet(width, tuple(multipliers), jnp.dtype(activations))
     alphas_bar_K = diffusion.cosine_schedule(num_diffusion_steps)
     steps = diffusion.strided_steps(num_diffusion_steps, num_sampling_steps)
 

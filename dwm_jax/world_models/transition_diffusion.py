@@ -37,6 +37,7 @@ def transition_diffusion(
     num_sampling_steps: int,
     width: int,
     multipliers: Sequence[int],
+    activations: str,
     learning_rate: float,
     ema_rate: float,
     ema_every: int,
@@ -60,6 +61,7 @@ def transition_diffusion(
       num_sampling_steps: N <= K. Few steps narrow what is generated: a Gaussian entry keeps 0.81 of its standard
         deviation at N = 10, 0.93 at 32, 0.97 at 64.
       width, multipliers: of the network.
+      activations: their type in it, "float32" or "bfloat16".
       learning_rate: Adam's.
       ema_rate, ema_every: ema <- rate * ema + (1 - rate) * params, once every `ema_every` updates.
       temperature: factor on the sampler's noise; below 1 it narrows what is generated further.
@@ -76,6 +78,7 @@ def transition_diffusion(
         num_sampling_steps=num_sampling_steps,
         width=width,
         multipliers=multipliers,
+        activations=activations,
         condition_dropout=0.0,
         guidance_weight=1.0,
         temperature=temperature,

@@ -1,7 +1,7 @@
 """Runs the paper's tables and figures, or any of them, or says what there is to run.
 
     python -m experiments.sweep all --scale smoke                   every study in minutes; the scores mean nothing
-    python -m experiments.sweep main --scale small --tasks hopper-medium
+    python -m experiments.sweep main --scale small --tasks hopper-medium --methods DWM-TD3BC,OneStep-TD3BC
     python -m experiments.sweep main,model_free --scale paper --dry-run
 
 Each run is one `python -m dwm_jax.train` in RUNS/STUDY/TASK/VARIANT, with what it printed in its log.txt;
@@ -43,7 +43,7 @@ from experiments.sweep.record import Progress, Record
 def main() -> None:
     options = parsed()
     try:
-        members = list(members_of(options.studies, options.tasks, options.scale))
+        members = list(members_of(options.studies, options.tasks, options.methods, options.scale))
         runs_folder = (options.runs or Path("runs") / f"sweep-{options.scale}").resolve()
         stages = stages_of(members, runs_folder, options.scale)
         record = Record(runs_folder, options.scale)
@@ -87,6 +87,7 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("studies", metavar="STUDY[,STUDY...]|all", help=", ".join(STUDIES))
     parser.add_argument("--scale", choices=SCALES, default="smoke", help="default: smoke")
     parser.add_argument("--tasks", metavar="TASK[,TASK...]", help="of the studies' tasks at this scale; default: all")
+    parser.add_argument("--methods", metavar="METHOD[,METHOD...]", help="runs of these alone; default: all")
     parser.add_argument("--runs", type=Path, metavar="RUNS", help="where the runs go; default: runs/sweep-SCALE")
     parser.add_argument("--dry-run", action="store_true", help="lists every run, its command and whether it is done")
     parser.add_argument("--launcher", choices=("local", "slurm", "print"), default="local", help="default: local")
@@ -108,11 +109,11 @@ def parsed() -> argparse.Namespace:
     return options
 
 
-def members_of(studies: str, tasks: str | None, scale: str) -> Iterator[Member]:
+def members_of(studies: str, tasks: str | None, methods: str | None, scale: str) -> Iterator[Member]:
     """What the command asks for.
 
     Raises:
-      ValueError: an unknown study, or a task that none of them has at this scale.
+      ValueError: an unknown study, or a task or method that none of them has at this scale.
     """
     names = list(STUDIES) if studies == "all" else studies.split(",")
     if unknown := [name for name in names if name not in STUDIES]:
@@ -121,7 +122,18 @@ def members_of(studies: str, tasks: str | None, scale: str) -> Iterator[Member]:
     chosen = known if tasks is None else tasks.split(",")
     if unknown := [task for task in chosen if task not in known]:
         raise ValueError(f"--tasks {', '.join(unknown)}: at scale {scale} the tasks are {', '.join(known)}")
-    return (member for name in names for member in members_at(STUDIES[name], scale) if member.task in chosen)
+    members = [member for name in names for member in members_at(STUDIES[name], scale) if member.task in chosen]
+    learnt = list(dict.fromkeys(method for member in members for method in member.methods))
+    asked = learnt if methods is None else methods.split(",")
+    if unknown := [method for method in asked if method not in learnt]:
+        raise ValueError(f"--methods {', '.join(unknown)}: the methods there are {', '.join(learnt)}")
+    kept = [member for member in members if set(asked).issuperset(member.methods)]
+    if not kept:
+        shared = "; ".join(dict.fromkeys(",".join(member.methods) for member in members))
+        raise ValueError(
+            f"--methods {methods}: at scale {scale} no run has these alone; ask for all of a run: {shared}"
+        )
+    return iter(kept)
 
 
 def show(stages: Sequence[Stage], record: Record) -> None:

@@ -81,7 +81,8 @@ def assert_same_run(folder: Path, expected_folder: Path) -> None:
     expected, arrays = tiny.final_arrays(expected_folder), tiny.final_arrays(folder)
     assert expected.keys() == arrays.keys()
     for name, array in expected.items():
-        np.testing.assert_allclose(arrays[name], array, rtol=1e-3, atol=2e-5, err_msg=name)
+        # Adam divides a gradient by its own size: where that is near zero, a rounding moves an update of 1e-3 visibly.
+        np.testing.assert_allclose(arrays[name], array, rtol=1e-3, atol=1e-4, err_msg=name)
     # Written once, by one of them: the same rows, whatever their last digits.
     files, expected_files = tiny.files(folder), tiny.files(expected_folder)
     assert {name: text.count("\n") for name, text in files.items()} == {

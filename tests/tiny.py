@@ -38,6 +38,16 @@ def final_arrays(folder: Path) -> dict[str, np.ndarray]:
     return arrays
 
 
+def assert_equal_up_to_rounding(actual: np.ndarray, expected: np.ndarray, name: str) -> None:
+    """Equal to 2e-5 and a thousandth, but for one entry in a thousand, which may be 1e-4 off.
+
+    Adam divides a gradient by its own size: where that is near zero, a rounding moves an update of 1e-3 visibly.
+    """
+    np.testing.assert_allclose(actual, expected, rtol=1e-3, atol=1e-4, err_msg=name)
+    far = ~np.isclose(actual, expected, rtol=1e-3, atol=2e-5)
+    assert far.mean() <= 1e-3, f"{name}: {far.sum()} of {far.size} entries differ by more than 2e-5"
+
+
 def files(folder: Path) -> dict[str, str]:
     """The rows a run leaves, by file; wall-clock times are not among them."""
     names = [*folder.glob("**/metrics.jsonl"), *folder.glob("**/results.csv")]

@@ -25,6 +25,7 @@ from experiments.benchmark.arithmetic import (
     trajectory_flop,
 )
 from experiments.benchmark.figures import Figure, rate, readable, record
+from experiments.benchmark.parts import products_of, training_parts
 from experiments.benchmark.policies import drawing_included, policy_updates, ratio_of_times
 from experiments.benchmark.settings import QUICK
 from experiments.benchmark.timing import Effort, Timing, in_turns
@@ -161,6 +162,24 @@ def test_drawing_is_spread_over_the_updates() -> None:
 def test_several_seeds_against_one() -> None:
     # 8 updates/s alone, 2 side by side: four times as long.
     assert ratio_of_times(figure(values=(8.0,)), figure(values=(2.0,)), "x", 5).values == (4.0,)
+
+
+def test_products_of_a_program_by_hand() -> None:
+    def function(x: jax.Array, y: jax.Array) -> jax.Array:
+        inner = jax.jit(lambda x: x @ y)(x)  # (2, 3) @ (3, 4): 2 * 24 operations, inside a program of its own
+        return jnp.einsum("bik,bkj->bij", inner[None], inner.T[None])  # (2, 4) @ (4, 2): 2 * 16
+
+    products = list(products_of(function, jnp.ones((2, 3)), jnp.ones((3, 4))))
+    assert [product.flop for product in products] == [48, 32]
+    np.testing.assert_array_equal(products[0].compute(jnp.ones((2, 3)), jnp.ones((3, 4))), np.full((2, 4), 3.0))
+
+
+def test_an_update_computes_no_products_but_the_useful_ones() -> None:
+    products, optimiser, update = training_parts("tiny", QUICK._replace(repetitions=1, seconds=0.0))
+    # Counted from the program on the left, from shapes alone on the right.
+    assert products.flop_per_unit == update.flop_per_unit
+    assert optimiser.flop_per_unit is None
+    assert all(np.isfinite(f.values).all() and min(f.values) > 0 for f in (products, optimiser, update))
 
 
 @pytest.mark.parametrize(

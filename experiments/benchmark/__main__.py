@@ -9,6 +9,7 @@
 Measurements (--only):
     peak         large float32 products (bfloat16 too on accelerators): what the machine can do at most
     training     updates/s of the denoiser: batch, gradient, Adam, EMA, many in one dispatch as in a run
+    parts        the same had an update only its matrix products, or only its optimiser: where the time goes
     sampling     guided trajectories/s, at batch 128 and in bulk
     policies     updates/s of TD3+BC and IQL: model-free, DWM drawn afresh in every update, DWM from a pool drawn
                  before (alone, and with the drawing spread over the config's updates); for 1 seed and for all of
@@ -38,13 +39,14 @@ from dwm_jax.progress import say
 from experiments.benchmark.denoiser import sampling, training
 from experiments.benchmark.figures import HEADER, Figure, json_line, table_row
 from experiments.benchmark.first_step import first_step
+from experiments.benchmark.parts import training_parts
 from experiments.benchmark.peak import peak
 from experiments.benchmark.policies import NAMES, SOURCES, policy_updates
 from experiments.benchmark.processes import in_fresh_process, measure, virtual_devices
 from experiments.benchmark.settings import FULL, QUICK, SIZES, Plan
 from experiments.benchmark.simulator import evaluation
 
-MEASUREMENTS = ("peak", "training", "sampling", "policies", "evaluation", "devices", "first-step")
+MEASUREMENTS = ("peak", "training", "parts", "sampling", "policies", "evaluation", "devices", "first-step")
 DEFAULT_SIZES = ("quickstart", "paper-hopper")
 
 
@@ -150,6 +152,8 @@ def jobs(only: tuple[str, ...], sizes: tuple[str, ...], learners: tuple[str, ...
     for size in sizes:
         if "training" in only:
             yield Job(f"training at {size}", training, (size, plan))
+        if "parts" in only:
+            yield Job(f"parts of training at {size}", training_parts, (size, plan))
         if "sampling" in only:
             yield Job(f"sampling at {size}", sampling, (size, plan))
         if "policies" in only:

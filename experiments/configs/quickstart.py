@@ -20,7 +20,7 @@ def get_config() -> ConfigDict:
     config = default_config()
     config.task = "maze2d-umaze"
     config.methods = "DWM-TD3BC,TD3+BC,OneStep-TD3BC"
-    config.updates_per_dispatch = 250
+    config.updates_per_dispatch = 100
     config.checkpoint_every = 1_000
     config.data.num_steps = 60_000
 

@@ -5,6 +5,7 @@ from functools import partial
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
@@ -17,6 +18,7 @@ from dwm_jax.types import Array, Metrics, PyTree, Trajectory
 from dwm_jax.value_expansion import expansion
 from experiments.benchmark.denoiser import bulk, make_bench, random_pairs, updates
 from experiments.benchmark.figures import Figure, rate
+from experiments.benchmark.parts import alone, products_of
 from experiments.benchmark.settings import SIZES, Plan, imagination_flop, random_dataset, updates_per_dispatch
 from experiments.benchmark.timing import Run, in_turns, matrix_product
 
@@ -37,6 +39,8 @@ class Source(NamedTuple):
 def policy_updates(size_name: str, learner_name: str, source_name: str, plan: Plan) -> list[Figure]:
     """Updates per second of one learner with one source, for one seed and for the config's number of seeds.
 
+    Model-free, also those of an update that had only its matrix products (of a branch not taken, too).
+
     Args:
       size_name, learner_name, source_name: of SIZES, NAMES and SOURCES.
     """
@@ -51,10 +55,19 @@ def policy_updates(size_name: str, learner_name: str, source_name: str, plan: Pl
     source = make_source(size_name, source_name, pairs, config, lambda_, plan)
     update_one = partial(update_policy, source.draw, expansion(lambda_), config.policy.batch_size)
     count, seeds = updates_per_dispatch(source_name), (1, config.num_seeds)
-    runs = {str(s): updates(*seeds_side_by_side(learner, update_one, s), (pairs, source.data), count) for s in seeds}
+    policies = {s: seeds_side_by_side(learner, update_one, s) for s in seeds}
+    runs = {
+        str(s): updates(update, states_S, (pairs, source.data), count) for s, (update, states_S) in policies.items()
+    }
     product = matrix_product(effort.matrix_size)
-    drawing = {} if source.drawing is None else {"drawing": source.drawing}
-    timings = in_turns(runs | drawing | {"product": product.run}, effort)
+    beside = {"product": product.run}
+    if source.drawing is not None:
+        beside["drawing"] = source.drawing
+    if source_name == "recorded":
+        update, states_S = policies[1]
+        products = products_of(parallel.on_one_device(update), states_S, (pairs, source.data), jnp.int32(0))
+        beside["products"] = alone(list(products))
+    timings = in_turns(runs | beside, effort)
 
     name = f"{NAMES[learner_name]} {DESCRIPTIONS[source_name]}"
     settings = {**config.policy.to_dict(), **learner_settings, "updates_per_dispatch": count}
@@ -77,6 +90,9 @@ def policy_updates(size_name: str, learner_name: str, source_name: str, plan: Pl
         if source.drawing is not None:
             pairs_per_second = [plan.chunk * parallel.num_devices() / s for s in timings["drawing"].seconds]
             figures.append(drawing_included(figure, pairs_per_second, config.data.num_steps, config.policy.num_updates))
+    if "products" in timings:
+        title = f"{name}, 1 seed, the products of an update alone"
+        figures.insert(1, rate("policies", size_name, title, "updates/s", 1, timings["products"], settings=settings))
     return [*figures, ratio_of_times(figures[0], figures[-1 if source.drawing is None else -2], name, seeds[1])]
 
 

@@ -114,8 +114,9 @@ def default_config() -> ConfigDict:
     policy.return_to_go = 0.6  # g_eval, scaled like the training labels
     # 1: H-step return; below: lambda-return. One entry per learner.
     policy.lambda_ = ConfigDict({"td3_bc": 1.0, "iql": 0.95, "pql": 1.0})
-    # Imagined trajectories kept per data pair, drawn in bulk; 0 draws afresh in every update.
-    policy.imagined_per_pair = 4
+    # Imagined trajectories kept per data pair, drawn in bulk; 0 draws afresh in every update. One is what recorded
+    # data have, too; scores with 1, 4, 16 and fresh ones agree within their spread (PERFORMANCE.md).
+    policy.imagined_per_pair = 1
     # Updates after which they are drawn anew; 0: never, and a world model that follows the policy, whose
     # trajectories age as the policy learns, is drawn afresh in every update.
     policy.refresh_every = 0

@@ -35,6 +35,5 @@ def get_config(task: str = "hopper-medium") -> ConfigDict:
     config.policy.num_updates = 6_000
     config.policy.horizon = 5
     config.policy.return_to_go = 0.7
-    config.policy.imagined_per_pair = 1
     config.evaluation.every = 2_000
     return config

@@ -29,7 +29,6 @@ def get_config() -> ConfigDict:
     config.policy.num_updates = 4_000
     config.policy.horizon = 7
     config.policy.return_to_go = 0.6
-    config.policy.imagined_per_pair = 1
     config.evaluation.every = 1_000
     config.diagnostics.sampling_horizons = ()  # saves their compilation; see maze2d.py
     return config

@@ -35,7 +35,6 @@ def get_config() -> ConfigDict:
     config.policy.num_updates = 40
     config.policy.batch_size = 16
     config.policy.horizon = 3
-    config.policy.imagined_per_pair = 1
     config.policy.pessimism.num_samples = 2
     for settings in config.learners.values():
         settings.hidden = (32, 32)

@@ -51,14 +51,20 @@ def prediction_error(study: str, by_task: Mapping[str, list[Run]], file: str | N
     paper = reported_errors(file) if file else None
     text = [UNITS]
     for task, runs in by_task.items():
-        measured = longest(runs)
-        errors = errors_of(measured)
+        errors = errors_of(longest(runs))
         if errors:
-            seeds = f"± is the standard deviation over {len(measured)} runs.\n" if len(measured) > 1 else ""
-            text.append(f"{markdown.heading(task)}\n{seeds}")
+            text.append(f"{markdown.heading(task)}\n{_numbers(errors)}")
             text += [error_table(task, name, errors, paper) for name in QUANTITIES]
             text.append(markdown.figures(*error_pictures(study, task, errors, paper, folder)))
     return "\n".join(text)
+
+
+def _numbers(errors: Mapping[str, list[PredictionError]]) -> str:
+    """Over how many world models the tables' ± goes; nothing where each is alone."""
+    if max(map(len, errors.values())) == 1:
+        return ""
+    numbers = "; ".join(f"{len(found)} of {label}" for label, found in errors.items())
+    return f"± is the standard deviation over world models of different seeds: {numbers}.\n"
 
 
 def longest(runs: Sequence[Run]) -> list[Run]:

@@ -68,11 +68,14 @@ def summary(found: Found) -> str:
     tasks = sorted({markdown.plain(run.task) for run in found.runs})
     gaps = f"{len(found.gaps)} thing(s) are" if found.gaps else "nothing is"
     scale = f' of a sweep at scale "{found.scale}"' if found.scale else ""
+    rows = (
+        " Raw rows: [comparison.csv](comparison.csv) (the tables, unrounded), [evaluations.csv](evaluations.csv) "
+        "(every evaluation)."
+    )
     return (
         f"{len(runs)} run(s){scale}, with {methods} finished trainings of a method on {len(tasks)} "
-        f"task(s): {', '.join(tasks)}. {gaps[0].upper() + gaps[1:]} [missing](#{markdown.anchor('What is missing')}). "
-        "Raw rows: [comparison.csv](comparison.csv) (the tables, unrounded), [evaluations.csv](evaluations.csv) "
-        "(every evaluation).\n"
+        f"task(s): {', '.join(tasks)}. {gaps[0].upper() + gaps[1:]} [missing](#{markdown.anchor('What is missing')})."
+        f"{rows if methods else ''}\n"
     )
 
 

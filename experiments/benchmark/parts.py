@@ -1,7 +1,7 @@
 """Where the time of a training update goes: its matrix products alone, its optimiser alone, the whole.
 
-What is left of the whole are norms, activations, concatenations and the batch. The products alone are the least that
-any way of running the same network on the same kernels would take.
+What is left of the whole are norms, activations, concatenations and the batch. The products alone are started in a
+program of their own and write every result to fresh memory: where they are small, that costs more than they do.
 """
 
 import math

@@ -271,27 +271,35 @@ def test_json_says_what_where_and_how(quick_lines: tuple[str, list[dict]]) -> No
     assert training["useful_flop_per_unit"] == settings["batch_size"] * training_flop(**shape)
 
 
-def test_model_free_learners_are_measured_beside_their_products() -> None:
-    figures = policy_updates("tiny", "td3_bc", "recorded", QUICK._replace(repetitions=1, seconds=0.0))
-    assert [f.name for f in figures] == [
-        "TD3+BC model-free, 1 seed",
-        "TD3+BC model-free, 1 seed, the products of an update alone",
-        "TD3+BC model-free, 2 seeds",
-        "TD3+BC model-free, time of 2 seeds / time of 1",
-    ]
-    assert all(np.isfinite(f.values).all() and min(f.values) > 0 for f in figures)
-
-
-def test_learners_with_a_pool_are_measured() -> None:
-    figures = policy_updates("tiny", "iql", "pool", QUICK._replace(repetitions=1, seconds=0.0))
-    assert [f.name for f in figures] == [
-        "IQL DWM from a pool, 1 seed",
-        "IQL DWM from a pool, 1 seed, drawing included",
-        "IQL DWM from a pool, 2 seeds",
-        "IQL DWM from a pool, 2 seeds, drawing included",
-        "IQL DWM from a pool, time of 2 seeds / time of 1",
-    ]
-    assert all(np.isfinite(f.values).all() and min(f.values) > 0 for f in figures)
+@pytest.mark.parametrize(
+    ("learner", "source", "name", "figures"),
+    [
+        (
+            "td3_bc",
+            "recorded",
+            "TD3+BC model-free",
+            ["1 seed", "1 seed, the products of an update alone", "2 seeds", "time of 2 seeds / time of 1"],
+        ),
+        (
+            "iql",
+            "pool",
+            "IQL DWM from a pool",
+            [
+                "1 seed",
+                "1 seed, drawing included",
+                "2 seeds",
+                "2 seeds, drawing included",
+                "time of 2 seeds / time of 1",
+            ],
+        ),
+    ],
+)
+def test_a_learner_is_measured_for_one_seed_and_for_all(
+    learner: str, source: str, name: str, figures: list[str]
+) -> None:
+    measured = policy_updates("tiny", learner, source, QUICK._replace(repetitions=1, seconds=0.0))
+    assert [f.name for f in measured] == [f"{name}, {figure}" for figure in figures]
+    assert all(np.isfinite(f.values).all() and min(f.values) > 0 for f in measured)
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from dwm_jax.config import default_config, to_json
+from dwm_jax.diagnostics import PredictionError
 from dwm_jax.metrics import JsonLines, Result, Results
 from experiments.report import (
     comparison,
@@ -116,6 +117,21 @@ def test_the_papers_steps_begin_at_the_given_state() -> None:
 
 
 # --------------------------------------------------------------------------------- comparing
+
+
+def test_a_spread_says_over_how_many_world_models_it_goes() -> None:
+    error = PredictionError(np.ones(2), np.ones(2))
+    text = "± is the standard deviation over world models of different seeds: 2 of dwm; 1 of one_step.\n"
+    assert world_models.spread_over({"dwm": [error, error], "one_step": [error]}) == text
+    assert world_models.spread_over({"dwm": [error], "one_step": [error]}) == ""
+
+
+def test_a_report_without_scores_names_no_files_of_scores(tmp_path: Path) -> None:
+    folder = make_run(tmp_path / "runs" / "model", {"DWM": [(0.0,)]})
+    (folder / "results.csv").unlink()
+    write(read(tmp_path / "runs"), tmp_path / "runs", tmp_path / "out")
+    assert not list((tmp_path / "out").glob("*.csv"))
+    assert ".csv" not in (tmp_path / "out/report.md").read_text()
 
 
 def test_the_best_variant_stands_beside_the_paper(tmp_path: Path) -> None:

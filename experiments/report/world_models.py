@@ -53,13 +53,13 @@ def prediction_error(study: str, by_task: Mapping[str, list[Run]], file: str | N
     for task, runs in by_task.items():
         errors = errors_of(longest(runs))
         if errors:
-            text.append(f"{markdown.heading(task)}\n{_numbers(errors)}")
+            text.append(f"{markdown.heading(task)}\n{spread_over(errors)}")
             text += [error_table(task, name, errors, paper) for name in QUANTITIES]
             text.append(markdown.figures(*error_pictures(study, task, errors, paper, folder)))
     return "\n".join(text)
 
 
-def _numbers(errors: Mapping[str, list[PredictionError]]) -> str:
+def spread_over(errors: Mapping[str, list[PredictionError]]) -> str:
     """Over how many world models the tables' ± goes; nothing where each is alone."""
     if max(map(len, errors.values())) == 1:
         return ""

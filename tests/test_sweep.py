@@ -29,7 +29,7 @@ class Runs:
     def __init__(self, folder: Path, studies: str):
         self.folder, self.studies = folder / "runs", studies
         (folder / "orders").mkdir()
-        self.stages = stages_of(list(sweep.members_of(studies, None, None, "smoke")), self.folder, "smoke")
+        self.stages = stages_of(list(sweep.members_of(studies, None, None, None, "smoke")), self.folder, "smoke")
         for run in self.all:
             self.order_file(run, "json").write_text(to_json(run.config))
 
@@ -104,7 +104,7 @@ def test_a_run_stays_where_an_earlier_sweep_put_it(
     runs = make_runs("lambda_return")
     assert call(monkeypatch, "lambda_return", "--runs", str(runs.folder)) == 0
     assert len(runs.starts()) == 5
-    together = list(sweep.members_of("inference_time,lambda_return", None, None, "smoke"))
+    together = list(sweep.members_of("inference_time,lambda_return", None, None, None, "smoke"))
     (dwm,) = (run for run in plan.runs_of(together, runs.folder, "smoke") if "inference" in " ".join(run.links))
     assert dwm.name == "lambda_return/maze2d-umaze/DWM-TD3BC-vanilla-H3"
     assert dwm.links == ("inference_time/maze2d-umaze/DWM-TD3BC-H3",)
@@ -245,6 +245,7 @@ def test_a_run_with_another_config_is_not_done(make_runs: Callable[[str], Runs])
         (["mian"], "error: unknown study mian; known: main, model_free"),
         (["main", "--methods", "DD"], "error: --methods DD: the methods there are DWM-TD3BC, "),
         (["main", "--methods", "DWM-IQL"], "error: --methods DWM-IQL: at scale smoke no run has these alone; ask for"),
+        (["main", "--variants", "*-H9*"], "error: --variants *-H9*: the variants there are DWM-H1, "),
         (["main", "--tasks", "walker"], "error: --tasks walker: at scale smoke the tasks are maze2d-umaze"),
         (
             ["main", "--scale", "paper", "--tasks", "hopper-medium-v2"],
@@ -270,9 +271,14 @@ def test_a_wrong_command_is_one_line_and_code_2(
 
 
 def test_methods_keep_the_runs_of_these_alone() -> None:
-    members = list(sweep.members_of("main", "hopper-medium", "DWM-TD3BC,OneStep-IQL", "small"))
+    members = list(sweep.members_of("main", "hopper-medium", "DWM-TD3BC,OneStep-IQL", None, "small"))
     # Two horizons are searched for each.
     assert [member.methods for member in members] == [("DWM-TD3BC",)] * 2 + [("OneStep-IQL",)] * 2
+
+
+def test_variants_keep_the_runs_whose_folder_is_like_a_pattern() -> None:
+    members = list(sweep.members_of("main", "hopper-medium", "DWM-TD3BC,OneStep-IQL", "*-H7*", "small"))
+    assert [member.variant for member in members] == ["DWM-TD3BC-H7-rtg0.7", "OneStep-IQL-H7"]
 
 
 def test_a_folder_holds_one_scale(

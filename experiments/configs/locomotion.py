@@ -28,12 +28,12 @@ def get_config(task: str = "hopper-medium") -> ConfigDict:
     config.methods = "DWM-TD3BC,TD3+BC,OneStep-TD3BC"
     config.num_seeds = 3
     config.updates_per_dispatch = 500
-    config.checkpoint_every = 1_000
+    config.checkpoint_every = 2_500
 
-    shrink_models(config, num_updates=5_000)
+    shrink_models(config, num_updates=10_000)
 
-    config.policy.num_updates = 6_000
+    config.policy.num_updates = 15_000
     config.policy.horizon = 5
     config.policy.return_to_go = 0.7
-    config.evaluation.every = 2_000
+    config.evaluation.every = 2_500
     return config

@@ -2,6 +2,7 @@
 
     python -m experiments.sweep all --scale smoke                   every study in minutes; the scores mean nothing
     python -m experiments.sweep main --scale small --tasks hopper-medium --methods DWM-TD3BC,OneStep-TD3BC
+    python -m experiments.sweep main --scale small --variants '*-H7*'
     python -m experiments.sweep main,model_free --scale paper --dry-run
 
 Each run is one `python -m dwm_jax.train` in RUNS/STUDY/TASK/VARIANT, with what it printed in its log.txt;
@@ -26,6 +27,7 @@ import signal
 import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import NoReturn
 
@@ -43,7 +45,7 @@ from experiments.sweep.record import Progress, Record
 def main() -> None:
     options = parsed()
     try:
-        members = list(members_of(options.studies, options.tasks, options.methods, options.scale))
+        members = list(members_of(options.studies, options.tasks, options.methods, options.variants, options.scale))
         runs_folder = (options.runs or Path("runs") / f"sweep-{options.scale}").resolve()
         stages = stages_of(members, runs_folder, options.scale)
         record = Record(runs_folder, options.scale)
@@ -88,6 +90,7 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--scale", choices=SCALES, default="smoke", help="default: smoke")
     parser.add_argument("--tasks", metavar="TASK[,TASK...]", help="of the studies' tasks at this scale; default: all")
     parser.add_argument("--methods", metavar="METHOD[,METHOD...]", help="runs of these alone; default: all")
+    parser.add_argument("--variants", metavar="PATTERN[,PATTERN...]", help="runs whose last folder is like this: *-H7*")
     parser.add_argument("--runs", type=Path, metavar="RUNS", help="where the runs go; default: runs/sweep-SCALE")
     parser.add_argument("--dry-run", action="store_true", help="lists every run, its command and whether it is done")
     parser.add_argument("--launcher", choices=("local", "slurm", "print"), default="local", help="default: local")
@@ -109,11 +112,13 @@ def parsed() -> argparse.Namespace:
     return options
 
 
-def members_of(studies: str, tasks: str | None, methods: str | None, scale: str) -> Iterator[Member]:
+def members_of(
+    studies: str, tasks: str | None, methods: str | None, variants: str | None, scale: str
+) -> Iterator[Member]:
     """What the command asks for.
 
     Raises:
-      ValueError: an unknown study, or a task or method that none of them has at this scale.
+      ValueError: an unknown study, or a task, method or variant that none of them has at this scale.
     """
     names = list(STUDIES) if studies == "all" else studies.split(",")
     if unknown := [name for name in names if name not in STUDIES]:
@@ -133,7 +138,12 @@ def members_of(studies: str, tasks: str | None, methods: str | None, scale: str)
         raise ValueError(
             f"--methods {methods}: at scale {scale} no run has these alone; ask for all of a run: {shared}"
         )
-    return iter(kept)
+    patterns = ["*"] if variants is None else variants.split(",")
+    alike = [member for member in kept if any(fnmatchcase(member.variant, pattern) for pattern in patterns)]
+    if not alike:
+        there = ", ".join(dict.fromkeys(member.variant for member in kept))
+        raise ValueError(f"--variants {variants}: the variants there are {there}")
+    return iter(alike)
 
 
 def show(stages: Sequence[Stage], record: Record) -> None:

@@ -127,7 +127,7 @@ def decision_diffuser(
             inverse_dynamics=inverse_network(action_size).init(inverse_key, x_TD[:2], training=False),
         )
         normalizer = FITTERS[observation_normalizer](rows.observations)
-        return State(params, optimizer.init(params), InferenceState(start_ema(params), normalizer))
+        return State(params, jax.jit(optimizer.init)(params), InferenceState(start_ema(params), normalizer))
 
     def losses(params: Params, normalizer: Normalizer, segment: Segment, key: Key) -> tuple[Array, Array]:
         diffusion_key, dropout_key = jax.random.split(key)

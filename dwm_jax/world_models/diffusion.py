@@ -85,7 +85,7 @@ def diffusion_world_model(
         params = row_model.init(key, x_TD, jnp.zeros(action_size), jnp.zeros(()))
         rewards = np.append(rows.rewards, np.zeros(int(rows.absorbing), np.float32))
         normalizers = (FITTERS[observation_normalizer](rows.observations), FITTERS["min_max"](rewards[:, None]))
-        return State(params, optimizer.init(params), InferenceState(start_ema(params), *normalizers))
+        return State(params, jax.jit(optimizer.init)(params), InferenceState(start_ema(params), *normalizers))
 
     def rows_of(ema: InferenceState, segment: Segment) -> Array:
         observations_TO = ema.observation_normalizer.normalize(segment.observations)

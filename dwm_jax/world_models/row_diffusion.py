@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from dwm_jax import diffusion
+from dwm_jax.networks.initial import initial_parameters
 from dwm_jax.networks.temporal_unet import TemporalUnet
 from dwm_jax.types import Array, Key, PyTree
 
@@ -54,7 +55,7 @@ def row_diffusion(
     steps = diffusion.strided_steps(num_diffusion_steps, num_sampling_steps)
 
     def init(key: Key, x_TD: Array, action_A: Array | None, return_to_go: Array | None) -> PyTree:
-        return jax.jit(network.init)(key, x_TD, jnp.ones(()), action_A, return_to_go)
+        return initial_parameters(network, key, x_TD, jnp.ones(()), action_A, return_to_go)
 
     def loss(
         params: PyTree,

@@ -98,7 +98,7 @@ def transition_diffusion(
             observation_low=jnp.asarray(visited.min(axis=(0, 1))),
             observation_high=jnp.asarray(visited.max(axis=(0, 1))),
         )
-        return State(params, optimizer.init(params), ema)
+        return State(params, jax.jit(optimizer.init)(params), ema)
 
     def row_of(ema: InferenceState, segment: Segment) -> Array:
         # The next state is never masked: a segment starts at an action, and the state it led to was recorded.

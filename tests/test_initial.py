@@ -1,0 +1,45 @@
+"""The initial parameters are flax's own, to the bit, without the network's arithmetic."""
+
+from typing import Any
+
+import chex
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from dwm_jax.networks.initial import initial_parameters
+from dwm_jax.networks.temporal_unet import TemporalUnet
+from dwm_jax.types import Array
+
+ROWS = jnp.zeros((8, 5))
+STEP, RETURN = jnp.ones(()), jnp.zeros(())
+INPUTS = {
+    "action and return": (ROWS, STEP, jnp.zeros(2), RETURN),
+    "return alone": (ROWS, STEP, None, RETURN),
+    "neither": (ROWS[:1], STEP, None, None),
+}
+
+
+@pytest.mark.parametrize("inputs", INPUTS.values(), ids=INPUTS)
+def test_the_values_are_those_of_flax(inputs: tuple[Array | None, ...]) -> None:
+    network: Any = TemporalUnet(16, (1, 2))
+    expected = jax.jit(network.init)(jax.random.key(3), *inputs)
+    actual = initial_parameters(network, jax.random.key(3), *inputs)
+    chex.assert_trees_all_equal_structs(actual, expected)
+    jax.tree.map(np.testing.assert_array_equal, actual, expected)
+
+
+class Dense(nn.Module):
+    """Two layers."""
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        return nn.Dense(3)(nn.relu(nn.Dense(4)(x)))
+
+
+def test_nothing_is_computed_from_the_inputs() -> None:
+    traced = jax.make_jaxpr(lambda key, x: initial_parameters(Dense(), key, x))(jax.random.key(0), jnp.ones(2))
+    assert "dot_general" not in str(traced)
+    assert "dot_general" in str(jax.make_jaxpr(Dense().init)(jax.random.key(0), jnp.ones(2)))

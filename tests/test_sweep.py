@@ -17,7 +17,7 @@ from dwm_jax.config import to_json
 from experiments.studies import STUDIES, members_at
 from experiments.sweep import __main__ as sweep
 from experiments.sweep import files, local, plan, slurm
-from experiments.sweep.local import Devices, Outcome
+from experiments.sweep.local import Devices, Outcome, Place
 from experiments.sweep.plan import Run, stages_of
 
 STUB = Path(__file__).parent / "stub_train.py"
@@ -177,7 +177,7 @@ def test_as_many_runs_at_a_time_as_there_are_places_each_on_its_own_device(make_
         now.remove(run)
         outcomes.append(outcome)
 
-    places = local.places(Devices("gpu", 2), None, None)
+    places = local.places(Devices("gpu", 2), None, None, [])
     assert local.run_all(runs.stages[1].runs, places, started, ended) is None
     assert most == [2]
     assert [outcome.exit_code for outcome in outcomes] == [0] * len(runs.stages[1].runs)
@@ -186,15 +186,43 @@ def test_as_many_runs_at_a_time_as_there_are_places_each_on_its_own_device(make_
 
 
 def test_places_follow_the_devices() -> None:
-    assert local.places(Devices("cpu", 1), None, None) == [{}]
-    assert local.places(Devices("cpu", 1), 3, None) == [{}, {}, {}]
-    assert local.places(Devices("tpu", 8), None, None) == [{}]
+    assert local.places(Devices("tpu", 8), None, None, [0, 1]) == [Place()]
     assert Devices("tpu", 8).per_run == 8
-    visible = local.places(Devices("gpu", 2), None, "4,6")
-    assert visible == [{"CUDA_VISIBLE_DEVICES": "4"}, {"CUDA_VISIBLE_DEVICES": "6"}]
-    assert local.places(Devices("gpu", 2), 1, None) == [{"CUDA_VISIBLE_DEVICES": "0"}]
+    visible = local.places(Devices("gpu", 2), None, "4,6", [0, 1])
+    assert visible == [Place({"CUDA_VISIBLE_DEVICES": "4"}), Place({"CUDA_VISIBLE_DEVICES": "6"})]
+    assert local.places(Devices("gpu", 2), 1, None, [0, 1]) == [Place({"CUDA_VISIBLE_DEVICES": "0"})]
     with pytest.raises(ValueError, match=r"--workers 3: 2 gpu device\(s\) take 2 run\(s\) at a time"):
-        local.places(Devices("gpu", 2), 3, None)
+        local.places(Devices("gpu", 2), 3, None, [0, 1])
+
+
+@pytest.mark.parametrize(
+    ("workers", "cores", "shares"),
+    [
+        (None, [0, 1, 2], [(0, 1, 2)]),
+        (2, [0, 1, 4, 5], [(0, 1), (4, 5)]),
+        (2, [3, 5, 7], [(3,), (5, 7)]),
+        (3, [0, 1], [None, None, None]),
+        (2, [], [None, None]),  # the system does not say which there are
+    ],
+)
+def test_runs_share_the_cores_of_a_cpu(
+    workers: int | None, cores: list[int], shares: list[tuple[int, ...] | None]
+) -> None:
+    assert [place.cores for place in local.places(Devices("cpu", 1), workers, None, cores)] == shares
+
+
+@pytest.mark.skipif(not local.usable_cores(), reason="the system binds no process to cores")
+def test_a_run_keeps_to_its_cores(make_runs: Callable[[str], Runs]) -> None:
+    runs = make_runs("augmentation")
+    run = runs.stages[0].runs[0]
+    core = local.usable_cores()[-1]
+    runs.order_file(run, "order").write_text("wait")
+    process = local.start(run, Place(cores=(core,)))
+    try:
+        assert os.sched_getaffinity(process.pid) == {core}
+    finally:
+        process.kill()
+        process.wait()
 
 
 def test_a_dry_run_lists_every_command_and_leaves_nothing(

@@ -12,10 +12,10 @@ first, each once for all runs that want it. Runs that studies share are run once
 Start the same command again at any time: it runs what is missing or failed, and resumes what was stopped. A run that
 fails stops no other. Ctrl-C and SIGTERM reach the runs, which save and leave.
 
-Launchers: "local" runs them here, one at a time on a CPU (--workers: more), one on each GPU. "slurm" submits an array
-of jobs that go back into the queue when they are stopped (pip install submitit); called again, it submits all that is
-not done, what is still in the queue too. "print" prints the commands and writes them to RUNS/launch, with a script for
-TPU pods and Kubernetes Jobs.
+Launchers: "local" runs them here: one on each GPU; one at a time on a CPU, or --workers, each on its share of the
+cores. "slurm" submits an array of jobs that go back into the queue when they are stopped (pip install submitit); called
+again, it submits all that is not done, what is still in the queue too. "print" prints the commands and writes them to
+RUNS/launch, with a script for TPU pods and Kubernetes Jobs.
 
 Exit codes: 0 all is done (submitted, printed), 1 something failed, 2 the command is wrong, 130 and 143 interrupted.
 """
@@ -193,12 +193,14 @@ def write_commands(missing: Sequence[Stage], runs_folder: Path, at_a_time: int |
 
 def run_here(missing: Sequence[Stage], found: Devices, workers: int | None, progress: Progress) -> None:
     """Runs them on this machine, with a line at every start and end; leaves with 1 if any failed."""
-    places = local.places(found, workers, os.environ.get("CUDA_VISIBLE_DEVICES"))
     compiled = {"JAX_COMPILATION_CACHE_DIR": str(progress.record.folder / ".compiled")}
+    places = [
+        place._replace(environment={**compiled, **place.environment})
+        for place in local.places(found, workers, os.environ.get("CUDA_VISIBLE_DEVICES"), local.usable_cores())
+    ]
     say(f"{len(places)} run(s) at a time on {found.number} {found.backend} device(s); {progress.counts()}")
     for stage in missing:
-        environments = [compiled | place for place in places]
-        if (number := local.run_all(stage.runs, environments, progress.started, progress.ended)) is not None:
+        if (number := local.run_all(stage.runs, places, progress.started, progress.ended)) is not None:
             reason = signal.Signals(number).name
             leave(128 + number, f"stopped by {reason}: {progress.counts()}; start the same command again to go on")
     for run in progress.failed:

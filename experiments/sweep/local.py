@@ -1,4 +1,4 @@
-"""Runs on this machine: a pool of processes, one for each GPU, or as many as asked for on CPUs."""
+"""Runs on this machine: a pool of processes, one for each GPU, or as many as asked for, each with its cores."""
 
 import json
 import os
@@ -9,6 +9,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import pairwise
 from typing import NamedTuple
 
 from experiments.sweep.plan import ROOT, Run
@@ -27,6 +28,13 @@ class Devices(NamedTuple):
     def per_run(self) -> int:
         """How many a run has: a GPU, or all that is not one."""
         return 1 if self.backend == "gpu" else self.number
+
+
+class Place(NamedTuple):
+    """Where a run goes on."""
+
+    environment: Mapping[str, str] = {}
+    cores: tuple[int, ...] | None = None  # the only ones it may use; None: any
 
 
 class Outcome(NamedTuple):
@@ -54,37 +62,48 @@ def devices() -> Devices:
     return Devices(*json.loads(answer.stdout.splitlines()[-1]))
 
 
-def places(found: Devices, workers: int | None, visible: str | None) -> list[dict[str, str]]:
-    """The environment variables of each run that may go on at the same time.
+def places(found: Devices, workers: int | None, visible: str | None, cores: Sequence[int]) -> list[Place]:
+    """Where runs may go on at the same time.
 
     Args:
       found: what jax sees; each GPU runs one run, all of a TPU's cores one together.
       workers: how many, where the user says.
       visible: CUDA_VISIBLE_DEVICES as it is, None where unset.
+      cores: of the processor; on a CPU backend each run gets an equal part, for two runs that compute on the same
+        cores are several times slower than one after the other. With fewer cores than runs they share all.
 
     Raises:
       ValueError: more workers than the devices allow.
     """
     if found.backend == "cpu":
-        return [{} for _ in range(workers or 1)]
+        number = workers or 1
+        if len(cores) < number:
+            return [Place()] * number
+        bounds = [len(cores) * index // number for index in range(number + 1)]
+        return [Place(cores=tuple(cores[first:last])) for first, last in pairwise(bounds)]
     at_most = found.number // found.per_run
     if (workers or 1) > at_most:
         raise ValueError(
             f"--workers {workers}: {found.number} {found.backend} device(s) take {at_most} run(s) at a time"
         )
     if found.backend != "gpu":
-        return [{}]
+        return [Place()]
     names = visible.split(",") if visible else [str(index) for index in range(found.number)]
-    return [{"CUDA_VISIBLE_DEVICES": name} for name in names[: workers or at_most]]
+    return [Place({"CUDA_VISIBLE_DEVICES": name}) for name in names[: workers or at_most]]
+
+
+def usable_cores() -> list[int]:
+    """The processor's cores that this process may use; none where the system does not say (macOS)."""
+    return sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
 
 
 def run_all(
     runs: Sequence[Run],
-    environments: Sequence[Mapping[str, str]],
+    places: Sequence[Place],
     started: Callable[[Run], None],
     ended: Callable[[Run, Outcome], None],
 ) -> int | None:
-    """Every run, as many at a time as there are environments; one that fails stops no other.
+    """Every run, as many at a time as there are places; one that fails stops no other.
 
     SIGTERM and SIGINT are passed on to the runs, which save and leave; no other is started. A second signal is passed
     on too, and ends them at once.
@@ -92,40 +111,43 @@ def run_all(
     Returns:
       The number of the signal that stopped it; None when all runs have ended.
     """
-    waiting, free = deque(runs), list(environments)
-    running: dict[subprocess.Popen[bytes], tuple[Run, Mapping[str, str], float]] = {}
+    waiting, free = deque(runs), list(places)
+    running: dict[subprocess.Popen[bytes], tuple[Run, Place, float]] = {}
     passed_on = 0
     with heard() as signals:
         while running or (waiting and not signals):
             while waiting and free and not signals:
-                run, environment = waiting.popleft(), free.pop(0)
-                running[start(run, environment)] = (run, environment, time.monotonic())
+                run, place = waiting.popleft(), free.pop(0)
+                running[start(run, place)] = (run, place, time.monotonic())
                 started(run)
             for number in signals[passed_on:]:
                 for child in running:
                     child.send_signal(number)
                 passed_on += 1
             for child in [child for child in running if child.poll() is not None]:
-                run, environment, since = running.pop(child)
-                free.append(environment)
+                run, place, since = running.pop(child)
+                free.append(place)
                 ended(run, Outcome(child.returncode, time.monotonic() - since))
             time.sleep(POLL_SECONDS)
         return signals[0] if signals else None
 
 
-def start(run: Run, environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
+def start(run: Run, place: Place) -> subprocess.Popen[bytes]:
     """The run's process; what it prints goes to its log, after what earlier starts have printed."""
     run.workdir.mkdir(parents=True, exist_ok=True)
     with open(run.log, "ab") as log:
-        return subprocess.Popen(
+        process = subprocess.Popen(
             [sys.executable, *run.command[1:]],
             cwd=ROOT,
-            env={**os.environ, **environment},
+            env={**os.environ, **place.environment},
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,
             process_group=0,  # Ctrl-C reaches the sweep alone, which passes it on once
         )
+    if place.cores:
+        os.sched_setaffinity(process.pid, place.cores)  # jax counts its threads by it, long after this
+    return process
 
 
 @contextmanager

@@ -5,7 +5,7 @@
 Reproduces: the paper's comparison on sparse rewards, in small: a denoiser of 1.4 million parameters, 60,000 recorded
 steps made on the spot, 4,000 updates, 5 seeds.
 
-Time: 8 min 12 s on one core of a virtual Intel Xeon at 2.7 GHz, 13 min 46 s on one that it shared.
+Time: 6 min 43 s on two cores of a virtual Intel Xeon at 2.7 GHz.
 Score (0-1), 5 seeds: DWM-TD3BC 0.87 ± 0.40, TD3+BC 0.00 ± 0.08, OneStep-TD3BC 0.52 ± 0.39.
 Source: RESULTS.md, "maze2d-umaze: the quickstart as shipped".
 """

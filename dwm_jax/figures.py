@@ -3,11 +3,6 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import matplotlib
-
-matplotlib.use("Agg")
-
-import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
@@ -30,7 +25,8 @@ def learning_curves(
       references: what learns no policy; its last score is a dashed line in every panel.
     """
     size = (7, 4.2) if len(curves) == 1 else (4.2 * len(curves), 5.2)
-    figure, panels = plt.subplots(1, len(curves), figsize=size, sharey=True, squeeze=False, constrained_layout=True)
+    figure = Figure(size, layout="constrained")
+    panels = figure.subplots(1, len(curves), sharey=True, squeeze=False)
     for axes, (title, shown) in zip(panels[0], curves.items(), strict=True):
         for curve in shown:
             mean, std = curve.scores.mean(axis=1), curve.scores.std(axis=1)
@@ -54,7 +50,8 @@ def maze_trajectories(path: Path, maze: Maze, recorded_XY: np.ndarray, imagined_
     Args:
       recorded_XY, imagined_XY: positions, shape (n, H + 1, 2).
     """
-    figure, panels = plt.subplots(1, 2, figsize=(10, 5), sharex=True, sharey=True, constrained_layout=True)
+    figure = Figure((10, 5), layout="constrained")
+    panels = figure.subplots(1, 2, sharex=True, sharey=True)
     for axes, name, lines in zip(panels, ("recorded", "imagined"), (recorded_XY, imagined_XY), strict=True):
         _draw_maze(axes, maze)
         axes.add_collection(LineCollection(list(lines), colors="tab:blue", linewidths=1.2, alpha=0.8))
@@ -69,7 +66,8 @@ def maze_trajectories(path: Path, maze: Maze, recorded_XY: np.ndarray, imagined_
 
 def prediction_errors(path: Path, errors: Mapping[str, PredictionError], title: str) -> None:
     """State and reward error by step of the rollout, one line per world model."""
-    figure, (states, rewards) = plt.subplots(1, 2, figsize=(10, 5), constrained_layout=True)
+    figure = Figure((10, 5), layout="constrained")
+    states, rewards = figure.subplots(1, 2)
     for name, error in errors.items():
         steps = np.arange(1, len(error.observation) + 1)
         states.plot(steps, error.observation, marker="o", markersize=3, label=name)
@@ -138,7 +136,8 @@ def _legend_below(figure: Figure, axes: Axes) -> None:
 
 
 def _figure(title: str) -> tuple[Figure, Axes]:
-    figure, axes = plt.subplots(figsize=(7, 4.2), constrained_layout=True)
+    figure = Figure((7, 4.2), layout="constrained")
+    axes = figure.subplots()
     axes.set_title(title)
     axes.spines[["top", "right"]].set_visible(False)
     return figure, axes
@@ -148,4 +147,3 @@ def _save(figure: Figure, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     # No date in it: the same picture is the same file.
     figure.savefig(path, dpi=130, metadata={"Date": None} if path.suffix == ".svg" else None)
-    plt.close(figure)

@@ -7,6 +7,7 @@ import optax
 from dwm_jax.types import Array, PyTree
 
 
+@jax.jit
 def start_ema(params: PyTree) -> PyTree:
     """The average before the first update. A copy: both are donated together and must not share buffers."""
     return jax.tree.map(jnp.copy, params)

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import matplotlib.pyplot as plt
+import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -32,7 +32,7 @@ def style(font_size: float = 13) -> Iterator[None]:
         "svg.fonttype": "none",
         "svg.hashsalt": "dwm_jax",
     }
-    with plt.rc_context(changed):
+    with matplotlib.rc_context(changed):
         yield
 
 
@@ -50,7 +50,8 @@ def lines(
     Args:
       paper: what the legend calls the paper's lines.
     """
-    figure, axes = plt.subplots(figsize=(7, 5), constrained_layout=True)
+    figure = Figure((7, 5), layout="constrained")
+    axes = figure.subplots()
     colours = {label: f"C{number}" for number, label in enumerate(dict.fromkeys(line.label for line in shown))}
     for line in shown:
         colour, mean, std = colours[line.label], np.array(line.mean), np.array(line.std)
@@ -69,7 +70,8 @@ def lines(
 
 def intervals(path: Path, by_method: Mapping[str, Interval], title: str) -> None:
     """A mark and its interval per method."""
-    figure, axes = plt.subplots(figsize=(7, 1.4 + 0.4 * len(by_method)), constrained_layout=True)
+    figure = Figure((7, 1.4 + 0.4 * len(by_method)), layout="constrained")
+    axes = figure.subplots()
     for row, interval in enumerate(by_method.values()):
         axes.plot([interval.low, interval.high], [row, row], color="C0", linewidth=6, alpha=0.35, solid_capstyle="butt")
         axes.plot([interval.value], [row], color="C0", marker="|", markersize=13, markeredgewidth=3)
@@ -81,7 +83,8 @@ def intervals(path: Path, by_method: Mapping[str, Interval], title: str) -> None
 
 def profiles(path: Path, thresholds: np.ndarray, by_method: Mapping[str, Interval], title: str) -> None:
     """The fraction of runs above each score."""
-    figure, axes = plt.subplots(figsize=(7, 5), constrained_layout=True)
+    figure = Figure((7, 5), layout="constrained")
+    axes = figure.subplots()
     for method, interval in by_method.items():
         (line,) = axes.plot(thresholds, interval.value, label=method)
         axes.fill_between(thresholds, interval.low, interval.high, alpha=0.1, color=line.get_color(), linewidth=0)
@@ -99,4 +102,3 @@ def _finish(path: Path, figure: Figure, axes: Axes, title: str) -> None:
         figure.legend(handles, labels, loc="outside lower center", ncols=ncols, frameon=False, fontsize="small")
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, metadata={"Date": None})
-    plt.close(figure)

@@ -87,13 +87,13 @@ class Checkpoints:
         A damaged one is said and set aside under another name, and the one before it is taken.
 
         Args:
-          like: a tree of the structure, shapes and types that were saved.
+          like: a tree of the structure, shapes and types that were saved; its values are not looked at.
 
         Raises:
           CheckpointError: none can be read, or they hold something else than `like`.
         """
         # Host arrays carry no devices: what eight devices saved opens on one, and a GPU's on a CPU.
-        like = jax.tree.map(np.asarray, like)
+        like = jax.tree.map(lambda leaf: np.empty(leaf.shape, leaf.dtype), like)
         steps = sorted(self._manager.all_steps(), reverse=True)
         for position, step in enumerate(steps):
             try:

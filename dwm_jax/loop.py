@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 from ml_collections import ConfigDict
 
@@ -31,7 +32,7 @@ class Evaluation(NamedTuple):
 def run_updates(
     name: str,
     update: Callable[[PyTree, PyTree, Array], tuple[PyTree, Metrics]],
-    state: PyTree,
+    make_state: Callable[[], PyTree],
     make_data: Callable[[PyTree, int], tuple[PyTree, PyTree]],
     num_updates: int,
     config: ConfigDict,
@@ -39,7 +40,7 @@ def run_updates(
     evaluation: Evaluation | None = None,
     refresh_every: int = 0,
 ) -> tuple[PyTree, float]:
-    """From the last checkpoint, or `state`, to `num_updates`.
+    """From the last checkpoint, or the first state, to `num_updates`.
 
     A checkpoint vouches for the metric rows up to its step. An evaluation comes after the checkpoint of its step
     and is made up for where it is missing, so it may be interrupted like anything else.
@@ -47,7 +48,7 @@ def run_updates(
     Args:
       name: of the phase, in progress and metrics.
       update: as in `parallel.scan_updates`.
-      state: without a device axis.
+      make_state: the first state, without a device axis; where there is a checkpoint only its shapes are asked for.
       make_data: (state, step) -> (state, what `update` reads), without a device axis. Called where updates are left
         to do, at the first of them and at every refresh; the state it returns is what it has to remember to make the
         same data again.
@@ -66,7 +67,15 @@ def run_updates(
     """
     metrics_file, timing_file = JsonLines(folder / "metrics.jsonl"), JsonLines(folder / "timing.jsonl")
     checkpoints = Checkpoints(folder / "checkpoints" / name)
-    step, state = processes.from_first(lambda: checkpoints.restore(state) or (0, state))
+
+    def begin() -> tuple[int, PyTree]:
+        if checkpoints.latest_step() is None:
+            return 0, make_state()
+        restored = checkpoints.restore(jax.eval_shape(make_state))
+        assert restored is not None
+        return restored
+
+    step, state = processes.from_first(begin)
     for file in (metrics_file, timing_file):
         file.cut(name, step)
     watch.resume(name, step)

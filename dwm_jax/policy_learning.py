@@ -70,7 +70,11 @@ def learn_policy(
 
     keys_S = jnp.stack([jax.random.key(seed) for seed in seeds])
     init_keys_S, update_keys_S = jnp.unstack(jax.vmap(jax.random.split)(keys_S), axis=1)
-    states_S = jax.jit(jax.vmap(learner.init))(init_keys_S)
+
+    def first_policies() -> Policies:
+        states_S = jax.jit(jax.vmap(learner.init))(init_keys_S)
+        # The units travel with the policies: a checkpoint alone is enough to act.
+        return Policies(states_S, units, states_S if supply.follows_policies else ())
 
     def update(policies: Policies, on_device: tuple[Pairs, PyTree], step: Array) -> tuple[Policies, Metrics]:
         seed_axis = 1 if supply.follows_policies else None
@@ -78,11 +82,10 @@ def learn_policy(
         states_S, metrics = one_seed(policies.states_S, update_keys_S, *on_device, step)
         return policies._replace(states_S=states_S), metrics
 
-    # The units travel with the policies: a checkpoint alone is enough to act.
     policies, seconds = run_updates(
         name,
         update,
-        Policies(states_S, units, states_S if supply.follows_policies else ()),
+        first_policies,
         supply.make,
         config.policy.num_updates,
         config,

@@ -53,7 +53,6 @@ def pretrain(name: str, config: ConfigDict, recording: Recording, workdir: Path)
     dataset = recording.dataset
     key = jax.random.key(seed)
     init_key, train_key = jax.random.split(key)
-    state = model.init(init_key, training_rows(dataset))
     starts = data.segment_rows(dataset, model.sequence_length, config.data.pad, recording.training_episodes)
     update = update_from_segments(model, batch_size, train_key)
     label = f"world model {name}"
@@ -61,7 +60,13 @@ def pretrain(name: str, config: ConfigDict, recording: Recording, workdir: Path)
         description = json.dumps(identity, indent=2, sort_keys=True) + "\n"
         processes.from_first(lambda: (folder / "config.json").write_text(description))
         state, seconds = run_updates(
-            label, update, state, lambda state, step: (state, (dataset, starts)), num_updates, config, folder
+            label,
+            update,
+            lambda: model.init(init_key, training_rows(dataset)),
+            lambda state, step: (state, (dataset, starts)),
+            num_updates,
+            config,
+            folder,
         )
     say(f"{label}: {num_updates:,} updates, kept in {folder}")
     return TrainedModel(model, settings, state, seconds)

@@ -23,8 +23,31 @@ def test_dispatches_refreshed_data_and_checkpoints_do_not_compile_again(tmp_path
         made_at.append(step)
         return total, jnp.asarray(1.0 if step < 10 else 100.0)
 
-    total, _ = run_updates("adding", update, jnp.zeros(()), make_data, 20, config, tmp_path, refresh_every=10)
+    total, _ = run_updates("adding", update, lambda: jnp.zeros(()), make_data, 20, config, tmp_path, refresh_every=10)
     # 0 + 1 + ... + 9 = 45 with the first data, 10 + ... + 19 = 145 with the second: 45 + 14,500
     assert float(total) == 14_545
     assert made_at == [0, 10]
     assert [row["step"] for row in JsonLines(tmp_path / "metrics.jsonl").read()] == [5, 10, 15, 20]
+
+
+def test_a_phase_that_goes_on_does_not_compute_its_first_state(tmp_path: Path) -> None:
+    config = tiny.config(updates_per_dispatch=5, checkpoint_every=10)
+    computed = []
+
+    def make_state() -> jax.Array:
+        total = jnp.zeros(())
+        if not isinstance(total, jax.core.Tracer):
+            computed.append(total)
+        return total
+
+    def update(total: jax.Array, summand: jax.Array, step: jax.Array) -> tuple[jax.Array, dict[str, jax.Array]]:
+        return total + summand, {"total": total}
+
+    def run(num_updates: int) -> float:
+        total, _ = run_updates(
+            "adding", update, make_state, lambda total, step: (total, 1.0), num_updates, config, tmp_path
+        )
+        return float(total)
+
+    assert [run(10), run(20), run(20)] == [10, 20, 20]
+    assert len(computed) == 1

@@ -13,6 +13,7 @@ from ml_collections import ConfigDict, config_dict
 from dwm_jax.data import tasks
 from dwm_jax.normalizers import FITTERS
 from dwm_jax.registry import METHODS, Method
+from dwm_jax.world_models.row_diffusion import PREDICTIONS
 
 
 class ConfigError(ValueError):
@@ -51,6 +52,8 @@ def default_config() -> ConfigDict:
     dwm.num_sampling_steps = 3  # N
     dwm.width = 128
     dwm.multipliers = (1, 4, 8)
+    # What the denoiser puts out: the "noise", or the "velocity", with which small ones imagine far better.
+    dwm.prediction = "noise"
     dwm.activations = "float32"  # or "bfloat16": faster products on accelerators; parameters stay float32
     dwm.learning_rate = 1e-4
     dwm.ema_rate = 0.995
@@ -101,6 +104,7 @@ def default_config() -> ConfigDict:
     transition_diffusion.width = 128
     transition_diffusion.multipliers = (1, 4, 8)
     transition_diffusion.activations = "float32"
+    transition_diffusion.prediction = "noise"
     transition_diffusion.learning_rate = 3e-4
     transition_diffusion.ema_rate = 0.995
     transition_diffusion.ema_every = 10
@@ -253,6 +257,7 @@ def check_model(config: ConfigDict, name: str, require: Callable[[bool, str, str
             f"1 <= N <= K = num_diffusion_steps = {settings.get('num_diffusion_steps')}",
         ),
         "activations": (lambda v: v in ("float32", "bfloat16"), '"float32" or "bfloat16"'),
+        "prediction": (lambda v: v in PREDICTIONS, f"one of {', '.join(PREDICTIONS)}"),
         "condition_dropout": (lambda v: 0 <= v <= 1, "a probability"),
         "ema_rate": (lambda v: 0 <= v <= 1, "in [0, 1]"),
         "ema_every": (lambda v: v >= 1, "at least 1"),

@@ -69,6 +69,20 @@ def add_noise(x0: Array, noise: Array, alpha_bar: Array) -> Array:
     return jnp.sqrt(alpha_bar) * x0 + jnp.sqrt(1 - alpha_bar) * noise
 
 
+def noise_from_velocity(velocity_TD: Array, x_TD: Array, alpha_bar: Array | float) -> Array:
+    """eps = sqrt(abar) v + sqrt(1 - abar) x,  for  v = sqrt(abar) eps - sqrt(1 - abar) x0.
+
+    The clean rows are then  x0 = sqrt(abar) x - sqrt(1 - abar) v,  of the size of v at every noise level. Source:
+    Salimans & Ho 2022, appendix D.
+
+    Args:
+      velocity_TD: v, shape (T, D).
+      x_TD: noisy rows, as of `add_noise`.
+      alpha_bar: abar_k in [0, 1].
+    """
+    return jnp.sqrt(alpha_bar) * velocity_TD + jnp.sqrt(1 - alpha_bar) * x_TD
+
+
 def overwrite_first_observation(x_TD: Array, observation_O: Array) -> Array:
     """Put the known state s_t, clean and normalised, into row 0; the reward entry of row 0 stays."""
     chex.assert_rank([x_TD, observation_O], [2, 1])

@@ -30,6 +30,7 @@ def test_shipped_configs_pass(config: ConfigDict) -> None:
         ("world_models__dwm__num_sampling_steps", 6, "1 <= N <= K"),
         ("world_models__dwm__width", 12, "multiple of 8"),
         ("world_models__dwm__activations", "float16", '"float32" or "bfloat16"'),
+        ("world_models__dwm__prediction", "x0", "one of noise, velocity"),
         ("world_models__dwm__observation_normalizer", "none", "cdf, min_max, standard"),
         ("task", "maze3d", "known tasks are maze2d-umaze"),
         ("methods", "TD3", "known: TD3+BC"),

@@ -14,6 +14,7 @@ from dwm_jax.diffusion import (
     add_noise,
     cosine_schedule,
     guided,
+    noise_from_velocity,
     noise_prediction_loss,
     overwrite_first_observation,
     sample,
@@ -390,3 +391,12 @@ def test_the_covariance_is_that_of_noise_scaled_by_the_temperature(temperature, 
     for other in {0.0, 0.5, 1.0} - {temperature}:
         difference = covariance_drawn(5, used, other) - expected
         assert np.abs(difference).max() > 0.15 * np.diag(expected).max()  # the temperatures can be told apart
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("alpha_bar", [0.0, 9.4e-5, 0.341, 1.0])
+def test_the_noise_is_found_again_in_the_velocity(alpha_bar: float, seed: int) -> None:
+    x0, noise = np.random.default_rng(seed).normal(size=(2, 4, 3)).astype(np.float32)
+    velocity = np.sqrt(alpha_bar) * noise - np.sqrt(1 - alpha_bar) * x0
+    x = add_noise(x0, noise, alpha_bar)
+    np.testing.assert_allclose(noise_from_velocity(velocity, x, alpha_bar), noise, atol=1e-6)

@@ -55,6 +55,7 @@ PLANNER_SETTINGS = {
     "ema_every": 5,
     "condition_dropout": 0.25,
     "activations": "float32",
+    "prediction": "noise",
     "guidance_weight": 1.2,
     "temperature": 0.5,
     "observation_normalizer": "cdf",

@@ -16,6 +16,7 @@ SETTINGS = {
     "num_sampling_steps": 32,
     "width": 64,
     "activations": "float32",
+    "prediction": "noise",
     "multipliers": (1,),
     "learning_rate": 3e-3,
     "ema_rate": 0.9,

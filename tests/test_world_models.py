@@ -22,6 +22,7 @@ def make_dwm(**overrides):
         "ema_every": 10,
         "condition_dropout": 0.25,
         "activations": "float32",
+        "prediction": "noise",
         "guidance_weight": 1.2,
         "temperature": 0.5,
         "observation_normalizer": "cdf",

@@ -61,6 +61,7 @@ def decision_diffuser(
     width: int,
     multipliers: Sequence[int],
     activations: str,
+    prediction: str,
     learning_rate: float,
     ema_rate: float,
     ema_every: int,
@@ -89,6 +90,7 @@ def decision_diffuser(
       num_sampling_steps: N <= K.
       width, multipliers: of the temporal U-Net.
       activations: their type in it, "float32" or "bfloat16".
+      prediction: what the U-Net puts out, "noise" or "velocity".
       learning_rate: Adam's, for both.
       ema_rate, ema_every: ema <- rate * ema + (1 - rate) * params, once every `ema_every` updates.
       condition_dropout: p_uncond in [0, 1].
@@ -109,6 +111,7 @@ def decision_diffuser(
         width=width,
         multipliers=multipliers,
         activations=activations,
+        prediction=prediction,
         condition_dropout=condition_dropout,
         guidance_weight=guidance_weight,
         temperature=temperature,

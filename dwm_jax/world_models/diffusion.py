@@ -38,6 +38,7 @@ def diffusion_world_model(
     width: int,
     multipliers: Sequence[int],
     activations: str,
+    prediction: str,
     learning_rate: float,
     ema_rate: float,
     ema_every: int,
@@ -57,6 +58,7 @@ def diffusion_world_model(
       num_sampling_steps: N <= K.
       width, multipliers: of the temporal U-Net.
       activations: their type in it, "float32" or "bfloat16".
+      prediction: what the U-Net puts out, "noise" or "velocity".
       learning_rate: Adam's.
       ema_rate, ema_every: ema <- rate * ema + (1 - rate) * params, once every `ema_every` updates.
       condition_dropout: p_uncond in [0, 1].
@@ -73,6 +75,7 @@ def diffusion_world_model(
         width=width,
         multipliers=multipliers,
         activations=activations,
+        prediction=prediction,
         condition_dropout=condition_dropout,
         guidance_weight=guidance_weight,
         temperature=temperature,

@@ -38,6 +38,7 @@ def transition_diffusion(
     width: int,
     multipliers: Sequence[int],
     activations: str,
+    prediction: str,
     learning_rate: float,
     ema_rate: float,
     ema_every: int,
@@ -62,6 +63,7 @@ def transition_diffusion(
         deviation at N = 10, 0.93 at 32, 0.97 at 64.
       width, multipliers: of the network.
       activations: their type in it, "float32" or "bfloat16".
+      prediction: what the U-Net puts out, "noise" or "velocity".
       learning_rate: Adam's.
       ema_rate, ema_every: ema <- rate * ema + (1 - rate) * params, once every `ema_every` updates.
       temperature: factor on the sampler's noise; below 1 it narrows what is generated further.
@@ -79,6 +81,7 @@ def transition_diffusion(
         width=width,
         multipliers=multipliers,
         activations=activations,
+        prediction=prediction,
         condition_dropout=0.0,
         guidance_weight=1.0,
         temperature=temperature,

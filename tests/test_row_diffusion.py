@@ -1,0 +1,68 @@
+"""What the U-Net puts out, and the noise that is made of it."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from dwm_jax import diffusion
+from dwm_jax.world_models.row_diffusion import RowDiffusion, row_diffusion
+
+ROWS = jnp.zeros((4, 3))
+
+
+def model(prediction: str) -> RowDiffusion:
+    return row_diffusion(
+        num_diffusion_steps=5,
+        num_sampling_steps=3,
+        width=16,
+        multipliers=(1, 2),
+        activations="float32",
+        prediction=prediction,
+        condition_dropout=0.25,
+        guidance_weight=1.2,
+        temperature=0.5,
+    )
+
+
+def silent_params() -> dict[str, jax.Array]:
+    """Parameters of a network that puts out nothing but zeros."""
+    params = model("noise").init(jax.random.key(0), ROWS, jnp.zeros(2), jnp.zeros(()))
+    return jax.tree.map(jnp.zeros_like, params)  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_of_a_silent_network_the_velocity_leaves_the_share_of_the_noise_that_cannot_be_seen(seed: int) -> None:
+    params, key = silent_params(), jax.random.key(seed)
+
+    def loss(prediction: str) -> float:
+        mask_T = jnp.ones(4)
+        return float(model(prediction).loss(params, ROWS, mask_T, 2, jnp.zeros(2), jnp.zeros(()), key))
+
+    # Clean rows of zeros: x = sqrt(1 - abar) eps. A predicted noise of 0 errs by eps; a velocity of 0 stands for the
+    # noise sqrt(1 - abar) x = (1 - abar) eps, and errs by abar eps.
+    shares = diffusion.cosine_schedule(5) ** 2
+    assert np.min(np.abs(loss("velocity") / loss("noise") / shares - 1)) < 1e-3
+
+
+def test_an_imagination_of_small_velocities_stays_clear_of_the_edges() -> None:
+    edges = jnp.full(3, -1.0), jnp.full(3, 1.0)
+
+    def rows(prediction: str) -> np.ndarray:
+        sample = model(prediction).sample
+        return np.array(
+            [
+                sample(silent_params(), jnp.zeros(2), 4, *edges, jnp.zeros(2), jnp.zeros(()), jax.random.key(seed))[1:]
+                for seed in range(10)
+            ]
+        )
+
+    # At the first step x0 = (x - 0) / sqrt(9.4e-5) is cut off at the edges nearly everywhere, and much of it stays there;
+    # x0 = sqrt(9.4e-5) x is 0.01, and at the next steps (abar .341 and .899) again less than x.
+    assert np.mean(np.abs(rows("noise")) > 0.999) > 0.2
+    assert np.mean(np.abs(rows("velocity")) > 0.999) == 0
+
+
+def test_an_unknown_prediction_is_refused() -> None:
+    with pytest.raises(ValueError, match="prediction 'x0' must be one of noise, velocity"):
+        model("x0")

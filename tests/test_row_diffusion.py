@@ -57,7 +57,7 @@ def test_an_imagination_of_small_velocities_stays_clear_of_the_edges() -> None:
             ]
         )
 
-    # At the first step x0 = (x - 0) / sqrt(9.4e-5) is cut off at the edges nearly everywhere, and much of it stays there;
+    # At the first step x0 = (x - 0) / sqrt(9.4e-5) is cut off at the edges nearly everywhere, and much stays there;
     # x0 = sqrt(9.4e-5) x is 0.01, and at the next steps (abar .341 and .899) again less than x.
     assert np.mean(np.abs(rows("noise")) > 0.999) > 0.2
     assert np.mean(np.abs(rows("velocity")) > 0.999) == 0

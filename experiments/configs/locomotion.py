@@ -36,7 +36,7 @@ def get_config(task: str = "hopper-medium") -> ConfigDict:
     config.world_models.dwm.prediction = "velocity"
 
     config.policy.num_updates = 15_000
-    config.policy.horizon = 5
+    config.policy.horizon = 7
     config.policy.return_to_go = 0.7
     config.evaluation.every = 2_500
     return config

@@ -126,6 +126,9 @@ def default_config() -> ConfigDict:
     policy.refresh_every = 0
     # Data pairs between two refreshes, chosen anew at each; 0: all of them.
     policy.imagined_pairs = 0
+    # Imagined states are clipped, dimension by dimension, to the recorded ones' quantiles of this level and of 1 minus
+    # it; 0: not at all. Models of little training put some at the very edge of the data, where critics extrapolate.
+    policy.clipped_tail = 0.0
     # PQL: m imaginations of a pair are compared, and rewards lowered by kappa times their disagreement.
     policy.pessimism = ConfigDict({"num_samples": 4, "kappa": 0.1})
     policy.generated_fraction = 0.5  # DA-*: how much of a batch is made up, on average
@@ -215,6 +218,7 @@ def check(config: ConfigDict, num_devices: int) -> None:
     refreshed = config.policy.imagined_pairs == 0 or config.policy.refresh_every > 0
     require(refreshed, "policy.imagined_pairs", "0 (all) without policy.refresh_every: the others would never be seen")
     require(config.policy.imagined_pairs >= 0, "policy.imagined_pairs", "0 (all) or more")
+    require(0 <= config.policy.clipped_tail < 0.5, "policy.clipped_tail", "0 (no clipping), or a level below 0.5")
     require(config.policy.pessimism.num_samples >= 2, "policy.pessimism.num_samples", "at least 2, to disagree")
     require(config.policy.pessimism.kappa >= 0, "policy.pessimism.kappa", "0 or more")
     require(0 <= config.policy.generated_fraction < 1, "policy.generated_fraction", "a fraction in [0, 1)")

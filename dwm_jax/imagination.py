@@ -108,6 +108,22 @@ def pessimistic(alternatives: Rollout, model: PyTree, return_to_go: float, kappa
     return TrajectorySource(data=model, draw=draw)
 
 
+def without_tails(source: TrajectorySource, low_O: Array, high_O: Array) -> TrajectorySource:
+    """The source's trajectories, their states clipped to [low, high] in each dimension; in the learner's units.
+
+    A world model that overshoots is stopped at the edge of the data (DWM clips x0 there, a one-step model its next
+    state), so of states that should lie near it too many lie on it, at the most extreme value ever recorded. Critics
+    extrapolate there, and a bootstrap that is a few percent too large on average grows without bound. Quantiles of the
+    data as bounds keep such states where data are.
+    """
+
+    def draw(data: PyTree, pairs: Pairs, pair: Array, choose_action: ChooseAction, key: Key) -> Trajectory:
+        trajectory = source.draw(data, pairs, pair, choose_action, key)
+        return trajectory._replace(next_observations=jnp.clip(trajectory.next_observations, low_O, high_O))
+
+    return TrajectorySource(data=source.data, draw=draw)
+
+
 def keep_for_target(lambda_: float) -> Callable[[Trajectory], Trajectory]:
     """What of a trajectory its target needs: all of it for lambda < 1, its collapse for the H-step return."""
     return collapse if lambda_ == 1 else lambda trajectory: trajectory

@@ -65,6 +65,8 @@ def supply_of(
         source = imagination.recorded(config.gamma)
         return Supply(source.draw, lasting(source.data))
     source, needs_policy = imagined_source(method.model, learner, config, models)
+    if config.policy.clipped_tail > 0:
+        source = imagination.without_tails(source, *bounds_of(recording, units, config.policy.clipped_tail))
     if method.relabels_returns:
         # The world model is fine-tuned as it imagines; what stays is where its training segments start.
         length = models[method.model].model.sequence_length
@@ -150,6 +152,14 @@ def units_of(learner: Learner, recording: Recording) -> Units:
     spread = float(np.ptp(data.episode_returns(dataset)))
     scale = 1000 / spread if learner.scales_rewards and spread > 0 else 1.0
     return Units(fit_standard(dataset.observations[data.transition_rows(dataset)]), jnp.asarray(scale))
+
+
+def bounds_of(recording: Recording, units: Units, tail: float) -> tuple[Array, Array]:
+    """The recorded states' quantiles of level `tail` and 1 - `tail`: two of shape (O,), in the learner's units."""
+    observations = recording.dataset.observations[data.transition_rows(recording.dataset)]
+    low_O, high_O = np.quantile(observations, [tail, 1 - tail], axis=0)
+    normalize = units.observation_normalizer.normalize
+    return normalize(jnp.asarray(low_O, jnp.float32)), normalize(jnp.asarray(high_O, jnp.float32))
 
 
 def pairs_of(

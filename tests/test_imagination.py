@@ -72,6 +72,16 @@ def test_a_fresh_trajectory_starts_at_the_raw_pair_and_ends_in_the_learners_unit
     np.testing.assert_allclose(drawn.discounts, [0.9, 0.9])
 
 
+def test_states_beyond_the_bounds_are_clipped_and_nothing_else(pairs):
+    fresh = imagination.fresh(linear_rollout, jnp.array(10.0), return_to_go=0.5)
+    source = imagination.without_tails(fresh, jnp.array([-1.0]), jnp.array([7.0]))
+    drawn, whole = (s.draw(s.data, pairs, 2, half, jax.random.key(0)) for s in (source, fresh))
+    # 4 and 29, as above; 29 is beyond 7.
+    np.testing.assert_allclose(drawn.next_observations[:, 0], [4, 7])
+    np.testing.assert_array_equal(drawn.rewards, whole.rewards)
+    np.testing.assert_array_equal(drawn.discounts, whole.discounts)
+
+
 def test_fresh_trajectories_differ_by_key(pairs):
     source = imagination.fresh(noisy_rollout, (), return_to_go=0.5)
     draw = jax.jit(jax.vmap(lambda seed: source.draw((), pairs, 0, half, jax.random.key(seed)).next_observations))

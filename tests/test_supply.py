@@ -77,6 +77,18 @@ def test_a_pool_has_m_trajectories_of_every_pair():
     assert len(np.unique(pool.rewards)) > 2_390
 
 
+def test_with_a_clipped_tail_a_pool_stays_between_the_quantiles_of_the_recorded_states():
+    whole, clipped = (pool_of(needs_policy=False, policy__clipped_tail=tail) for tail in (0.0, 0.1))
+    (pairs, pool), (_, inside) = (supply.make(policies, 0)[1] for supply, policies in (whole, clipped))
+    recorded = np.asarray(pairs.units.observation_normalizer.normalize(pairs.dataset.observations[pairs.rows]))
+    # A tenth of the recorded states lies below `low` in each dimension, a tenth above `high`.
+    low, high = np.sort(recorded, axis=0)[[120, -121]]
+    expected = np.clip(pool.next_observations, low, high)
+    np.testing.assert_allclose(inside.next_observations, expected, atol=0.02)
+    assert np.abs(expected - pool.next_observations).max() > 0.5
+    np.testing.assert_array_equal(inside.rewards, pool.rewards)
+
+
 def test_a_pool_that_follows_policies_has_a_part_for_every_seed():
     supply, policies = pool_of(needs_policy=True)
     policies, (pairs, pool) = supply.make(policies, 0)
@@ -127,6 +139,7 @@ def test_a_pool_of_some_pairs_has_others_at_the_next_refresh_and_their_own_traje
         ({"policy__imagined_pairs": 100}, "policy.imagined_pairs=100"),
         ({"policy__refresh_every": 7}, "policy.refresh_every=7"),
         ({"policy__refresh_every": -5}, "policy.refresh_every=-5"),
+        ({"policy__clipped_tail": 0.5}, "policy.clipped_tail=0.5"),
     ],
 )
 def test_pools_that_make_no_sense_are_refused(overrides, names):

@@ -114,7 +114,11 @@ def without_tails(source: TrajectorySource, low_O: Array, high_O: Array) -> Traj
     A world model that overshoots is stopped at the edge of the data (DWM clips x0 there, a one-step model its next
     state), so of states that should lie near it too many lie on it, at the most extreme value ever recorded. Critics
     extrapolate there, and a bootstrap that is a few percent too large on average grows without bound. Quantiles of the
-    data as bounds keep such states where data are.
+    data as bounds keep such states where data are. Not in the paper; RESULTS.md has what it does.
+
+    Args:
+      source: of imagined trajectories.
+      low_O, high_O: shape (O,).
     """
 
     def draw(data: PyTree, pairs: Pairs, pair: Array, choose_action: ChooseAction, key: Key) -> Trajectory:

@@ -12,8 +12,9 @@ from ml_collections import ConfigDict
 from dwm_jax import interruption, non_finite, parallel, processes, watch
 from dwm_jax.checkpoint import Checkpoints
 from dwm_jax.metrics import JsonLines
+from dwm_jax.parallel import Updates
 from dwm_jax.progress import phase, say
-from dwm_jax.types import Array, Metrics, PyTree
+from dwm_jax.types import PyTree
 
 
 class RunError(RuntimeError):
@@ -31,7 +32,7 @@ class Evaluation(NamedTuple):
 
 def run_updates(
     name: str,
-    update: Callable[[PyTree, PyTree, Array], tuple[PyTree, Metrics]],
+    updates: Updates,
     make_state: Callable[[], PyTree],
     make_data: Callable[[PyTree, int], tuple[PyTree, PyTree]],
     num_updates: int,
@@ -47,9 +48,9 @@ def run_updates(
 
     Args:
       name: of the phase, in progress and metrics.
-      update: as in `parallel.scan_updates`.
+      updates: as in `parallel.in_one_dispatch`.
       make_state: the first state, without a device axis; where there is a checkpoint only its shapes are asked for.
-      make_data: (state, step) -> (state, what `update` reads), without a device axis. Called where updates are left
+      make_data: (state, step) -> (state, what `updates` reads), without a device axis. Called where updates are left
         to do, at the first of them and at every refresh; the state it returns is what it has to remember to make the
         same data again.
       folder: gets metrics.jsonl, timing.jsonl and checkpoints/<name>.
@@ -108,7 +109,7 @@ def run_updates(
         return refresh_every > 0 and step % refresh_every == 0
 
     on_devices, data = parallel.replicate(state), None
-    dispatch = parallel.scan_updates(update, config.updates_per_dispatch)
+    dispatch = parallel.in_one_dispatch(updates, config.updates_per_dispatch)
     with phase(name, num_updates, step) as progress:
         while step < num_updates:
             if data is None or is_refreshed():
@@ -125,7 +126,7 @@ def run_updates(
             if bad is not None:
                 cause = "start the same command again with --debug-nans to find the operation"
                 if before is not None:
-                    cause = non_finite.first_operation(update, before, parallel.unreplicate(data), steps)
+                    cause = non_finite.first_operation(updates, before, parallel.unreplicate(data), steps)
                 kept = f"last good checkpoint: {checkpoints.latest_step()} in {checkpoints.directory}"
                 raise RunError(f"{name}: {bad}; stopped. {cause}; {kept}")
             step = steps.stop

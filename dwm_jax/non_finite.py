@@ -1,7 +1,7 @@
 """Numbers that are not finite: noticed at once, and with `--debug-nans` traced to the operation that made them."""
 
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
@@ -11,7 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from dwm_jax import parallel
-from dwm_jax.types import Array, Metrics, PyTree
+from dwm_jax.parallel import Updates
+from dwm_jax.types import PyTree
 
 PACKAGE = Path(__file__).parent
 
@@ -57,29 +58,23 @@ def _finite_leaves(tree: PyTree) -> PyTree:
     )
 
 
-def first_operation(
-    update: Callable[[PyTree, PyTree, Array], tuple[PyTree, Metrics]],
-    state: PyTree,
-    data: PyTree,
-    steps: range,
-) -> str:
+def first_operation(updates: Updates, state: PyTree, data: PyTree, steps: range) -> str:
     """Repeats updates one at a time, and the first bad one operation by operation, which takes a minute or so.
 
     Args:
-      update, state, data: as in `loop.run_updates`, without a device axis.
+      updates, state, data: as in `loop.run_updates`, without a device axis.
       steps: the updates that were done from `state`.
 
     Returns:
       One line: the operation, its place in this package and the update; or that the repetition stayed finite, as it
       may where several devices round differently.
     """
-    one_device = parallel.on_one_device(update)
+    one_device = parallel.on_one_device(updates)
     repeat = jax.jit(one_device)
     state, data = jax.tree.map(jnp.asarray, (state, data))
     for step in steps:
-        after, metrics = repeat(state, data, jnp.asarray(step))
-        bad_metric = first_metric(jax.tree.map(lambda value: np.asarray(value)[None], metrics), step)
-        if bad_metric is not None or first_leaf(after) is not None:
+        after, metrics = repeat(state, data, jnp.array([step]))
+        if first_metric(jax.tree.map(np.asarray, metrics), step) is not None or first_leaf(after) is not None:
             break
         state = after
     else:
@@ -87,7 +82,7 @@ def first_operation(
     # Overflow first: it is what most often becomes a NaN later.
     try:
         with jax.disable_jit(), jax.debug_nans(True), jax.debug_infs(True):
-            one_device(state, data, jnp.asarray(step))
+            one_device(state, data, jnp.array([step]))
     except FloatingPointError as error:
         return f"update {step:,}: {error}{_place(error)}"
     return f"update {step:,}: every operation alone stayed finite"

@@ -6,14 +6,20 @@ keys, takes its own slice, and gradients are averaged over the axis below.
 
 from collections.abc import Callable, Iterator
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dwm_jax.types import Array, Key, PyTree
+from dwm_jax.types import Array, Key, Metrics, PyTree
 
 DEVICES = "devices"
+
+# (state, data, steps (U,)) -> (state, metrics with a leading axis U): updates, one after the other.
+Updates = Callable[[PyTree, PyTree, Array], tuple[PyTree, Metrics]]
+
+Axes = tuple[int | None, ...]
 
 
 def num_devices() -> int:
@@ -48,7 +54,7 @@ def unreplicate(tree: PyTree) -> PyTree:
 
 
 def average(tree: PyTree) -> PyTree:
-    """Mean over the devices; for use inside `scan_updates`."""
+    """Mean over the devices; for use inside `in_one_dispatch`."""
     if jax.lax.axis_size(DEVICES) == 1:
         return tree  # on a CPU the mean of one is a copy of every gradient
     return jax.lax.pmean(tree, DEVICES)  # type: ignore[no-untyped-call]
@@ -79,13 +85,43 @@ def batch_for(key: Key, step: Array, batch_size: int, num_items: int) -> tuple[A
     return my_share((indices_B, jax.random.split(noise_key, batch_size)))
 
 
-def scan_updates(
-    update: Callable[[PyTree, PyTree, Array], tuple[PyTree, dict[str, Array]]], num_updates: int
-) -> Callable[[PyTree, PyTree, int], tuple[PyTree, dict[str, Array]]]:
+def one_after_another(update: Callable[[PyTree, PyTree, Array], tuple[PyTree, Metrics]]) -> Updates:
+    """Many updates made of one, (state, data, step) -> (state, metrics)."""
+
+    def updates(state: PyTree, data: PyTree, steps_U: Array) -> tuple[PyTree, Metrics]:
+        return jax.lax.scan(lambda state, step: update(state, data, step), state, steps_U)
+
+    return updates
+
+
+def side_by_side(function: Callable[..., Any], in_axes: Axes, out_axes: Axes, number: int) -> Callable[..., Any]:
+    """`jax.vmap` over the seeds; a single one is computed without the axis and gets it back afterwards.
+
+    XLA multiplies [1, n, m] slower than [n, m] on a CPU, by a tenth or so of an update (PERFORMANCE.md).
+
+    Args:
+      function: of one seed; returns a tuple.
+      in_axes, out_axes: as in `jax.vmap`, one entry per argument and result.
+      number: of seeds.
+    """
+    if number > 1:
+        return jax.vmap(function, in_axes, out_axes)
+
+    def alone(*arguments: PyTree) -> tuple[PyTree, ...]:
+        own = [move(jnp.squeeze, argument, axis) for argument, axis in zip(arguments, in_axes, strict=True)]
+        return tuple(move(jnp.expand_dims, result, axis) for result, axis in zip(function(*own), out_axes, strict=True))
+
+    def move(how: Callable[[Array, int], Array], tree: PyTree, axis: int | None) -> PyTree:
+        return tree if axis is None else jax.tree.map(lambda leaf: how(leaf, axis), tree)
+
+    return alone
+
+
+def in_one_dispatch(updates: Updates, num_updates: int) -> Callable[[PyTree, PyTree, int], tuple[PyTree, Metrics]]:
     """Many updates in one dispatch, on every device.
 
     Args:
-      update: (state, data, step) -> (state, metrics); may call `average` and `my_share`.
+      updates: may call `average` and `my_share`.
       num_updates: updates per dispatch.
 
     Returns:
@@ -94,24 +130,21 @@ def scan_updates(
     """
 
     @partial(jax.pmap, axis_name=DEVICES, in_axes=(0, 0, None), out_axes=(0, None), donate_argnums=0)
-    def dispatch(state: PyTree, data: PyTree, first_step: Array) -> tuple[PyTree, dict[str, Array]]:
-        steps = first_step + jnp.arange(num_updates)
-        return jax.lax.scan(lambda state, step: update(state, data, step), state, steps)
+    def dispatch(state: PyTree, data: PyTree, first_step: Array) -> tuple[PyTree, Metrics]:
+        return updates(state, data, first_step + jnp.arange(num_updates))
 
     return dispatch  # type: ignore[no-any-return]
 
 
-def on_one_device(
-    update: Callable[[PyTree, PyTree, Array], tuple[PyTree, dict[str, Array]]],
-) -> Callable[[PyTree, PyTree, Array], tuple[PyTree, dict[str, Array]]]:
-    """One update as `scan_updates` does it, on one device and without a device axis; neither compiled nor donated."""
-    over_devices = jax.vmap(update, in_axes=(0, 0, None), axis_name=DEVICES)
+def on_one_device(updates: Updates) -> Updates:
+    """Updates as `in_one_dispatch` does them, on one device, without a device axis; neither compiled nor donated."""
+    over_devices = jax.vmap(updates, in_axes=(0, 0, None), axis_name=DEVICES)
 
-    def one(state: PyTree, data: PyTree, step: Array) -> tuple[PyTree, dict[str, Array]]:
+    def on_one(state: PyTree, data: PyTree, steps_U: Array) -> tuple[PyTree, Metrics]:
         state, data = jax.tree.map(lambda leaf: leaf[None], (state, data))
-        return jax.tree.map(lambda leaf: leaf[0], over_devices(state, data, step))
+        return jax.tree.map(lambda leaf: leaf[0], over_devices(state, data, steps_U))
 
-    return one
+    return on_one
 
 
 def map_chunks(function: Callable[[PyTree, Array], PyTree], chunk: int) -> Callable[[int, PyTree], Iterator[PyTree]]:

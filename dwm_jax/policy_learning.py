@@ -23,7 +23,7 @@ from dwm_jax.metrics import Results
 from dwm_jax.registry import LEARNERS, Method
 from dwm_jax.relabelling import relabelling
 from dwm_jax.results import evaluation_rows
-from dwm_jax.supply import exploring, supply_of, units_of
+from dwm_jax.supply import Data, exploring, supply_of, units_of
 from dwm_jax.types import Array, Batch, Expand, Key, Metrics, PyTree, Trajectory
 from dwm_jax.value_expansion import expansion
 
@@ -76,15 +76,15 @@ def learn_policy(
         # The units travel with the policies: a checkpoint alone is enough to act.
         return Policies(states_S, units, states_S if supply.follows_policies else ())
 
-    def update(policies: Policies, on_device: tuple[Pairs, PyTree], step: Array) -> tuple[Policies, Metrics]:
-        seed_axis = 1 if supply.follows_policies else None
-        one_seed = jax.vmap(partial(update_one, learner), in_axes=(0, 0, None, seed_axis, None))
-        states_S, metrics = one_seed(policies.states_S, update_keys_S, *on_device, step)
+    updates_S = updates_of_seeds(learner, update_one, update_keys_S, supply.follows_policies)
+
+    def updates(policies: Policies, data: Data, steps_U: Array) -> tuple[Policies, Metrics]:
+        states_S, metrics = updates_S(policies.states_S, data, steps_U)
         return policies._replace(states_S=states_S), metrics
 
     policies, seconds = run_updates(
         name,
-        update,
+        updates,
         first_policies,
         supply.make,
         config.policy.num_updates,
@@ -146,6 +146,28 @@ def evaluation_of(
         return is_whole
 
     return Evaluation(run, resume)
+
+
+def updates_of_seeds(
+    learner: Learner, update_one: UpdatePolicy, keys_S: Array, follows_policies: bool = False
+) -> parallel.Updates:
+    """The updates of all seeds, side by side: states with a leading axis S, metrics of shape (U, S).
+
+    Args:
+      learner, update_one: of one seed.
+      keys_S: the randomness of each.
+      follows_policies: as in `Supply`.
+    """
+
+    def of_one(state: PyTree, key: Key, pairs: Pairs, source_data: PyTree, steps_U: Array) -> tuple[PyTree, Metrics]:
+        def update(state: PyTree, data: Data, step: Array) -> tuple[PyTree, Metrics]:
+            return update_one(learner, state, key, *data, step)
+
+        return parallel.one_after_another(update)(state, (pairs, source_data), steps_U)
+
+    source_axis = 1 if follows_policies else None
+    of_all = parallel.side_by_side(of_one, (0, 0, None, source_axis, None), (0, 1), len(keys_S))
+    return lambda states_S, data, steps_U: of_all(states_S, keys_S, *data, steps_U)
 
 
 def update_policy(

@@ -54,14 +54,14 @@ def pretrain(name: str, config: ConfigDict, recording: Recording, workdir: Path)
     key = jax.random.key(seed)
     init_key, train_key = jax.random.split(key)
     starts = data.segment_rows(dataset, model.sequence_length, config.data.pad, recording.training_episodes)
-    update = update_from_segments(model, batch_size, train_key)
+    updates = parallel.one_after_another(update_from_segments(model, batch_size, train_key))
     label = f"world model {name}"
     with exclusive(folder / ".lock", wait=True):
         description = json.dumps(identity, indent=2, sort_keys=True) + "\n"
         processes.from_first(lambda: (folder / "config.json").write_text(description))
         state, seconds = run_updates(
             label,
-            update,
+            updates,
             lambda: model.init(init_key, training_rows(dataset)),
             lambda state, step: (state, (dataset, starts)),
             num_updates,
@@ -75,7 +75,7 @@ def pretrain(name: str, config: ConfigDict, recording: Recording, workdir: Path)
 def update_from_segments(
     model: WorldModel | Planner | Generator, batch_size: int, key: Key
 ) -> Callable[[PyTree, tuple[data.Dataset, Array], Array], tuple[PyTree, Metrics]]:
-    """One update of a model, for `parallel.scan_updates`; its data: a data set, and rows where segments start."""
+    """One update of a model; its data: a data set, and rows where segments start."""
 
     def update(state: PyTree, on_device: tuple[data.Dataset, Array], step: Array) -> tuple[PyTree, Metrics]:
         dataset, starts = on_device

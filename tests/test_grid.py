@@ -95,7 +95,8 @@ def test_cell_trains_on_the_target_its_imagination_implies(name, models):
         return after, metrics | {"before": state, "after": after}
 
     start = jax.jit(learner.init)(jax.random.key(0))
-    trace = parallel.scan_updates(advance, NUM_UPDATES)(parallel.replicate(start), on_device, 0)[1]
+    updates = parallel.one_after_another(advance)
+    trace = parallel.in_one_dispatch(updates, NUM_UPDATES)(parallel.replicate(start), on_device, 0)[1]
     before, after = (jax.tree.map(lambda leaf: np.asarray(leaf[-1]), trace.pop(key)) for key in ("before", "after"))
 
     # ---- it learns something finite

@@ -9,6 +9,7 @@ import tiny
 
 from dwm_jax.loop import run_updates
 from dwm_jax.metrics import JsonLines
+from dwm_jax.parallel import one_after_another
 
 
 def test_dispatches_refreshed_data_and_checkpoints_do_not_compile_again(tmp_path: Path) -> None:
@@ -23,7 +24,9 @@ def test_dispatches_refreshed_data_and_checkpoints_do_not_compile_again(tmp_path
         made_at.append(step)
         return total, jnp.asarray(1.0 if step < 10 else 100.0)
 
-    total, _ = run_updates("adding", update, lambda: jnp.zeros(()), make_data, 20, config, tmp_path, refresh_every=10)
+    total, _ = run_updates(
+        "adding", one_after_another(update), lambda: jnp.zeros(()), make_data, 20, config, tmp_path, refresh_every=10
+    )
     # 0 + 1 + ... + 9 = 45 with the first data, 10 + ... + 19 = 145 with the second: 45 + 14,500
     assert float(total) == 14_545
     assert made_at == [0, 10]
@@ -45,7 +48,13 @@ def test_a_phase_that_goes_on_does_not_compute_its_first_state(tmp_path: Path) -
 
     def run(num_updates: int) -> float:
         total, _ = run_updates(
-            "adding", update, make_state, lambda total, step: (total, 1.0), num_updates, config, tmp_path
+            "adding",
+            one_after_another(update),
+            make_state,
+            lambda total, step: (total, 1.0),
+            num_updates,
+            config,
+            tmp_path,
         )
         return float(total)
 

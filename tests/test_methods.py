@@ -154,9 +154,10 @@ def test_fine_tuning_starts_after_the_warm_up_on_labels_the_value_has_raised() -
         return_scale=recording.return_scale,
     )
     state = wrapped.init(jax.random.key(0))
-    run = parallel.scan_updates(
-        lambda state, on_device, step: (update(wrapped, state, jax.random.key(1), *on_device, step)[0],) * 2, 3
+    updates = parallel.one_after_another(
+        lambda state, on_device, step: (update(wrapped, state, jax.random.key(1), *on_device, step)[0],) * 2
     )
+    run = parallel.in_one_dispatch(updates, 3)
     on_device = parallel.replicate((pairs, pairs.rows))
     _, trace = run(parallel.replicate(state), on_device, 0)
     labels, starts = np.asarray(trace.world_model["labels"]), np.asarray(trace.world_model["starts"])

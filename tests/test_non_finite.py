@@ -39,22 +39,25 @@ def update(state, data, step):
     return state + parallel.average(jnp.sqrt(data - step)), {"loss": state}
 
 
+updates = parallel.one_after_another(update)
+
+
 def test_the_operation_is_found_in_the_update_that_first_went_wrong():
-    found = non_finite.first_operation(update, np.zeros(()), np.full((), 2.5), range(0, 10))
+    found = non_finite.first_operation(updates, np.zeros(()), np.full((), 2.5), range(0, 10))
     assert found.startswith("update 3: invalid value (nan) encountered in sqrt")
 
 
 def test_a_repetition_that_stays_finite_is_said():
-    found = non_finite.first_operation(update, np.zeros(()), np.full((), 9.5), range(0, 10))
+    found = non_finite.first_operation(updates, np.zeros(()), np.full((), 9.5), range(0, 10))
     assert found == "repeated on one device, every number stayed finite"
 
 
 def test_the_repetition_on_one_device_is_the_real_update():
-    dispatch = parallel.scan_updates(update, 3)
+    dispatch = parallel.in_one_dispatch(updates, 3)
     state, _ = dispatch(parallel.replicate(np.zeros(())), parallel.replicate(np.full((), 2.5)), 0)
-    alone, one = jnp.zeros(()), jax.jit(parallel.on_one_device(update))
+    alone, one = jnp.zeros(()), jax.jit(parallel.on_one_device(updates))
     for step in range(3):
-        alone, _ = one(alone, jnp.full((), 2.5), jnp.asarray(step))
+        alone, _ = one(alone, jnp.full((), 2.5), jnp.array([step]))
     np.testing.assert_allclose(alone, parallel.unreplicate(state), rtol=1e-6)
 
 

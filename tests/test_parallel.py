@@ -138,9 +138,9 @@ def test_batches_are_a_function_of_key_and_step() -> None:
         indices, _ = parallel.batch_for(jax.random.key(3), step, 4, 100)
         return state, {"indices": indices}
 
-    state = parallel.replicate(jnp.zeros(()))
-    _, from_zero = parallel.scan_updates(draw, 6)(state, None, 0)
-    _, from_four = parallel.scan_updates(draw, 2)(parallel.replicate(jnp.zeros(())), None, 4)
+    draws, state = parallel.one_after_another(draw), parallel.replicate(jnp.zeros(()))
+    _, from_zero = parallel.in_one_dispatch(draws, 6)(state, None, 0)
+    _, from_four = parallel.in_one_dispatch(draws, 2)(parallel.replicate(jnp.zeros(())), None, 4)
     np.testing.assert_array_equal(from_zero["indices"][4:], from_four["indices"])
     assert len(np.unique(from_zero["indices"])) > 6
 

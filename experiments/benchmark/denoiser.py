@@ -64,9 +64,9 @@ def random_pairs(dataset: data.Dataset) -> Pairs:
     return Pairs(dataset, rows, units)  # type: ignore[arg-type]
 
 
-def updates(update: Any, state: PyTree, on_device: PyTree, num_updates: int) -> Run:
-    """A run of `num_updates` updates in one dispatch, as the loop makes them; every call goes on from the last."""
-    dispatch = parallel.scan_updates(update, num_updates)
+def dispatches(updates: parallel.Updates, state: PyTree, on_device: PyTree, num_updates: int) -> Run:
+    """A run of one dispatch of `num_updates` updates, as the loop makes them; every call goes on from the last."""
+    dispatch = parallel.in_one_dispatch(updates, num_updates)
     held, data = [parallel.replicate(state), 0], parallel.replicate(on_device)
 
     def run() -> None:
@@ -82,9 +82,9 @@ def training(size_name: str, plan: Plan) -> list[Figure]:
     bench, effort = make_bench(size_name, plan), plan.effort()
     model, batch_size = bench.model, bench.settings["batch_size"]
     starts = data.segment_rows(bench.dataset, model.sequence_length, "absorb")
-    update = update_from_segments(model, batch_size, jax.random.key(1))
+    updates = parallel.one_after_another(update_from_segments(model, batch_size, jax.random.key(1)))
     count = updates_per_dispatch("denoiser")
-    run = updates(update, bench.state, (bench.dataset, starts), count)
+    run = dispatches(updates, bench.state, (bench.dataset, starts), count)
     product = matrix_product(effort.matrix_size)
     timings = in_turns({"updates": run, "product": product.run}, effort)
     parameters = sum(leaf.size for leaf in jax.tree.leaves(bench.state.params))

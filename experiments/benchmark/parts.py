@@ -18,7 +18,7 @@ from dwm_jax.data import dataset as data
 from dwm_jax.pretraining import update_from_segments
 from dwm_jax.types import Array, Metrics, PyTree
 from dwm_jax.world_models.ema import move_ema
-from experiments.benchmark.denoiser import make_bench, updates
+from experiments.benchmark.denoiser import dispatches, make_bench
 from experiments.benchmark.figures import Figure, rate
 from experiments.benchmark.settings import SIZES, Plan, sample_flop, updates_per_dispatch
 from experiments.benchmark.timing import Run, in_turns, matrix_product
@@ -79,8 +79,8 @@ def training_parts(size_name: str, plan: Plan) -> list[Figure]:
     bench, effort, count = make_bench(size_name, plan), plan.effort(), updates_per_dispatch("denoiser")
     settings = bench.settings
     starts = data.segment_rows(bench.dataset, bench.model.sequence_length, "absorb")
-    update = update_from_segments(bench.model, settings["batch_size"], jax.random.key(1))
-    products = list(products_of(parallel.on_one_device(update), bench.state, (bench.dataset, starts), jnp.int32(0)))
+    updates = parallel.one_after_another(update_from_segments(bench.model, settings["batch_size"], jax.random.key(1)))
+    products = list(products_of(parallel.on_one_device(updates), bench.state, (bench.dataset, starts), jnp.arange(1)))
     optimizer = optax.adam(settings["learning_rate"])
 
     def optimize(state: PyTree, gradients: PyTree, step: Array) -> tuple[PyTree, Metrics]:
@@ -94,8 +94,13 @@ def training_parts(size_name: str, plan: Plan) -> list[Figure]:
     product = matrix_product(effort.matrix_size)
     runs = {
         "products": alone(products),
-        "optimiser": updates(optimize, (state.params, state.optimizer_state, state.ema.params), gradients, count),
-        "update": updates(update, state, (bench.dataset, starts), count),
+        "optimiser": dispatches(
+            parallel.one_after_another(optimize),
+            (state.params, state.optimizer_state, state.ema.params),
+            gradients,
+            count,
+        ),
+        "update": dispatches(updates, state, (bench.dataset, starts), count),
         "product": product.run,
     }
     timings = in_turns(runs, effort)

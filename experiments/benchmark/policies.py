@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -11,12 +11,11 @@ from ml_collections import ConfigDict
 
 from dwm_jax import imagination, parallel
 from dwm_jax.imagination import Pairs
-from dwm_jax.learners.base import Learner
-from dwm_jax.policy_learning import update_policy
+from dwm_jax.policy_learning import update_policy, updates_of_seeds
 from dwm_jax.registry import LEARNERS
-from dwm_jax.types import Array, Metrics, PyTree, Trajectory
+from dwm_jax.types import PyTree, Trajectory
 from dwm_jax.value_expansion import expansion
-from experiments.benchmark.denoiser import bulk, make_bench, random_pairs, updates
+from experiments.benchmark.denoiser import bulk, dispatches, make_bench, random_pairs
 from experiments.benchmark.figures import Figure, rate
 from experiments.benchmark.parts import alone, products_of
 from experiments.benchmark.settings import SIZES, Plan, imagination_flop, random_dataset, updates_per_dispatch
@@ -55,17 +54,16 @@ def policy_updates(size_name: str, learner_name: str, source_name: str, plan: Pl
     source = make_source(size_name, source_name, pairs, config, lambda_, plan)
     update_one = partial(update_policy, source.draw, expansion(lambda_), config.policy.batch_size)
     count, seeds = updates_per_dispatch(source_name), (1, config.num_seeds)
-    policies = {s: seeds_side_by_side(learner, update_one, s) for s in seeds}
-    runs = {
-        str(s): updates(update, states_S, (pairs, source.data), count) for s, (update, states_S) in policies.items()
-    }
+    keys = {s: jax.random.split(jax.random.key(4), s) for s in seeds}
+    of_seeds = {s: updates_of_seeds(learner, update_one, keys[s]) for s in seeds}
+    states = {s: jax.jit(jax.vmap(learner.init))(keys[s]) for s in seeds}
+    runs = {str(s): dispatches(of_seeds[s], states[s], (pairs, source.data), count) for s in seeds}
     product = matrix_product(effort.matrix_size)
     beside = {"product": product.run}
     if source.drawing is not None:
         beside["drawing"] = source.drawing
     if source_name == "recorded":
-        update, states_S = policies[1]
-        products = products_of(parallel.on_one_device(update), states_S, (pairs, source.data), jnp.int32(0))
+        products = products_of(parallel.on_one_device(of_seeds[1]), states[1], (pairs, source.data), jnp.arange(1))
         beside["products"] = alone(list(products))
     timings = in_turns(runs | beside, effort)
 
@@ -109,17 +107,6 @@ def make_source(
         return Source(fresh.draw, fresh.data)
     chunks = bulk(fresh, pairs, config.policy.imagined_per_pair, lambda_, plan.chunk)
     return Source(imagination.draw_kept, pool_for(len(pairs.rows), next(chunks)), lambda: next(chunks))
-
-
-def seeds_side_by_side(learner: Learner, update_one: Any, num_seeds: int) -> tuple[Any, PyTree]:
-    """(update of all seeds for `parallel.scan_updates`, their initial states)."""
-    keys_S = jax.random.split(jax.random.key(4), num_seeds)
-
-    def update(states_S: PyTree, on_device: tuple[Pairs, PyTree], step: Array) -> tuple[PyTree, Metrics]:
-        one_seed = jax.vmap(partial(update_one, learner), in_axes=(0, 0, None, None, None))
-        return one_seed(states_S, keys_S, *on_device, step)
-
-    return update, jax.jit(jax.vmap(learner.init))(keys_S)
 
 
 def pool_for(num_pairs: int, chunk: Trajectory) -> Trajectory:

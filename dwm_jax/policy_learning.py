@@ -3,7 +3,6 @@
 A method is put together here: learner, data pairs, where trajectories come from, what becomes of them.
 """
 
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -12,23 +11,20 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from dwm_jax import export, parallel, watch
+from dwm_jax import export, watch
 from dwm_jax.artifacts import Learnt, Policies, Recording, TrainedMethod, TrainedModel
 from dwm_jax.data.tasks import Task
 from dwm_jax.evaluation import Evaluator
-from dwm_jax.imagination import Pairs
 from dwm_jax.learners.base import Learner
 from dwm_jax.loop import Evaluation, run_updates
 from dwm_jax.metrics import Results
+from dwm_jax.policy_updates import UpdatePolicy, drawing_ahead, drawing_inside, update_policy, updates_of_seeds
 from dwm_jax.registry import LEARNERS, Method
 from dwm_jax.relabelling import relabelling
 from dwm_jax.results import evaluation_rows
-from dwm_jax.supply import Data, exploring, supply_of, units_of
-from dwm_jax.types import Array, Batch, Expand, Key, Metrics, PyTree, Trajectory
+from dwm_jax.supply import Data, supply_of, units_of
+from dwm_jax.types import Array, Key, Metrics
 from dwm_jax.value_expansion import expansion
-
-# (learner, state, key, pairs, source data, step) of one seed -> (state, metrics)
-UpdatePolicy = Callable[[Learner, PyTree, Key, Pairs, PyTree, Array], tuple[PyTree, Metrics]]
 
 
 def learn_policy(
@@ -53,9 +49,8 @@ def learn_policy(
     learner = LEARNERS[method.learner](**settings)
     units = units_of(learner, recording)
     supply = supply_of(name, method, learner, config, recording, units, models, seeds)
-    update_one: UpdatePolicy = partial(
-        update_policy, supply.draw, expansion(config.policy.lambda_[method.learner]), config.policy.batch_size
-    )
+    expand, batch_size = expansion(config.policy.lambda_[method.learner]), config.policy.batch_size
+    update_one: UpdatePolicy = partial(update_policy, supply.draw, expand, batch_size)
     if method.relabels_returns:
         assert method.model is not None
         learner, update_one = relabelling(
@@ -76,7 +71,12 @@ def learn_policy(
         # The units travel with the policies: a checkpoint alone is enough to act.
         return Policies(states_S, units, states_S if supply.follows_policies else ())
 
-    updates_S = updates_of_seeds(learner, update_one, update_keys_S, supply.follows_policies)
+    of_one = (
+        drawing_inside(learner, update_one)
+        if supply.is_drawn_inside
+        else drawing_ahead(learner, supply.draw, expand, batch_size, len(seeds))
+    )
+    updates_S = updates_of_seeds(of_one, update_keys_S, supply.follows_policies)
 
     def updates(policies: Policies, data: Data, steps_U: Array) -> tuple[Policies, Metrics]:
         states_S, metrics = updates_S(policies.states_S, data, steps_U)
@@ -146,48 +146,3 @@ def evaluation_of(
         return is_whole
 
     return Evaluation(run, resume)
-
-
-def updates_of_seeds(
-    learner: Learner, update_one: UpdatePolicy, keys_S: Array, follows_policies: bool = False
-) -> parallel.Updates:
-    """The updates of all seeds, side by side: states with a leading axis S, metrics of shape (U, S).
-
-    Args:
-      learner, update_one: of one seed.
-      keys_S: the randomness of each.
-      follows_policies: as in `Supply`.
-    """
-
-    def of_one(state: PyTree, key: Key, pairs: Pairs, source_data: PyTree, steps_U: Array) -> tuple[PyTree, Metrics]:
-        def update(state: PyTree, data: Data, step: Array) -> tuple[PyTree, Metrics]:
-            return update_one(learner, state, key, *data, step)
-
-        return parallel.one_after_another(update)(state, (pairs, source_data), steps_U)
-
-    source_axis = 1 if follows_policies else None
-    of_all = parallel.side_by_side(of_one, (0, 0, None, source_axis, None), (0, 1), len(keys_S))
-    return lambda states_S, data, steps_U: of_all(states_S, keys_S, *data, steps_U)
-
-
-def update_policy(
-    draw: Callable[..., Trajectory],
-    expand: Expand,
-    batch_size: int,
-    learner: Learner,
-    state: PyTree,
-    key: Key,
-    pairs: Pairs,
-    source_data: PyTree,
-    step: Array,
-) -> tuple[PyTree, Metrics]:
-    """One update of one seed: data pairs, the trajectories that follow them, and the learner's own update."""
-    pair_B, keys_B = parallel.batch_for(key, step, batch_size, pairs.rows.shape[0])
-    normalize, choose_action = pairs.units.observation_normalizer.normalize, exploring(learner, state, pairs.units)
-    draw_keys_B, update_keys_B = jnp.unstack(jax.vmap(jax.random.split)(keys_B), axis=1)
-    batch = Batch(
-        observation=normalize(jax.vmap(pairs.observation)(pair_B)),
-        action=jax.vmap(pairs.action)(pair_B),
-        trajectory=jax.vmap(lambda pair, key: draw(source_data, pairs, pair, choose_action, key))(pair_B, draw_keys_B),
-    )
-    return learner.update(state, batch, expand, update_keys_B, step, parallel.average)

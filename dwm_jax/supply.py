@@ -34,7 +34,7 @@ Data = tuple[Pairs, PyTree]
 class Supply(NamedTuple):
     """How one method's updates come by their trajectories."""
 
-    # (source data, pairs, p, choose_action, key) -> trajectory; inside an update, of one seed.
+    # (source data, pairs, p, choose_action, key) -> trajectory; of one seed.
     draw: Callable[..., Trajectory]
     # (policies, step) -> (policies, data): before the first update, and again at every refresh.
     make: Callable[[Policies, int], tuple[Policies, Data]]
@@ -43,6 +43,9 @@ class Supply(NamedTuple):
     # Whether the source's data were drawn for each seed's policy: their second axis is then the seeds, and
     # `Policies.imagined_by_S` has to remember the policies they follow.
     follows_policies: bool = False
+    # Whether trajectories depend on what an update changes, the policy or the world model: each is then drawn inside
+    # its update, otherwise ahead of many.
+    is_drawn_inside: bool = False
 
 
 def supply_of(
@@ -71,9 +74,9 @@ def supply_of(
         # The world model is fine-tuned as it imagines; what stays is where its training segments start.
         length = models[method.model].model.sequence_length
         starts = data.segment_rows(recording.dataset, length, config.data.pad, recording.training_episodes)
-        return Supply(source.draw, lasting(starts))
+        return Supply(source.draw, lasting(starts), is_drawn_inside=True)
     if config.policy.imagined_per_pair == 0 or (needs_policy and config.policy.refresh_every == 0):
-        return Supply(source.draw, lasting(source.data))
+        return Supply(source.draw, lasting(source.data), is_drawn_inside=needs_policy)
     return pooled(name, method, learner, config, source, needs_policy, all_pairs, units, seeds)
 
 
@@ -133,7 +136,7 @@ def pooled(
 
 def nobody(step: Array, observation: Array, key: Key) -> Array:
     """Who acts in imaginations of a world model that needs no policy."""
-    raise ValueError("this world model follows a policy: its pool must be drawn for one")
+    raise ValueError("this world model follows a policy: its trajectories must be drawn for one")
 
 
 def exploring(learner: Learner, state: PyTree, units: Units) -> ChooseAction:

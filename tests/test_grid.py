@@ -10,7 +10,7 @@ import pytest
 
 from dwm_jax import parallel
 from dwm_jax.artifacts import Policies
-from dwm_jax.policy_learning import update_policy
+from dwm_jax.policy_updates import update_policy
 from dwm_jax.pretraining import pretrain
 from dwm_jax.registry import LEARNERS, METHODS
 from dwm_jax.supply import supply_of, units_of

@@ -31,6 +31,7 @@ FLOORS = [
     ["dwm_jax.results", "dwm_jax.non_finite", "dwm_jax.watch"],
     ["dwm_jax.figures", "dwm_jax.config"],
     ["dwm_jax.loop", "dwm_jax.relabelling", "dwm_jax.machines", "dwm_jax.supply"],
+    ["dwm_jax.policy_updates"],
     ["dwm_jax.pretraining", "dwm_jax.policy_learning", "dwm_jax.planning"],
     ["dwm_jax.report", "dwm_jax.command_line"],
     ["dwm_jax.train", "dwm_jax.evaluate"],

@@ -12,7 +12,7 @@ import pytest
 
 from dwm_jax import parallel
 from dwm_jax.data import dataset as data
-from dwm_jax.policy_learning import update_policy
+from dwm_jax.policy_updates import update_policy
 from dwm_jax.pretraining import pretrain
 from dwm_jax.registry import LEARNERS, METHODS
 from dwm_jax.relabelling import relabelling

@@ -77,6 +77,13 @@ def test_a_pool_has_m_trajectories_of_every_pair():
     assert len(np.unique(pool.rewards)) > 2_390
 
 
+def test_only_what_follows_the_policy_as_it_is_is_drawn_inside_its_update():
+    fresh = {"policy__imagined_per_pair": 0, "policy__refresh_every": 0}
+    assert pool_of(needs_policy=True, **fresh)[0].is_drawn_inside
+    assert not pool_of(needs_policy=False, **fresh)[0].is_drawn_inside
+    assert not pool_of(needs_policy=True)[0].is_drawn_inside
+
+
 def test_with_a_clipped_tail_a_pool_stays_between_the_quantiles_of_the_recorded_states():
     whole, clipped = (pool_of(needs_policy=False, policy__clipped_tail=tail) for tail in (0.0, 0.1))
     (pairs, pool), (_, inside) = (supply.make(policies, 0)[1] for supply, policies in (whole, clipped))

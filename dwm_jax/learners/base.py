@@ -15,7 +15,7 @@ class Update(Protocol):
     """One update of everything that is learnt. Pure; the order of the partial updates is in its docstring."""
 
     def __call__(
-        self, state: PyTree, batch: Batch, expand: Expand, keys: Array, step: Array, average: Average
+        self, state: PyTree, batch: Batch, expand: Expand, keys: Array, step: Array | int, average: Average
     ) -> tuple[PyTree, Metrics]:
         """
         Args:
@@ -23,7 +23,8 @@ class Update(Protocol):
           batch: data pairs with the trajectory that follows each.
           expand: makes a critic target of one trajectory and a bootstrap (`value_expansion`).
           keys: this update's randomness, one key per data pair, shape (B,).
-          step: updates done before this one, for delayed updates.
+          step: updates done before this one, for delayed updates. Only its remainder by `Learner.period` counts; where
+            that is known as the program is traced it is an int.
           average: averages over the devices that share the batch.
         """
         ...
@@ -34,6 +35,8 @@ class Learner(NamedTuple):
 
     init: Callable[[Key], PyTree]
     update: Update
+    # Updates after which it begins anew which networks an update steps.
+    period: int
     # (state, observation (O,), key) -> action (A,): acts inside a world model's rollout.
     explore: Callable[[PyTree, Array, Key], Array]
     # state -> what acting needs of it: the actor's parameters.

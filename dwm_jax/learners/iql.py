@@ -100,7 +100,7 @@ def _implicit_q_learning(
         return jax.scipy.stats.norm.logpdf(action_BA, mean_BA, std_A).sum(axis=-1)
 
     def update(
-        state: State, batch: Batch, expand: Expand, keys: Array, step: Array, average: Average
+        state: State, batch: Batch, expand: Expand, keys: Array, step: Array | int, average: Average
     ) -> tuple[State, Metrics]:
         del keys, step  # nothing is drawn, and every update is like any other
         online, optimizer_states = state.online, state.optimizer_states
@@ -144,6 +144,7 @@ def _implicit_q_learning(
     return Learner(
         init=init,
         update=update,
+        period=1,
         explore=explore,
         inference=lambda state: state.online.actor,
         act=lambda actor_params, observation_O: actor.apply(actor_params, observation_O)[0],

@@ -82,7 +82,7 @@ def td3_bc(
         return jax.vmap(one_target)(batch.trajectory, keys)
 
     def update(
-        state: State, batch: Batch, expand: Expand, keys: Array, step: Array, average: Average
+        state: State, batch: Batch, expand: Expand, keys: Array, step: Array | int, average: Average
     ) -> tuple[State, Metrics]:
         y_B = critic_targets(state.target, batch, expand, keys)
 
@@ -105,7 +105,7 @@ def td3_bc(
         def keep() -> tuple[Weights, PyTree, Weights]:
             return Weights(state.online.actor, critics), state.optimizer_states.actor, state.target
 
-        # `step` is one number for all seeds, so under `vmap` this stays a branch, not a selection.
+        # A branch also under `vmap`, since `step` is one number for all seeds; none where it is an int.
         online, actor_optimizer_state, target = jax.lax.cond(
             (step + 1) % policy_delay == 0, update_actor_and_targets, keep
         )
@@ -118,6 +118,7 @@ def td3_bc(
     return Learner(
         init=init,
         update=update,
+        period=policy_delay,
         explore=lambda state, observation_O, key: actor.apply(state.target.actor, observation_O),
         inference=lambda state: state.online.actor,
         act=actor.apply,

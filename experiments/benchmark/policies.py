@@ -1,7 +1,6 @@
 """Updates of the learners: on recorded data, with fresh imagination, with a pool imagined in advance."""
 
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -11,7 +10,7 @@ from ml_collections import ConfigDict
 
 from dwm_jax import imagination, parallel
 from dwm_jax.imagination import Pairs
-from dwm_jax.policy_learning import update_policy, updates_of_seeds
+from dwm_jax.policy_updates import drawing_ahead, updates_of_seeds
 from dwm_jax.registry import LEARNERS
 from dwm_jax.types import PyTree, Trajectory
 from dwm_jax.value_expansion import expansion
@@ -52,10 +51,10 @@ def policy_updates(size_name: str, learner_name: str, source_name: str, plan: Pl
     pairs = random_pairs(random_dataset(size, plan.num_steps, config.gamma))
     lambda_ = config.policy.lambda_[learner_name]
     source = make_source(size_name, source_name, pairs, config, lambda_, plan)
-    update_one = partial(update_policy, source.draw, expansion(lambda_), config.policy.batch_size)
+    expand, batch_size = expansion(lambda_), config.policy.batch_size
     count, seeds = updates_per_dispatch(source_name), (1, config.num_seeds)
     keys = {s: jax.random.split(jax.random.key(4), s) for s in seeds}
-    of_seeds = {s: updates_of_seeds(learner, update_one, keys[s]) for s in seeds}
+    of_seeds = {s: updates_of_seeds(drawing_ahead(learner, source.draw, expand, batch_size, s), keys[s]) for s in seeds}
     states = {s: jax.jit(jax.vmap(learner.init))(keys[s]) for s in seeds}
     runs = {str(s): dispatches(of_seeds[s], states[s], (pairs, source.data), count) for s in seeds}
     product = matrix_product(effort.matrix_size)
@@ -80,7 +79,7 @@ def policy_updates(size_name: str, learner_name: str, source_name: str, plan: Pl
             count,
             timings[str(num_seeds)],
             # The learner's own arithmetic is not counted: beside imagination it is little.
-            flop_per_unit=num_seeds * config.policy.batch_size * per_trajectory if source_name == "fresh" else None,
+            flop_per_unit=num_seeds * batch_size * per_trajectory if source_name == "fresh" else None,
             peaks=product.flops(timings["product"]),
             settings=settings | {"num_seeds": num_seeds},
         )

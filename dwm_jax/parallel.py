@@ -16,7 +16,8 @@ from dwm_jax.types import Array, Key, Metrics, PyTree
 
 DEVICES = "devices"
 
-# (state, data, steps (U,)) -> (state, metrics with a leading axis U): updates, one after the other.
+# (state, data, steps (U,)) -> (state, metrics with a leading axis U): updates, one after the other; the steps are
+# consecutive, from a multiple of U.
 Updates = Callable[[PyTree, PyTree, Array], tuple[PyTree, Metrics]]
 
 Axes = tuple[int | None, ...]

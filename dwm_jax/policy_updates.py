@@ -46,7 +46,7 @@ def drawing_ahead(
 
     def updates(state: PyTree, key: Key, pairs: Pairs, source_data: PyTree, steps_U: Array) -> tuple[PyTree, Metrics]:
         number = len(steps_U)
-        # All at once in equal parts: a remainder would be compiled again.
+        # In equal parts: a remainder would be compiled again.
         limit = max(1, CHUNK * parallel.num_devices() // (batch_size * num_seeds))
         at_once = max(count for count in range(1, limit + 1) if number % count == 0)
         batches_U = jax.lax.map(

@@ -31,6 +31,7 @@ def default_config() -> ConfigDict:
     config.num_seeds = 5
     config.gamma = 0.99
     # Updates in one dispatch to the devices; metrics are their means. Divides every other cadence below.
+    # Fastest as a multiple of a learner's `policy_delay`.
     config.updates_per_dispatch = 1_000
     config.checkpoint_every = 50_000
     # Where finished world models are kept and found again; empty: `world_models` beside the workdir.

@@ -120,11 +120,11 @@ def test_a_planner_that_is_loaded_plans_as_what_was_saved_by_seed_decision_and_e
         keys = jax.random.split(jax.random.fold_in(jax.random.key(seed), 9), 3)
         for e in range(3):
             expected = act(inference, observation, jnp.asarray(0.7), keys[e])
-            np.testing.assert_allclose(acted[s, e], expected, rtol=1e-4, atol=1e-5)
+            # A batch rounds otherwise than one alone, and sampling makes more of it; other draws are far off.
+            np.testing.assert_allclose(acted[s, e], expected, rtol=0, atol=1e-3)
     # Everything else equal: two seeds, two episodes, two decisions draw differently, the same ones alike.
-    assert (acted[0] != acted[1]).any()
-    assert (acted[0, 0] != acted[0, 1]).any()
-    assert (np.asarray(loaded.act(everywhere, 10)) != acted).any()
+    for other in (acted[::-1], acted[:, ::-1], np.asarray(loaded.act(everywhere, 10))):
+        assert np.abs(other - acted).max() > 0.01
     np.testing.assert_array_equal(loaded.act(everywhere, 9), acted)
 
 

@@ -50,18 +50,22 @@ def learn_policy(
     units = units_of(learner, recording)
     supply = supply_of(name, method, learner, config, recording, units, models, seeds)
     expand, batch_size = expansion(config.policy.lambda_[method.learner]), config.policy.batch_size
-    update_one: UpdatePolicy = partial(update_policy, supply.draw, expand, batch_size)
-    if method.relabels_returns:
-        assert method.model is not None
-        learner, update_one = relabelling(
-            learner,
-            models[method.model],
-            update_one,
-            batch_size=config.world_models[method.model].batch_size,
-            warm_up=int(config.policy.relabelling_warm_up * config.policy.num_updates),
-            gamma=config.gamma,
-            return_scale=recording.return_scale,
-        )
+    if supply.is_drawn_inside:
+        update_one: UpdatePolicy = partial(update_policy, supply.draw, expand, batch_size)
+        if method.relabels_returns:
+            assert method.model is not None
+            learner, update_one = relabelling(
+                learner,
+                models[method.model],
+                update_one,
+                batch_size=config.world_models[method.model].batch_size,
+                warm_up=int(config.policy.relabelling_warm_up * config.policy.num_updates),
+                gamma=config.gamma,
+                return_scale=recording.return_scale,
+            )
+        of_one = drawing_inside(learner, update_one)
+    else:
+        of_one = drawing_ahead(learner, supply.draw, expand, batch_size, len(seeds))
 
     keys_S = jnp.stack([jax.random.key(seed) for seed in seeds])
     init_keys_S, update_keys_S = jnp.unstack(jax.vmap(jax.random.split)(keys_S), axis=1)
@@ -71,11 +75,6 @@ def learn_policy(
         # The units travel with the policies: a checkpoint alone is enough to act.
         return Policies(states_S, units, states_S if supply.follows_policies else ())
 
-    of_one = (
-        drawing_inside(learner, update_one)
-        if supply.is_drawn_inside
-        else drawing_ahead(learner, supply.draw, expand, batch_size, len(seeds))
-    )
     updates_S = updates_of_seeds(of_one, update_keys_S, supply.follows_policies)
 
     def updates(policies: Policies, data: Data, steps_U: Array) -> tuple[Policies, Metrics]:

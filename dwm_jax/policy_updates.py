@@ -40,39 +40,54 @@ def drawing_ahead(
     """Updates whose batches are all drawn before the first of them, about `CHUNK` pairs at a time.
 
     Args:
-      draw: `Supply.draw`; must not ask the policy.
+      draw: `Supply.draw`.
       num_seeds: that are drawn for at the same time.
+
+    Raises:
+      ValueError: as it is traced, where `draw` asks the policy.
     """
 
     def updates(state: PyTree, key: Key, pairs: Pairs, source_data: PyTree, steps_U: Array) -> tuple[PyTree, Metrics]:
-        number = len(steps_U)
         # In equal parts: a remainder would be compiled again.
         limit = max(1, CHUNK * parallel.num_devices() // (batch_size * num_seeds))
-        at_once = max(count for count in range(1, limit + 1) if number % count == 0)
+        at_once = max(count for count in range(1, limit + 1) if len(steps_U) % count == 0)
         batches_U = jax.lax.map(
             lambda step: draw_batch(draw, batch_size, nobody, key, pairs, source_data, step),
             steps_U,
             batch_size=at_once,
         )
-        # Steps count from a multiple of U. Where U is whole periods, which update of its period each one is need not
-        # be computed, and what is not due in it is not there: a branch costs TD3+BC a tenth of its speed on a CPU.
-        period = learner.period if number % learner.period == 0 else 1
-
-        def one_period(state: PyTree, drawn: tuple[Array, tuple[Batch, Array]]) -> tuple[PyTree, Metrics]:
-            metrics = []
-            for index in range(period):
-                step, (batch, keys_B) = jax.tree.map(lambda leaf, index=index: leaf[index], drawn)
-                if period == learner.period:
-                    step = index
-                state, of_update = learner.update(state, batch, expand, keys_B, step, parallel.average)
-                metrics.append(of_update)
-            return state, jax.tree.map(lambda *values: jnp.stack(values), *metrics)
-
-        by_period = jax.tree.map(lambda leaf: leaf.reshape(-1, period, *leaf.shape[1:]), (steps_U, batches_U))
-        state, metrics = jax.lax.scan(one_period, state, by_period)
-        return state, jax.tree.map(lambda leaf: leaf.reshape(number, *leaf.shape[2:]), metrics)
+        return learn_from(learner, expand, state, batches_U, steps_U)
 
     return updates
+
+
+def learn_from(
+    learner: Learner, expand: Expand, state: PyTree, batches_U: tuple[Batch, Array], steps_U: Array
+) -> tuple[PyTree, Metrics]:
+    """The learner's updates on batches that are there, one after the other.
+
+    Steps count from a multiple of U. Where U is whole periods of the learner, what an update steps is known as the
+    program is traced, and what it does not is not there: a branch costs TD3+BC a tenth of its speed on a CPU.
+
+    Args:
+      batches_U: of `draw_batch`, with a leading axis U.
+    """
+    is_whole = len(steps_U) % learner.period == 0
+    length = learner.period if is_whole else 1
+
+    def one_period(state: PyTree, drawn: tuple[tuple[Batch, Array], Array]) -> tuple[PyTree, Metrics]:
+        metrics = []
+        for index in range(length):
+            (batch, keys_B), step = jax.tree.map(lambda leaf, index=index: leaf[index], drawn)
+            state, of_update = learner.update(
+                state, batch, expand, keys_B, index if is_whole else step, parallel.average
+            )
+            metrics.append(of_update)
+        return state, jax.tree.map(lambda *values: jnp.stack(values), *metrics)
+
+    by_period = jax.tree.map(lambda leaf: leaf.reshape(-1, length, *leaf.shape[1:]), (batches_U, steps_U))
+    state, metrics = jax.lax.scan(one_period, state, by_period)
+    return state, jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), metrics)
 
 
 def drawing_inside(learner: Learner, update_one: UpdatePolicy) -> SeedUpdates:
@@ -117,7 +132,13 @@ def draw_batch(
     source_data: PyTree,
     step: Array,
 ) -> tuple[Batch, Array]:
-    """This device's share of one update's batch, and a key per pair for the update itself."""
+    """This device's share of one update's batch, and a key per pair for the update itself.
+
+    Args:
+      draw: `Supply.draw`.
+      batch_size: over all devices.
+      key, step: the seed's randomness and the number of the update; they alone decide pairs and keys.
+    """
     pair_B, keys_B = parallel.batch_for(key, step, batch_size, pairs.rows.shape[0])
     draw_keys_B, update_keys_B = jnp.unstack(jax.vmap(jax.random.split)(keys_B), axis=1)
     batch = Batch(

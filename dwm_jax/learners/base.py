@@ -35,7 +35,7 @@ class Learner(NamedTuple):
 
     init: Callable[[Key], PyTree]
     update: Update
-    # Updates after which it begins anew which networks an update steps.
+    # P >= 1: update n + P steps the same networks as update n.
     period: int
     # (state, observation (O,), key) -> action (A,): acts inside a world model's rollout.
     explore: Callable[[PyTree, Array, Key], Array]

@@ -14,7 +14,6 @@ from dwm_jax.data import d4rl, minari_store
 from dwm_jax.data.d4rl_tasks import D4RL_TASKS
 from dwm_jax.data.dataset import flatten
 from dwm_jax.data.environments import is_known
-from dwm_jax.types import Episode
 
 ENDS = st.lists(st.tuples(st.integers(2, 12), st.booleans()), min_size=1, max_size=6)
 
@@ -60,17 +59,18 @@ def test_nothing_is_lost_from_file_to_minari_to_arrays(tmp_path_factory, ends):
 
 
 @settings(deadline=None, max_examples=15)
-@given(ends=ENDS, keep=st.sampled_from(["timeouts", "nothing but flags"]))
-def test_the_final_transition_is_dropped_where_next_observations_are_missing(tmp_path_factory, ends, keep):
-    episodes = make_episodes([(length + 1, terminated) for length, terminated in ends])
+@given(ends=ENDS, double=st.booleans())
+def test_only_truncated_episodes_lose_their_last_transition_without_next_observations(tmp_path_factory, ends, double):
+    episodes = make_episodes(ends)
     arrays = arrays_of(episodes) | {"next_observations": None}
-    if keep == "timeouts":  # the flag of an end that is flagged twice: a termination is a termination
+    if double:  # the flag of an end that is flagged twice: a termination is a termination
         arrays["timeouts"] = arrays["timeouts"] | arrays["terminals"]
     converted = d4rl.read(write(tmp_path_factory.mktemp("case") / "data.hdf5", arrays))
-    assert_same(
-        converted.episodes,
-        [Episode(e.observations[:-1], e.actions[:-1], e.rewards[:-1], e.terminated) for e in episodes],
-    )
+    for actual, e in zip(converted.episodes, episodes, strict=True):
+        kept = len(e.actions) if e.terminated else len(e.actions) - 1
+        np.testing.assert_array_equal(actual.rewards, e.rewards[:kept])
+        np.testing.assert_array_equal(actual.observations[: len(e.actions)], e.observations[:-1])
+        assert actual.terminated == e.terminated
     assert converted.findings.next_observations == "absent"
 
 
@@ -107,11 +107,9 @@ def test_rows_after_the_last_end_are_a_truncated_episode(path, arrays):
     assert converted.findings.trailing_steps == 5
 
 
-def test_episodes_of_one_step_are_dropped_and_counted(path):
+def test_episodes_of_one_step_are_kept(path):
     episodes = make_episodes([(3, True), (1, True), (4, False), (1, False)])
-    converted = d4rl.read(write(path, arrays_of(episodes)))
-    assert_same(converted.episodes, [episodes[0], episodes[2]])
-    assert (converted.findings.short_episodes, converted.findings.short_steps) == (2, 2)
+    assert_same(d4rl.read(write(path, arrays_of(episodes))).episodes, episodes)
 
 
 def test_a_recording_that_was_cut_without_a_flag_is_cut_there(path, arrays):
@@ -182,7 +180,10 @@ def nan(key, place):
         (lambda a: a | {"timeouts": np.full(15, np.nan)}, r"timeouts\[0\] is nan; a flag is 0 or 1"),
         (lambda a: a | {"timeouts": None, "next_observations": None}, "neither timeouts nor next_observations"),
         (lambda a: a | {"next_observations": a["observations"] + 1}, "at 12 of 15 rows.*in the order of time"),
-        (lambda a: a | {"timeouts": np.ones(15, bool)}, r"none of its 15 episode\(s\) has two steps"),
+        (
+            lambda a: a | {"terminals": np.zeros(15), "timeouts": np.ones(15), "next_observations": None},
+            r"no transition is left of its 15 row\(s\)",
+        ),
     ],
 )
 def test_a_broken_file_is_refused_with_its_name_and_the_place(path, arrays, change, message):

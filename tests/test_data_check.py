@@ -82,7 +82,7 @@ def test_continuity_that_cannot_be_compared_is_a_note(tmp_path):
     arrays = arrays_of(make_episodes([(8, True), (7, True)])) | {"next_observations": None}
     verdict = converted(tmp_path, arrays)["continuity"]
     assert verdict.mark == "note"
-    assert "final transition of every episode was dropped" in verdict.answer
+    assert "truncated episodes lost their last transition" in verdict.answer
 
 
 def test_ends_that_next_observations_show_in_a_file_without_timeouts_are_in_order(tmp_path):

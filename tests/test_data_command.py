@@ -125,6 +125,45 @@ def test_a_broken_file_is_refused_with_its_name_and_the_place(command, file, tmp
     assert err == f"error: {broken}: rewards[7] is nan (row 7; 1 such row(s)); data must be finite\n"
 
 
+def test_prepare_tells_the_rewards_before_and_after(command, tmp_path):
+    arrays = arrays_of(hopper()) | {"next_observations": None}
+    arrays["rewards"] = np.where(arrays["terminals"], 1.0, 0.0)
+    arrays["rewards"][np.argmax(arrays["timeouts"])] = 5
+    path = write(tmp_path / "sparse.hdf5", arrays, "Hopper-v5")
+    code, out, _ = command("prepare", "mine", "--file", path)
+    assert code == 0
+    assert "sparse.hdf5: sum of rewards 7 in the file, 2 kept" in out
+    assert "1 truncated episodes lose their last transition (rewards 5 in all)" in out
+
+
+def test_a_file_of_whose_rewards_nothing_is_left_is_refused(command, tmp_path, root):
+    arrays = arrays_of(hopper()) | {"next_observations": None}
+    arrays["rewards"] = np.where(arrays["timeouts"], 1.0, 0.0)
+    path = write(tmp_path / "sparse.hdf5", arrays, "Hopper-v5")
+    code, _, err = command("prepare", "mine", "--file", path)
+    assert code == 1
+    assert f"{path}: the rewards add up to 1 and all of them are in transitions that cannot be kept" in err
+    assert minari_store.local_ids() == []
+
+
+@pytest.mark.parametrize(("kept", "code"), [(None, 1), ("next_observations", 0)])
+def test_data_that_an_earlier_version_converted_with_loss_is_refused(command, tmp_path, root, kept, code):
+    arrays = arrays_of(hopper())
+    arrays["next_observations"] = arrays["next_observations"] if kept else None
+    command("prepare", "mine", "--file", write(tmp_path / "old.hdf5", arrays, "Hopper-v5"))
+    path = root / "mine-v0" / "data" / "metadata.json"
+    metadata = json.loads(path.read_text())
+    for finding in metadata["dwm_jax"]["findings"]:
+        for key in [key for key in finding if key.startswith(("reward_", "dropped_", "terminals_"))]:
+            del finding[key]
+    path.write_text(json.dumps(metadata))
+    actual, out, err = command("check", "mine")
+    assert actual == code, out + err
+    if code:
+        assert "converted by an earlier version" in out + err
+        assert "converted by an earlier version" in command("prepare", "mine", "--file", tmp_path / "old.hdf5")[2]
+
+
 def test_files_of_different_robots_are_refused(command, file, tmp_path):
     other = write(tmp_path / "cheetah.hdf5", arrays_of(make_episodes(ENDS, 17, 6)), "HalfCheetah-v5")
     code, _, err = command("prepare", "mine", "--file", file, "--file", other)

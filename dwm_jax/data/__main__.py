@@ -136,19 +136,39 @@ def run_show(options: argparse.Namespace) -> int:
 
 def notes(finding: dict[str, Any]) -> list[str]:
     """What the conversion of one file did that its owner may want to know."""
-    told = []
-    if finding["next_observations"] == "absent":
-        told.append("no next_observations: the final transition of every episode is dropped")
-    if finding["next_observations"] == "shifted":
-        told.append("next_observations only repeat the next row: the final transition of every episode is dropped")
+    told = reward_notes(finding) if "reward_kept" in finding else []
     if finding["cuts"]:
         told.append(f"{finding['cuts']:,} ends that no flag shows, first at row {finding['first_cut']:,}; cut there")
     if finding["trailing_steps"]:
         told.append(f"{finding['trailing_steps']:,} steps after the last end are a truncated episode")
-    if finding["short_episodes"]:
-        told.append(f"{finding['short_episodes']:,} episodes of fewer than two steps dropped")
     if finding["clipped_actions"]:
         told.append(f"{finding['clipped_actions']:,} actions clipped to [-1, 1], beyond it by rounding")
+    return told
+
+
+def reward_notes(finding: dict[str, Any]) -> list[str]:
+    """The rewards before and after the conversion of one file, and where the difference went."""
+    told = [f"sum of rewards {finding['reward_recorded']:,.6g} in the file, {finding['reward_kept']:,.6g} kept"]
+    if finding["next_observations"] != "used":
+        cause = {"absent": "no next_observations", "shifted": "next_observations only repeat the next row"}
+        why = cause[finding["next_observations"]]
+        lost = finding["reward_recorded"] - finding["reward_behind"] - finding["reward_kept"]
+        followed, repeated = finding["terminals_followed"], finding["terminals_repeated"]
+        if finding["dropped_truncated"]:
+            told.append(
+                f"{why}: {finding['dropped_truncated']:,} truncated episodes lose their last transition "
+                f"(rewards {lost:,.6g} in all)"
+            )
+        if followed or repeated:
+            told.append(
+                f"{why}: a terminal transition's is the following row ({followed:,}), or the same state again where "
+                f"another episode follows ({repeated:,})"
+            )
+    if finding["dropped_behind"]:
+        told.append(
+            f"{finding['dropped_behind']:,} rows behind the first of a run of terminals left out "
+            f"(rewards {finding['reward_behind']:,.6g} in all)"
+        )
     return told
 
 

@@ -147,15 +147,15 @@ def check_episode(episode: Episode, index: int, observation_shape: tuple[int, ..
     """Refuses an episode that would poison training.
 
     Raises:
-      ValueError: wrong ranks or lengths, fewer than two steps, no rewards, a value that is not finite; the
+      ValueError: wrong ranks or lengths, no step, no rewards, a value that is not finite; the
         message names the episode, the array and the place.
     """
     name = f"episode {index}"
     length = len(episode.actions)
     if episode.rewards is None or np.size(episode.rewards) == 0:
         raise ValueError(f"{name} has no rewards")
-    if length < 2:
-        raise ValueError(f"{name} has {length} step(s); an episode needs at least two")
+    if length < 1:
+        raise ValueError(f"{name} has no step; an episode needs at least one")
     expected = {"observations": (length + 1, 2), "actions": (length, 2), "rewards": (length, 1)}
     for field, (rows, rank) in expected.items():
         array = np.asarray(getattr(episode, field))

@@ -139,7 +139,14 @@ def stored(dataset_id: str) -> Stored:
     if not exists(dataset_id):
         name = dataset_id.removesuffix("-v0")
         raise ValueError(f"no data set {dataset_id!r} in {path_of('')}; make it with: {PREPARE} {name}")
-    return minari_reading.open_stored(path_of(dataset_id) / "data")
+    there = minari_reading.open_stored(path_of(dataset_id) / "data")
+    findings = there.provenance.get("findings", [])
+    if any("reward_kept" not in finding and finding["next_observations"] != "used" for finding in findings):
+        raise ValueError(
+            f"{dataset_id} was converted by an earlier version, which dropped the last transition of every episode and "
+            f"its reward; remove {there.folder.parent} and prepare it again from its files"
+        )
+    return there
 
 
 def read_episodes(dataset_id: str) -> Sequence[Episode]:

@@ -14,9 +14,11 @@ import numpy as np
 
 from dwm_jax.data import d4rl, download, environments, minari_reading, minari_store, tasks
 from dwm_jax.data.d4rl_tasks import D4RL_TASKS
+from dwm_jax.data.flat_arrays import Findings
 from dwm_jax.data.minari_reading import Stored
 from dwm_jax.data.minari_store import Contents
 from dwm_jax.data.spaces import ActionRange
+from dwm_jax.types import Episode
 
 # (bytes so far, bytes in all where known)
 Progress = Callable[[int, int | None], None]
@@ -89,6 +91,7 @@ def _import(name: str, files: Sequence[Path], sources: list[dict[str, Any]], env
         actions=ActionRange((-1.0,) * action_size, (1.0,) * action_size),
         observation_size=observation_size,
     ).close()
+    _refuse_lost_rewards(files, [conversion.findings for conversion in conversions], episodes)
     findings = [conversion.findings._asdict() for conversion in conversions]
     provenance = {"environment": environment, "step_limit": limit, "sources": sources, "findings": findings}
     return _contents(name, episodes, _reference_scores(name, environment), "recorded elsewhere", provenance)
@@ -118,9 +121,21 @@ def _import_folder(name: str, folder: Path, sources: list[dict[str, Any]], envir
     return _contents(name, episodes, scores, algorithm, provenance)
 
 
+def _refuse_lost_rewards(files: Sequence[Path], findings: Sequence[Findings], episodes: Sequence[Episode]) -> None:
+    """Refuses files of whose rewards nothing is left: a policy would learn from zeros."""
+    recorded = sum(finding.reward_recorded for finding in findings)
+    if recorded and not any(episode.rewards.any() for episode in episodes):
+        raise ValueError(
+            f"{', '.join(map(str, files))}: the rewards add up to {recorded:,.6g} and all of them are in transitions "
+            f"that cannot be kept ({sum(f.dropped_truncated for f in findings):,} rows at time-outs without "
+            f"next_observations, {sum(f.dropped_behind for f in findings):,} behind a terminal); flag ends of the task "
+            "as terminals, or record next_observations"
+        )
+
+
 def _contents(
     name: str,
-    episodes: Sequence[Any],
+    episodes: Sequence[Episode],
     scores: tuple[float, float] | None,
     algorithm: str,
     provenance: dict[str, Any],

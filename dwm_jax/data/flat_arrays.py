@@ -1,0 +1,222 @@
+"""Recordings as flat arrays (the layout of D4RL and OGBench) become episodes; every reward is kept or accounted for.
+
+*Where episodes end.* At `terminals` (terminated) or `timeouts` (truncated; a row with both is terminated). Where
+`next_observations` differ from the next row's observations the recording was cut, whatever the flags say: the
+episode ends there as a truncation. Arrays without `timeouts` need that proof and are refused without it. What
+follows the last end is a truncated episode of its own.
+
+*The last observation of an episode* is that of `next_observations`. Without it,
+  - a terminal transition is kept. Its next observation is the following row's where the recording goes on there (see
+    `goes_on`), else the terminal row's own state again; its discount is 0, so that only world models see it;
+  - a truncated episode loses its last transition, whose next observation nobody knows.
+`next_observations` that merely repeat the next row's observations, even across every flagged end, say nothing about
+ends and are treated as missing.
+
+*A run of terminals* is one end: the task ended at the first of them. D4RL's antmaze files have such runs, because
+their flags were computed afterwards and the ant walked on. The rows behind the first are left out, as a policy is
+stopped there too, and their rewards are counted. A row behind a flagged or proven reset (a time-out, or
+`next_observations` that differ from it) is no part of the run. What comes after a run is an episode of its own.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from dwm_jax import interruption
+from dwm_jax.types import Episode
+
+# Relative to 1 + |x|: far above float32's rounding, far below any step of a simulation.
+CONTINUITY_TOLERANCE = 1e-5
+# Each file says so much about itself; a recording is cut here and there, not at every other row.
+MOST_CUTS = 0.5
+# Rows compared at once, so that the comparison needs no second copy of the data.
+BLOCK = 1 << 16
+
+
+class FlatArrays(NamedTuple):
+    """N recorded rows, checked one by one."""
+
+    observations: np.ndarray  # (N, O) float32
+    actions: np.ndarray  # (N, A) float32 in [-1, 1]
+    rewards: np.ndarray  # (N,) float32
+    terminals: np.ndarray  # (N,) bool
+    timeouts: np.ndarray | None  # (N,) bool
+    next_observations: np.ndarray | None  # (N, O) float32
+
+
+class Findings(NamedTuple):
+    """What the conversion of one recording met; kept in the metadata of the data set (JSON)."""
+
+    rows: int
+    timeouts: str  # "present" or "absent"
+    next_observations: str  # "used", "absent" or "shifted"
+    clipped_actions: int  # rows with an action beyond [-1, 1] by rounding
+    cuts: int  # ends that only next_observations show
+    first_cut: int | None  # row of the first
+    trailing_steps: int  # rows after the last end
+    dropped_truncated: int  # last rows of truncated episodes whose next observation is unknown
+    dropped_behind: int  # rows behind the first of a run of terminals
+    terminals_followed: int  # terminal rows whose next observation is the following row's, no next_observations
+    terminals_repeated: int  # terminal rows whose own state is repeated instead
+    reward_recorded: float  # sum of all rewards
+    reward_behind: float  # of the rows behind the first of a run of terminals
+    reward_kept: float  # of all episodes; what is missing beside reward_behind is the truncated rows'
+
+
+class Conversion(NamedTuple):
+    """One recording as episodes."""
+
+    episodes: list[Episode]
+    findings: Findings
+
+
+def convert(arrays: FlatArrays, owner: str, step_limit: int | None = None, clipped_actions: int = 0) -> Conversion:
+    """The episodes of a recording, in its order.
+
+    Args:
+      owner: whose arrays these are, for the messages.
+      step_limit: steps after which the environment's clock ends an episode; None where there is no clock.
+      clipped_actions: rows whose action the reading has clipped, for the findings.
+
+    Raises:
+      ValueError: it is open where episodes end, rows are out of order, or no transition is left.
+    """
+    joins = _joins(arrays)
+    shifted = joins is not None and bool(joins.all() and _flagged(arrays)[:-1].any())
+    if shifted:
+        arrays, joins = arrays._replace(next_observations=None), None
+    behind = _behind_an_end(arrays, joins)
+    ends, cuts = _ends(arrays, behind, joins, owner, step_limit)
+    kept_rows = np.flatnonzero(~behind)
+    starts = kept_rows[np.append(0, np.searchsorted(kept_rows, ends[:-1]) + 1)]
+    terminated = arrays.terminals[ends]
+    next_is_unknown = np.zeros(len(ends), bool)
+    followed = np.zeros(len(ends), bool)
+    if arrays.next_observations is None:
+        next_is_unknown = ~terminated
+        followed[terminated] = goes_on(arrays, ends[terminated])
+    episodes = []
+    for start, end, unknown, is_followed in zip(starts, ends, next_is_unknown, followed, strict=True):
+        interruption.check()
+        episode = _episode(arrays, int(start), int(end), bool(unknown), bool(is_followed))
+        if len(episode.actions):
+            episodes.append(episode)
+    if not episodes:
+        raise ValueError(
+            f"{owner}: no transition is left of its {len(arrays.rewards):,} row(s): each is a truncated episode by "
+            "itself, whose next observation is unknown; record next_observations"
+        )
+    is_open = not (_flagged(arrays)[-1] or behind[-1])
+    return Conversion(
+        episodes,
+        Findings(
+            rows=len(arrays.rewards),
+            timeouts="absent" if arrays.timeouts is None else "present",
+            next_observations="used" if arrays.next_observations is not None else "shifted" if shifted else "absent",
+            clipped_actions=clipped_actions,
+            cuts=len(cuts),
+            first_cut=int(cuts[0]) if len(cuts) else None,
+            trailing_steps=int(ends[-1] + 1 - starts[-1]) if is_open else 0,
+            dropped_truncated=int(next_is_unknown.sum()),
+            dropped_behind=int(behind.sum()),
+            terminals_followed=int(followed.sum()),
+            terminals_repeated=int((terminated & ~followed).sum()) if arrays.next_observations is None else 0,
+            reward_recorded=float(arrays.rewards.sum(dtype=np.float64)),
+            reward_behind=float(arrays.rewards[behind].sum(dtype=np.float64)),
+            reward_kept=float(sum(episode.rewards.sum(dtype=np.float64) for episode in episodes)),
+        ),
+    )
+
+
+def goes_on(arrays: FlatArrays, rows: np.ndarray) -> np.ndarray:
+    """Whether the row after each of `rows` continues the recording rather than starting another episode.
+
+    It does where the state moves by no more, in every dimension, than it ever moves between two rows that no flag
+    separates. A row that is a time-out, or the last one, goes nowhere; without any such pair of rows nothing does.
+    """
+    separated = _flagged(arrays)[:-1]
+    largest = np.full(arrays.observations.shape[1], -np.inf)
+    for first in range(0, len(separated), BLOCK):
+        together = ~separated[first : first + BLOCK]
+        if together.any():
+            moved = _moved(arrays.observations, first + np.flatnonzero(together))
+            largest = np.maximum(largest, moved.max(axis=0))
+    followed = rows < len(separated)
+    if arrays.timeouts is not None:
+        followed &= ~arrays.timeouts[rows]
+    rounding = CONTINUITY_TOLERANCE * (1 + np.abs(arrays.observations[rows[followed]]))
+    followed[followed] = np.all(_moved(arrays.observations, rows[followed]) <= largest + rounding, axis=1)
+    return np.asarray(followed)
+
+
+def _moved(observations: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    return np.abs(observations[rows + 1].astype(np.float64) - observations[rows])
+
+
+def _joins(arrays: FlatArrays) -> np.ndarray | None:
+    """(N - 1,): next_observations equal the next row's observations; None without next_observations."""
+    if arrays.next_observations is None:
+        return None
+    following, there = arrays.observations[1:], arrays.next_observations[:-1]
+    return np.asarray(np.all(np.abs(there - following) <= CONTINUITY_TOLERANCE * (1 + np.abs(following)), axis=1))
+
+
+def _flagged(arrays: FlatArrays) -> np.ndarray:
+    return arrays.terminals if arrays.timeouts is None else arrays.terminals | arrays.timeouts
+
+
+def _behind_an_end(arrays: FlatArrays, joins: np.ndarray | None) -> np.ndarray:
+    """(N,): terminal rows directly behind a terminal row, with no reset between them."""
+    behind = np.zeros(len(arrays.rewards), bool)
+    behind[1:] = arrays.terminals[1:] & arrays.terminals[:-1]
+    if arrays.timeouts is not None:
+        behind[1:] &= ~arrays.timeouts[:-1]
+    if joins is not None:
+        behind[1:] &= joins
+    return behind
+
+
+def _ends(
+    arrays: FlatArrays, behind: np.ndarray, joins: np.ndarray | None, owner: str, step_limit: int | None
+) -> tuple[np.ndarray, np.ndarray]:
+    """The last rows of all episodes, and those among them that only next_observations show."""
+    flagged = _flagged(arrays)
+    ends = flagged.copy()
+    ends[-1] = True
+    cuts = np.empty(0, int)
+    if joins is not None:
+        cuts = np.flatnonzero(~joins & ~flagged[:-1])
+        if len(cuts) > MOST_CUTS * len(flagged):
+            raise ValueError(
+                f"{owner}: next_observations differ from the next row's observations at {len(cuts):,} of "
+                f"{len(flagged):,} rows, first at row {cuts[0]}; rows must be in the order of time"
+            )
+        ends[cuts] = True
+    elif arrays.timeouts is None:
+        raise ValueError(
+            f"{owner}: neither timeouts nor next_observations of its own: where the clock ended an episode cannot be "
+            "known; record timeouts"
+        )
+    rows = np.flatnonzero(ends & ~behind)
+    if arrays.timeouts is None and step_limit is not None:
+        lengths = np.diff(rows, prepend=-1)
+        if lengths.max() > step_limit:
+            row = int(rows[np.argmax(lengths > step_limit)])
+            raise ValueError(
+                f"{owner}: no timeouts, and the {lengths[rows == row][0]:,} steps up to row {row} pass the "
+                f"environment's limit of {step_limit} without an end that next_observations would show; record timeouts"
+            )
+    return rows, cuts
+
+
+def _episode(arrays: FlatArrays, start: int, end: int, next_is_unknown: bool, is_followed: bool) -> Episode:
+    """The episode of rows `start` .. `end`."""
+    steps = slice(start, end if next_is_unknown else end + 1)
+    if next_is_unknown:
+        observations = arrays.observations[start : end + 1]
+    elif is_followed:
+        observations = arrays.observations[start : end + 2]
+    else:
+        last = arrays.observations if arrays.next_observations is None else arrays.next_observations
+        observations = np.concatenate([arrays.observations[start : end + 1], last[end : end + 1]])
+    return Episode(observations, arrays.actions[steps], arrays.rewards[steps], bool(arrays.terminals[end]))

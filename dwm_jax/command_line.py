@@ -15,13 +15,14 @@ import jax
 from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
-from dwm_jax import interruption, machines, non_finite, parallel, processes, watch
 from dwm_jax.config import ConfigError, check
-from dwm_jax.locks import InUseError
-from dwm_jax.progress import say
+from dwm_jax.runtime import cluster, interruption, mirrors, non_finite, parallel, processes
+from dwm_jax.runtime.cluster import ClusterError
+from dwm_jax.runtime.locks import InUseError
+from dwm_jax.runtime.progress import say
 
 
-def run(train: Callable[[ConfigDict, Path, Sequence[watch.Open]], None], usage: str | None) -> None:
+def run(train: Callable[[ConfigDict, Path, Sequence[mirrors.Open]], None], usage: str | None) -> None:
     """Parses the command line, checks the config, trains."""
     config_flag = config_flags.DEFINE_config_file(
         "config", None, "the config file; --config.key=value overrides a field", lock_config=True
@@ -32,10 +33,10 @@ def run(train: Callable[[ConfigDict, Path, Sequence[watch.Open]], None], usage: 
     )
     tensorboard_flag = flags.DEFINE_bool("tensorboard", False, "show the numbers in WORKDIR/tensorboard too")
     wandb_flag = flags.DEFINE_string("wandb", None, "show the numbers in this Weights & Biases project too")
-    machine_flags = machines.define_flags()
+    cluster_flags = cluster.define_flags()
     # What --help prints: the usage, and these flags.
     sys.modules["__main__"].__doc__ = usage
-    for flag in (config_flag, workdir_flag, debug_flag, tensorboard_flag, wandb_flag, *machine_flags):
+    for flag in (config_flag, workdir_flag, debug_flag, tensorboard_flag, wandb_flag, *cluster_flags):
         flags.FLAGS.register_key_flag_for_module(sys.argv[0], flags.FLAGS[flag.name])
 
     def parse(arguments: list[str]) -> list[str]:
@@ -45,8 +46,8 @@ def run(train: Callable[[ConfigDict, Path, Sequence[watch.Open]], None], usage: 
                 raise ConfigError(f"unexpected argument {rest[1]!r}; flags start with --")
             if config_flag.value is None or workdir_flag.value is None:
                 raise ConfigError("both --config FILE and --workdir DIR are needed; --help shows an example")
-            machine_flags.check()
-            watch.mirrors(tensorboard_flag.value, wandb_flag.value)
+            cluster_flags.check()
+            mirrors.requested(tensorboard_flag.value, wandb_flag.value)
         except (AttributeError, KeyError) as error:
             # ml_collections wraps one exception in another, whose own text is a repr.
             reason = error.args[0].args[0] if isinstance(error.args[0], Exception) else error.args[0]
@@ -58,17 +59,17 @@ def run(train: Callable[[ConfigDict, Path, Sequence[watch.Open]], None], usage: 
     def main(_: list[str]) -> None:
         logging.set_verbosity(logging.WARNING)
         try:
-            machine_flags.join()
+            cluster_flags.join()
             with interruption.listening(), non_finite.searching(debug_flag.value):
-                machine_flags.refuse_others()
+                cluster_flags.refuse_others()
                 processes.meet()
                 # The first process alone looks for the task's data, which need not be on the other hosts.
                 processes.from_first(lambda: check(config_flag.value, parallel.num_devices()))
                 compile_once(Path(str(workdir_flag.value)))
-                mirrors = watch.mirrors(tensorboard_flag.value, wandb_flag.value)
-                train(config_flag.value, Path(str(workdir_flag.value)), mirrors)
+                shown_in = mirrors.requested(tensorboard_flag.value, wandb_flag.value)
+                train(config_flag.value, Path(str(workdir_flag.value)), shown_in)
                 processes.finish()
-        except (ConfigError, InUseError) as error:
+        except (ConfigError, ClusterError, InUseError) as error:
             fail(error, 2)
         except (RuntimeError, ValueError, FloatingPointError, OSError) as error:
             fail(error, 1)

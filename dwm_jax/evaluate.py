@@ -25,7 +25,7 @@ from dwm_jax import export
 from dwm_jax.data.tasks import Task, get_task
 from dwm_jax.evaluation import Evaluator, normalized_scores
 from dwm_jax.export import ExportedPolicies
-from dwm_jax.progress import say
+from dwm_jax.runtime.progress import say
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -7,7 +7,7 @@ import gymnasium as gym
 import numpy as np
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
-from dwm_jax import interruption
+from dwm_jax.runtime import interruption
 
 # Observations of all seeds and episodes (S, E, O) -> actions (S, E, A), both raw.
 BatchPolicy = Callable[[np.ndarray], np.ndarray]

@@ -16,9 +16,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dwm_jax import processes
 from dwm_jax.normalizers import AffineNormalizer
 from dwm_jax.registry import LEARNERS, MODELS
+from dwm_jax.runtime import processes
 from dwm_jax.types import Array, Key, PyTree
 from dwm_jax.world_models.base import Planner, TrainingRows
 

@@ -9,11 +9,11 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from dwm_jax import interruption, non_finite, parallel, processes, watch
-from dwm_jax.checkpoint import Checkpoints
-from dwm_jax.metrics import JsonLines
-from dwm_jax.parallel import Updates
-from dwm_jax.progress import phase, say
+from dwm_jax.runtime import interruption, mirrors, non_finite, parallel, processes
+from dwm_jax.runtime.checkpoints import Checkpoints
+from dwm_jax.runtime.parallel import Updates
+from dwm_jax.runtime.progress import phase, say
+from dwm_jax.runtime.row_files import JsonLines
 from dwm_jax.types import PyTree
 
 
@@ -79,7 +79,7 @@ def run_updates(
     step, state = processes.from_first(begin)
     for file in (metrics_file, timing_file):
         file.cut(name, step)
-    watch.resume(name, step)
+    mirrors.resume(name, step)
     earlier_seconds = max([row["seconds"] for row in timing_file.read() if row["phase"] == name], default=0.0)
     start = time.monotonic()
 
@@ -135,7 +135,7 @@ def run_updates(
             means = {key: value.mean(axis=0) for key, value in metrics.items()}
             rows = rows_of(name, step, means, config.seed)
             metrics_file.append(rows)
-            watch.metrics(rows)
+            mirrors.metrics(rows)
             is_due = step % config.checkpoint_every == 0 or step == num_updates or is_refreshed()
             if is_due or interruption.requested():
                 save(parallel.unreplicate(on_devices))

@@ -8,13 +8,14 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from dwm_jax import export, processes, watch
+from dwm_jax import export
 from dwm_jax.artifacts import Recording, TrainedMethod, TrainedModel
 from dwm_jax.data.tasks import Task
 from dwm_jax.evaluation import Evaluator
-from dwm_jax.metrics import Results
-from dwm_jax.progress import phase
 from dwm_jax.results import evaluation_rows
+from dwm_jax.runtime import mirrors, processes
+from dwm_jax.runtime.progress import phase
+from dwm_jax.runtime.row_files import Results
 from dwm_jax.types import Array, Key
 
 
@@ -50,7 +51,7 @@ def evaluate_planner(
             step = config.world_models[model_name].num_updates
             rows = evaluation_rows(name, task.name, task.reference_scores, seeds, step, returns_SE)
             results_file.append(rows)
-            watch.evaluation(rows)
+            mirrors.evaluation(rows)
             progress.advance(1, f"score {np.mean([row.score_0_1 for row in rows]):.2f}")
 
     processes.from_first(evaluate)

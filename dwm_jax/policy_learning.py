@@ -11,17 +11,18 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from dwm_jax import export, watch
+from dwm_jax import export
 from dwm_jax.artifacts import Learnt, Policies, Recording, TrainedMethod, TrainedModel
 from dwm_jax.data.tasks import Task
 from dwm_jax.evaluation import Evaluator
 from dwm_jax.learners.base import Learner
 from dwm_jax.loop import Evaluation, run_updates
-from dwm_jax.metrics import Results
 from dwm_jax.policy_updates import UpdatePolicy, drawing_ahead, drawing_inside, update_policy, updates_of_seeds
 from dwm_jax.registry import LEARNERS, Method
 from dwm_jax.relabelling import relabelling
 from dwm_jax.results import evaluation_rows
+from dwm_jax.runtime import mirrors
+from dwm_jax.runtime.row_files import Results
 from dwm_jax.supply import Data, supply_of, units_of
 from dwm_jax.types import Array, Key, Metrics
 from dwm_jax.value_expansion import expansion
@@ -132,7 +133,7 @@ def evaluation_of(
         returns_SE = evaluator(lambda observation_SEO: act(policies, observation_SEO.astype(np.float32)))
         rows = evaluation_rows(name, task.name, task.reference_scores, seeds, step, returns_SE)
         results_file.append(rows)
-        watch.evaluation(rows)
+        mirrors.evaluation(rows)
         scores_S = np.array([row.score_0_1 for row in rows]).reshape(returns_SE.shape).mean(axis=1)
         return f"score {scores_S.mean():.2f} ± {scores_S.std():.2f}"
 

@@ -9,9 +9,9 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-from dwm_jax import parallel
 from dwm_jax.imagination import Pairs
 from dwm_jax.learners.base import Learner
+from dwm_jax.runtime import parallel
 from dwm_jax.supply import CHUNK, exploring, nobody
 from dwm_jax.types import Array, Batch, ChooseAction, Expand, Key, Metrics, PyTree, Trajectory
 

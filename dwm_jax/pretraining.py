@@ -9,13 +9,14 @@ from typing import Any
 import jax
 from ml_collections import ConfigDict
 
-from dwm_jax import __version__, parallel, processes
+from dwm_jax import __version__
 from dwm_jax.artifacts import Recording, TrainedModel
 from dwm_jax.data import dataset as data
-from dwm_jax.locks import exclusive
 from dwm_jax.loop import run_updates
-from dwm_jax.progress import say
 from dwm_jax.registry import MODELS
+from dwm_jax.runtime import parallel, processes
+from dwm_jax.runtime.locks import exclusive
+from dwm_jax.runtime.progress import say
 from dwm_jax.types import Array, Key, Metrics, PyTree
 from dwm_jax.world_models.base import Generator, Planner, TrainingRows, WorldModel
 

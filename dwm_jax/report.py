@@ -15,10 +15,10 @@ from dwm_jax.artifacts import Learnt, Recording, TrainedMethod, TrainedModel
 from dwm_jax.data import dataset as data
 from dwm_jax.data.tasks import Task
 from dwm_jax.diagnostics import Calibration, PredictionError, with_recorded_actions
-from dwm_jax.metrics import Results
 from dwm_jax.normalizers import fit_standard
-from dwm_jax.progress import say
 from dwm_jax.registry import METHODS
+from dwm_jax.runtime.progress import say
+from dwm_jax.runtime.row_files import Results
 from dwm_jax.supply import exploring
 from dwm_jax.types import ChooseAction, PyTree, Segment
 from dwm_jax.world_models.base import Rollout, WorldModel

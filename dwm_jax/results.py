@@ -8,7 +8,7 @@ import numpy as np
 
 from dwm_jax.diagnostics import PredictionError
 from dwm_jax.evaluation import normalized_scores
-from dwm_jax.metrics import Result
+from dwm_jax.runtime.row_files import Result
 
 
 class Curve(NamedTuple):

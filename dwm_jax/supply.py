@@ -13,14 +13,15 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from dwm_jax import imagination, interruption, parallel
+from dwm_jax import imagination
 from dwm_jax.artifacts import Policies, Recording, TrainedModel
 from dwm_jax.data import dataset as data
 from dwm_jax.imagination import Pairs, TrajectorySource, Units
 from dwm_jax.learners.base import Learner
 from dwm_jax.normalizers import fit_standard
-from dwm_jax.progress import phase
 from dwm_jax.registry import Method
+from dwm_jax.runtime import interruption, parallel
+from dwm_jax.runtime.progress import phase
 from dwm_jax.types import Array, ChooseAction, Key, PyTree, Trajectory
 from dwm_jax.world_models.base import Generator
 

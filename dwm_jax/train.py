@@ -22,29 +22,29 @@ from pathlib import Path
 
 from ml_collections import ConfigDict
 
-from dwm_jax import processes, provenance, watch
 from dwm_jax.artifacts import Recording, TrainedMethod
 from dwm_jax.config import ConfigError, differences, methods_of, to_json
 from dwm_jax.data import dataset as data
 from dwm_jax.data.tasks import Task, get_task
 from dwm_jax.evaluation import Evaluator
-from dwm_jax.locks import exclusive
-from dwm_jax.metrics import JsonLines
 from dwm_jax.planning import evaluate_planner
 from dwm_jax.policy_learning import learn_policy
 from dwm_jax.pretraining import pretrain
-from dwm_jax.progress import say
 from dwm_jax.registry import Method
 from dwm_jax.report import write_report
+from dwm_jax.runtime import mirrors, processes, provenance
+from dwm_jax.runtime.locks import exclusive
+from dwm_jax.runtime.progress import say
+from dwm_jax.runtime.row_files import JsonLines
 from dwm_jax.world_models.base import Planner
 
 
-def train(config: ConfigDict, workdir: Path, mirrors: Sequence[watch.Open] = ()) -> None:
-    """The whole run. `config` must have passed `config.check`; `mirrors` show its numbers elsewhere too."""
+def train(config: ConfigDict, workdir: Path, shown_in: Sequence[mirrors.Open] = ()) -> None:
+    """The whole run. `config` must have passed `config.check`; `shown_in` are mirrors of its numbers."""
     with exclusive(workdir / ".lock", wait=False), ExitStack() as to_the_end:
         methods = methods_of(config)
         task, recording = processes.from_first(lambda: begin(config, workdir))
-        to_the_end.enter_context(watch.watching(mirrors, workdir, config.to_dict()))
+        to_the_end.enter_context(mirrors.watching(shown_in, workdir, config.to_dict()))
 
         # ------------------------------------------------------------------------ models
         needed = dict.fromkeys(method.model for method in methods.values() if method.model)

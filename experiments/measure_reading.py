@@ -29,10 +29,10 @@ import gymnasium as gym
 import jax
 import numpy as np
 
-from dwm_jax import parallel
 from dwm_jax.config import default_config
 from dwm_jax.data import dataset as data
 from dwm_jax.data import minari_store
+from dwm_jax.runtime import parallel
 from dwm_jax.train import load_recording
 from dwm_jax.types import Episode
 

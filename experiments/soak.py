@@ -21,7 +21,7 @@ from pathlib import Path
 
 import numpy as np
 
-from dwm_jax.metrics import JsonLines
+from dwm_jax.runtime.row_files import JsonLines
 
 METHOD = "DWM-TD3BC"
 NUM_UPDATES = 2_000_000

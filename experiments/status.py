@@ -21,10 +21,10 @@ from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
 
-from dwm_jax.locks import is_held
-from dwm_jax.metrics import JsonLines, Results
-from dwm_jax.progress import duration
 from dwm_jax.registry import METHODS, WORLD_MODELS_ALONE
+from dwm_jax.runtime.locks import is_held
+from dwm_jax.runtime.progress import duration
+from dwm_jax.runtime.row_files import JsonLines, Results
 
 
 class Phase(NamedTuple):

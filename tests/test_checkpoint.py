@@ -14,8 +14,8 @@ import optax
 import orbax.checkpoint as ocp
 import pytest
 
-from dwm_jax.checkpoint import CheckpointError, Checkpoints
 from dwm_jax.normalizers import CdfNormalizer, fit_cdf
+from dwm_jax.runtime.checkpoints import CheckpointError, Checkpoints
 
 
 class State(NamedTuple):
@@ -184,7 +184,7 @@ def test_other_arrays_are_refused_by_name_not_taken_for_damage(saved: Path) -> N
 
 
 def test_another_format_is_refused(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("dwm_jax.checkpoint.FORMAT", 2)
+    monkeypatch.setattr("dwm_jax.runtime.checkpoints.FORMAT", 2)
     with pytest.raises(CheckpointError, match="has format 1, this version reads 2"):
         Checkpoints(saved).restore(state(0.0))
 

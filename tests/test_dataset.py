@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dwm_jax import parallel
 from dwm_jax.data import dataset as data
+from dwm_jax.runtime import parallel
 from dwm_jax.types import Episode
 
 GAMMA = 0.9

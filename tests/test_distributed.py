@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from dwm_jax.locks import exclusive
+from dwm_jax.runtime.locks import exclusive
 from tests import tiny
 
 ROOT = Path(__file__).parents[1]

@@ -12,25 +12,25 @@ PACKAGE = Path(dwm_jax.__file__).parent
 # From the bottom up. A name stands for a module, or for a package and all in it; the longest name that fits counts.
 # A module imports from lower floors, and from its own package.
 FLOORS = [
-    ["dwm_jax", "dwm_jax.types", "dwm_jax.processes"],
+    ["dwm_jax", "dwm_jax.types", "dwm_jax.runtime.processes"],
     [
         "dwm_jax.returns",
         "dwm_jax.losses",
         "dwm_jax.diffusion",
         "dwm_jax.normalizers",
-        "dwm_jax.locks",
-        "dwm_jax.progress",
-        "dwm_jax.provenance",
+        "dwm_jax.runtime.locks",
+        "dwm_jax.runtime.progress",
+        "dwm_jax.runtime.provenance",
     ],
-    ["dwm_jax.networks", "dwm_jax.gradients", "dwm_jax.interruption"],
+    ["dwm_jax.networks", "dwm_jax.gradients", "dwm_jax.runtime.interruption"],
     ["dwm_jax.world_models", "dwm_jax.learners"],
     ["dwm_jax.value_expansion", "dwm_jax.data", "dwm_jax.registry"],
     ["dwm_jax.imagination", "dwm_jax.diagnostics", "dwm_jax.export"],
     ["dwm_jax.artifacts"],
-    ["dwm_jax.parallel", "dwm_jax.checkpoint", "dwm_jax.metrics", "dwm_jax.evaluation"],
-    ["dwm_jax.results", "dwm_jax.non_finite", "dwm_jax.watch"],
+    ["dwm_jax.runtime.parallel", "dwm_jax.runtime.checkpoints", "dwm_jax.runtime.row_files", "dwm_jax.evaluation"],
+    ["dwm_jax.results", "dwm_jax.runtime.non_finite", "dwm_jax.runtime.mirrors"],
     ["dwm_jax.figures", "dwm_jax.config"],
-    ["dwm_jax.loop", "dwm_jax.relabelling", "dwm_jax.machines", "dwm_jax.supply"],
+    ["dwm_jax.loop", "dwm_jax.relabelling", "dwm_jax.runtime.cluster", "dwm_jax.supply"],
     ["dwm_jax.policy_updates"],
     ["dwm_jax.pretraining", "dwm_jax.policy_learning", "dwm_jax.planning"],
     ["dwm_jax.report", "dwm_jax.command_line"],
@@ -42,7 +42,7 @@ READS_THE_CONFIG = {
     "dwm_jax.config",
     "dwm_jax.command_line",
     "dwm_jax.loop",
-    "dwm_jax.machines",
+    "dwm_jax.runtime.cluster",
     "dwm_jax.pretraining",
     "dwm_jax.policy_learning",
     "dwm_jax.supply",
@@ -125,5 +125,5 @@ def test_only_the_loop_and_its_door_read_the_config(module):
 
 def test_the_mathematics_knows_no_networks_and_no_files():
     for module in FLOORS[1]:
-        if module not in ("dwm_jax.locks", "dwm_jax.progress", "dwm_jax.provenance"):
+        if module not in ("dwm_jax.runtime.locks", "dwm_jax.runtime.progress", "dwm_jax.runtime.provenance"):
             assert not {m.split(".")[0] for m in imports(FILES[module])} & {"flax", "optax", "os", "pathlib", "json"}

@@ -8,8 +8,8 @@ import jax.numpy as jnp
 import tiny
 
 from dwm_jax.loop import run_updates
-from dwm_jax.metrics import JsonLines
-from dwm_jax.parallel import one_after_another
+from dwm_jax.runtime.parallel import one_after_another
+from dwm_jax.runtime.row_files import JsonLines
 
 
 def test_dispatches_refreshed_data_and_checkpoints_do_not_compile_again(tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from dwm_jax.metrics import JsonLines, Result, Results
+from dwm_jax.runtime.row_files import JsonLines, Result, Results
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ import pytest
 from minari.storage.datasets_root_dir import get_dataset_path
 
 from dwm_jax.data.minari_store import read_episodes, write_once
-from dwm_jax.locks import exclusive
+from dwm_jax.runtime.locks import exclusive
 from dwm_jax.types import Episode
 
 ID = "dwm-test-v0"

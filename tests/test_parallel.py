@@ -13,8 +13,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dwm_jax import parallel
-from dwm_jax.checkpoint import Checkpoints
+from dwm_jax.runtime import parallel
+from dwm_jax.runtime.checkpoints import Checkpoints
 from dwm_jax.train import train
 from tests import tiny
 

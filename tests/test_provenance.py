@@ -5,14 +5,14 @@ from pathlib import Path
 
 import pytest
 
-from dwm_jax import provenance
+from dwm_jax.runtime import provenance
 
 
 @pytest.fixture
 def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A repository with a package in it, committed."""
-    module = tmp_path / "dwm_jax" / "provenance.py"
-    module.parent.mkdir()
+    module = tmp_path / "dwm_jax" / "runtime" / "provenance.py"
+    module.parent.mkdir(parents=True)
     module.write_text("pass")
     identity = ["-c", "user.name=A", "-c", "user.email=a@b"]
     for command in (["init", "-q"], ["add", "."], [*identity, "commit", "-qm", "first"]):
@@ -30,14 +30,14 @@ def test_the_commit_is_named_and_marked_where_files_differ_from_it(checkout: Pat
 
 
 def test_a_package_inside_another_repository_has_no_commit(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    inside = checkout / "site-packages" / "dwm_jax" / "provenance.py"
+    inside = checkout / "site-packages" / "dwm_jax" / "runtime" / "provenance.py"
     inside.parent.mkdir(parents=True)
     monkeypatch.setattr(provenance, "__file__", str(inside))
     assert provenance.commit() is None
 
 
 def test_outside_of_a_repository_there_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(provenance, "__file__", str(tmp_path / "dwm_jax" / "provenance.py"))
-    (tmp_path / "dwm_jax").mkdir()
+    monkeypatch.setattr(provenance, "__file__", str(tmp_path / "dwm_jax" / "runtime" / "provenance.py"))
+    (tmp_path / "dwm_jax" / "runtime").mkdir(parents=True)
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path))
     assert provenance.commit() is None

@@ -12,7 +12,7 @@ import pytest
 
 from dwm_jax.config import default_config, to_json
 from dwm_jax.diagnostics import PredictionError
-from dwm_jax.metrics import JsonLines, Result, Results
+from dwm_jax.runtime.row_files import JsonLines, Result, Results
 from experiments.report import (
     comparison,
     document,

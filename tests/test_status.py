@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from dwm_jax.locks import exclusive, is_held
-from dwm_jax.metrics import JsonLines, Result, Results
+from dwm_jax.runtime.locks import exclusive, is_held
+from dwm_jax.runtime.row_files import JsonLines, Result, Results
 from experiments.status import Phase, phases_below
 
 ROOT = Path(__file__).parents[1]

@@ -10,11 +10,11 @@ import jax
 import numpy as np
 import pytest
 
-from dwm_jax import provenance
-from dwm_jax.checkpoint import Checkpoints
 from dwm_jax.config import ConfigError
-from dwm_jax.locks import InUseError, exclusive
-from dwm_jax.metrics import JsonLines
+from dwm_jax.runtime import provenance
+from dwm_jax.runtime.checkpoints import Checkpoints
+from dwm_jax.runtime.locks import InUseError, exclusive
+from dwm_jax.runtime.row_files import JsonLines
 from dwm_jax.train import load_recording, train
 from tests import tiny
 

@@ -6,7 +6,7 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from dwm_jax.checkpoint import Checkpoints
+from dwm_jax.runtime.checkpoints import Checkpoints
 from experiments.configs import smoke
 
 

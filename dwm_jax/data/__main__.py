@@ -26,13 +26,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from dwm_jax import interruption
 from dwm_jax.data import card, dataset, minari_store, tasks
 from dwm_jax.data.check import Verdict, check
 from dwm_jax.data.d4rl_tasks import D4RL_TASKS
 from dwm_jax.data.prepare import prepare
 from dwm_jax.data.tasks import Task
-from dwm_jax.locks import InUseError
+from dwm_jax.runtime import interruption
+from dwm_jax.runtime.locks import InUseError
 
 MARKS = {"ok": "  ok    ", "note": "  note  ", "wrong": "  WRONG "}
 

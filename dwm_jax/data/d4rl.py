@@ -12,10 +12,10 @@ from typing import Any
 import h5py
 import numpy as np
 
-from dwm_jax import interruption
 from dwm_jax.data import flat_arrays
 from dwm_jax.data.flat_arrays import Conversion, FlatArrays
 from dwm_jax.data.minari_reading import ACTION_TOLERANCE
+from dwm_jax.runtime import interruption
 
 REQUIRED = ("observations", "actions", "rewards", "terminals")
 OPTIONAL = ("timeouts", "next_observations")

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from dwm_jax import interruption
+from dwm_jax.runtime import interruption
 
 CHUNK = 1 << 20
 TIMEOUT_SECONDS = 30.0

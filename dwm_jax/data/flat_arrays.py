@@ -22,7 +22,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from dwm_jax import interruption
+from dwm_jax.runtime import interruption
 from dwm_jax.types import Episode
 
 # Relative to 1 + |x|: far above float32's rounding, far below any step of a simulation.

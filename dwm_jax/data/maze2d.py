@@ -12,8 +12,8 @@ import gymnasium as gym
 import numpy as np
 from scipy.sparse.csgraph import shortest_path
 
-from dwm_jax import interruption
 from dwm_jax.data.robotics import gymnasium_robotics, maps
+from dwm_jax.runtime import interruption
 from dwm_jax.types import Episode
 
 GOAL_RADIUS = 0.5

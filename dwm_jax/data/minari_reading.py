@@ -12,9 +12,9 @@ import numpy as np
 from h5py import h5d, h5s
 from minari.dataset.minari_dataset import MinariDataset
 
-from dwm_jax import interruption
 from dwm_jax.data.dataset import Rows
 from dwm_jax.data.spaces import ActionRange, KeyPath, action_range, concatenate_parts, observation_keys
+from dwm_jax.runtime import interruption
 from dwm_jax.types import Episode
 
 # Beyond the bounds by no more than this: rounding, and clipped; by more: refused.

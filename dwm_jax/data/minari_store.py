@@ -20,10 +20,10 @@ from minari.dataset.minari_dataset import DATASET_ID_RE
 from minari.dataset.minari_storage import MinariStorage
 from minari.storage.datasets_root_dir import get_dataset_path
 
-from dwm_jax import interruption
 from dwm_jax.data import minari_reading
 from dwm_jax.data.minari_reading import Stored
-from dwm_jax.locks import exclusive
+from dwm_jax.runtime import interruption
+from dwm_jax.runtime.locks import exclusive
 from dwm_jax.types import Episode
 
 PREPARE = "python -m dwm_jax.data prepare"

@@ -34,8 +34,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
-from dwm_jax import provenance
-from dwm_jax.progress import say
+from dwm_jax.runtime import provenance
+from dwm_jax.runtime.progress import say
 from experiments.benchmark.denoiser import sampling, training
 from experiments.benchmark.figures import HEADER, Figure, json_line, table_row
 from experiments.benchmark.first_step import first_step

@@ -8,12 +8,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dwm_jax import imagination, parallel
+from dwm_jax import imagination
 from dwm_jax.data import dataset as data
 from dwm_jax.imagination import Pairs, TrajectorySource, Units
 from dwm_jax.normalizers import fit_standard
 from dwm_jax.pretraining import training_rows, update_from_segments
 from dwm_jax.registry import MODELS
+from dwm_jax.runtime import parallel
 from dwm_jax.supply import nobody
 from dwm_jax.types import Array, PyTree, Trajectory
 from dwm_jax.world_models.base import WorldModel

@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 import experiments
-from dwm_jax import provenance
+from dwm_jax.runtime import provenance
 from experiments.benchmark.figures import Figure
 from experiments.benchmark.processes import in_fresh_process
 from experiments.benchmark.settings import Plan

@@ -13,9 +13,9 @@ import jax.extend.core as jex
 import jax.numpy as jnp
 import optax
 
-from dwm_jax import parallel
 from dwm_jax.data import dataset as data
 from dwm_jax.pretraining import update_from_segments
+from dwm_jax.runtime import parallel
 from dwm_jax.types import Array, Metrics, PyTree
 from dwm_jax.world_models.ema import move_ema
 from experiments.benchmark.denoiser import dispatches, make_bench

@@ -6,7 +6,7 @@ from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from typing import Any, TypeVar
 
-from dwm_jax import provenance
+from dwm_jax.runtime import provenance
 from experiments.benchmark.denoiser import training
 from experiments.benchmark.figures import Figure
 from experiments.benchmark.settings import Plan

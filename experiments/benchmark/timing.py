@@ -9,7 +9,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from dwm_jax import parallel
+from dwm_jax.runtime import parallel
 from dwm_jax.types import Array
 
 # Does the work once and returns when it is finished.

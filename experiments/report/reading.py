@@ -9,9 +9,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from dwm_jax.diagnostics import Calibration, PredictionError
-from dwm_jax.metrics import JsonLines, Result, Results
 from dwm_jax.registry import METHODS
 from dwm_jax.results import Curve, curves
+from dwm_jax.runtime.row_files import JsonLines, Result, Results
 from experiments.report.settings import settings_of
 
 # What a damaged file raises when it is read and taken apart.

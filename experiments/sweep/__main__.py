@@ -33,8 +33,8 @@ from typing import NoReturn
 
 from dwm_jax.config import ConfigError, check
 from dwm_jax.data import tasks as data_tasks
-from dwm_jax.locks import InUseError, exclusive
-from dwm_jax.progress import say
+from dwm_jax.runtime.locks import InUseError, exclusive
+from dwm_jax.runtime.progress import say
 from experiments.studies import SCALES, STUDIES, Member, members_at, tasks_at
 from experiments.sweep import files, local, slurm
 from experiments.sweep.local import Devices

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from dwm_jax.progress import duration, say
+from dwm_jax.runtime.progress import duration, say
 from experiments.sweep.local import Outcome
 from experiments.sweep.plan import Run
 

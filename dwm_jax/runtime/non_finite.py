@@ -10,11 +10,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dwm_jax import parallel
-from dwm_jax.parallel import Updates
+from dwm_jax.runtime import parallel
+from dwm_jax.runtime.parallel import Updates
 from dwm_jax.types import PyTree
 
-PACKAGE = Path(__file__).parent
+PACKAGE = Path(__file__).parents[1]
 
 _searching: ContextVar[bool] = ContextVar("searching", default=False)
 

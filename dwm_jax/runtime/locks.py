@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from dwm_jax import processes
+from dwm_jax.runtime import processes
 
 
 class InUseError(RuntimeError):

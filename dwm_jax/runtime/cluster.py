@@ -5,11 +5,14 @@ from typing import NamedTuple
 import jax
 from absl import flags
 
-from dwm_jax import parallel, processes
-from dwm_jax.config import ConfigError
+from dwm_jax.runtime import parallel, processes
 
 
-class Machines(NamedTuple):
+class ClusterError(ValueError):
+    """Flags that do not go together, or another machine than they say; one line."""
+
+
+class ClusterFlags(NamedTuple):
     """The flags; to be asked once the command line is parsed."""
 
     distributed: flags.FlagHolder
@@ -23,26 +26,26 @@ class Machines(NamedTuple):
         """Refuses a combination that means nothing; asks nothing of jax.
 
         Raises:
-          ConfigError: with the flags in question.
+          ClusterError: with the flags in question.
         """
         address, number, index = self.coordinator.value, self.num_processes.value, self.process_id.value
         if address is None and number is None and index is None:
             return
         if self.distributed.value:
-            raise ConfigError("--distributed asks the environment; give it without --coordinator and its companions")
+            raise ClusterError("--distributed asks the environment; give it without --coordinator and its companions")
         if address is None or number is None or index is None:
-            raise ConfigError("--coordinator HOST:PORT, --num-processes N and --process-id I only go together")
+            raise ClusterError("--coordinator HOST:PORT, --num-processes N and --process-id I only go together")
         host, _, port = address.rpartition(":")
         if not host or not port.isdecimal():
-            raise ConfigError(f"--coordinator={address} is not HOST:PORT")
+            raise ClusterError(f"--coordinator={address} is not HOST:PORT")
         if index >= number:
-            raise ConfigError(f"--process-id={index} is not below --num-processes={number}; they count from 0")
+            raise ClusterError(f"--process-id={index} is not below --num-processes={number}; they count from 0")
 
     def join(self) -> None:
         """Joins the other processes, if the flags name any.
 
         Raises:
-          ConfigError: --distributed, and the environment says nothing.
+          ClusterError: --distributed, and the environment says nothing.
           RuntimeError: the others cannot be reached.
         """
         if not self.distributed.value and self.coordinator.value is None:
@@ -50,7 +53,7 @@ class Machines(NamedTuple):
         try:
             processes.start(self.coordinator.value, self.num_processes.value, self.process_id.value)
         except ValueError as error:
-            raise ConfigError(
+            raise ClusterError(
                 f"cannot join the other processes: {error} Where no Slurm, TPU, Kubernetes or Open MPI says so, give "
                 "--coordinator HOST:PORT --num-processes N --process-id I"
             ) from error
@@ -59,7 +62,7 @@ class Machines(NamedTuple):
         """Refuses a machine that is not the one expected: jax falls back to the CPU without a word.
 
         Raises:
-          ConfigError: with what was expected and what there is.
+          ClusterError: with what was expected and what there is.
         """
         platform, num_devices = self.expect_platform.value, self.expect_devices.value
         if platform is None and num_devices is None:
@@ -68,14 +71,14 @@ class Machines(NamedTuple):
         try:
             found = jax.default_backend(), parallel.num_devices()
         except RuntimeError as error:
-            raise ConfigError(f"{expected}, but jax finds none: {error}") from error
+            raise ClusterError(f"{expected}, but jax finds none: {error}") from error
         if found != (platform or found[0], num_devices or found[1]):
-            raise ConfigError(f"{expected}, but this is {found[1]} of {found[0]}")
+            raise ClusterError(f"{expected}, but this is {found[1]} of {found[0]}")
 
 
-def define_flags() -> Machines:
+def define_flags() -> ClusterFlags:
     """Adds them to the command line."""
-    return Machines(
+    return ClusterFlags(
         flags.DEFINE_bool("distributed", False, "one process of several; Slurm, TPU or Kubernetes say which"),
         flags.DEFINE_string("coordinator", None, "HOST:PORT of process 0, where nothing says which"),
         flags.DEFINE_integer("num-processes", None, "with --coordinator: processes of the run", lower_bound=1),

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
-from dwm_jax import processes
+from dwm_jax.runtime import processes
 
 # Off a terminal (a log file, CI) a phase reports at most this often.
 SECONDS_BETWEEN_LINES = 20.0

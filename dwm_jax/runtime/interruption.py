@@ -15,7 +15,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from dwm_jax import processes
+from dwm_jax.runtime import processes
 
 # From the signal to the end of the process, at the longest.
 GRACE_SECONDS = 8.0

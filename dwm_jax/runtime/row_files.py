@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from dwm_jax import processes
+from dwm_jax.runtime import processes
 
 Row = Mapping[str, Any]
 

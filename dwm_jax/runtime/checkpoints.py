@@ -10,8 +10,8 @@ import orbax.checkpoint as ocp
 from orbax.checkpoint.checkpoint_managers import preservation_policy
 from orbax.checkpoint.options import MultiprocessingOptions
 
-from dwm_jax import processes
-from dwm_jax.progress import say
+from dwm_jax.runtime import processes
+from dwm_jax.runtime.progress import say
 from dwm_jax.types import PyTree
 
 NUM_KEPT = 2

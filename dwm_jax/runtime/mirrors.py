@@ -15,9 +15,9 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from dwm_jax import processes
-from dwm_jax.metrics import Result, Row
-from dwm_jax.progress import say
+from dwm_jax.runtime import processes
+from dwm_jax.runtime.progress import say
+from dwm_jax.runtime.row_files import Result, Row
 
 # Names by which metric rows say where they belong.
 PLACE = ("phase", "step", "seed")
@@ -49,7 +49,7 @@ class Mirror(Protocol):
 Open = Callable[[Path, dict[str, Any]], Mirror]
 
 
-def mirrors(tensorboard: bool, wandb_project: str | None) -> list[Open]:
+def requested(tensorboard: bool, wandb_project: str | None) -> list[Open]:
     """The mirrors that were asked for.
 
     Raises:

@@ -37,7 +37,7 @@ def devices() -> dict[str, Any]:
 
 def commit() -> str | None:
     """The commit this package was checked out at, with a + where files differ from it; None outside of git."""
-    folder = Path(__file__).parent
+    folder = Path(__file__).parents[1]
 
     def git(*arguments: str) -> str:
         return subprocess.run(

@@ -11,7 +11,7 @@ from typing import Any
 from ml_collections import ConfigDict, config_dict
 
 from dwm_jax.data import tasks
-from dwm_jax.normalizers import FITTERS
+from dwm_jax.maths.normalizers import FITTERS
 from dwm_jax.registry import METHODS, Method
 from dwm_jax.world_models.row_diffusion import PREDICTIONS
 

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from dwm_jax.data.dataset import Dataset, segment_at
-from dwm_jax.normalizers import AffineNormalizer
+from dwm_jax.maths.normalizers import AffineNormalizer
 from dwm_jax.types import Array, ChooseAction, Key, PyTree, Segment, Trajectory
 from dwm_jax.world_models.base import Rollout
 

@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dwm_jax.normalizers import AffineNormalizer
+from dwm_jax.maths.normalizers import AffineNormalizer
 from dwm_jax.registry import LEARNERS, MODELS
 from dwm_jax.runtime import processes
 from dwm_jax.types import Array, Key, PyTree

@@ -10,10 +10,10 @@ import jax
 import jax.numpy as jnp
 
 from dwm_jax.data.dataset import Dataset, recorded_step
-from dwm_jax.losses import pessimistic_rewards
-from dwm_jax.normalizers import AffineNormalizer
+from dwm_jax.maths.losses import pessimistic_rewards
+from dwm_jax.maths.normalizers import AffineNormalizer
+from dwm_jax.maths.value_expansion import collapse
 from dwm_jax.types import Array, ChooseAction, Key, PyTree, Trajectory
-from dwm_jax.value_expansion import collapse
 from dwm_jax.world_models.base import Rollout
 
 

@@ -15,7 +15,7 @@ from dwm_jax.artifacts import Learnt, Recording, TrainedMethod, TrainedModel
 from dwm_jax.data import dataset as data
 from dwm_jax.data.tasks import Task
 from dwm_jax.diagnostics import Calibration, PredictionError, with_recorded_actions
-from dwm_jax.normalizers import fit_standard
+from dwm_jax.maths.normalizers import fit_standard
 from dwm_jax.registry import METHODS
 from dwm_jax.runtime.progress import say
 from dwm_jax.runtime.row_files import Results

@@ -18,7 +18,7 @@ from dwm_jax.artifacts import Policies, Recording, TrainedModel
 from dwm_jax.data import dataset as data
 from dwm_jax.imagination import Pairs, TrajectorySource, Units
 from dwm_jax.learners.base import Learner
-from dwm_jax.normalizers import fit_standard
+from dwm_jax.maths.normalizers import fit_standard
 from dwm_jax.registry import Method
 from dwm_jax.runtime import interruption, parallel
 from dwm_jax.runtime.progress import phase

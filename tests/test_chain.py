@@ -7,9 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from dwm_jax.maths.value_expansion import expansion
 from dwm_jax.registry import LEARNERS
 from dwm_jax.types import Batch, Trajectory
-from dwm_jax.value_expansion import expansion
 
 # States 0 .. 4, one step to the right whatever the action; reward 1 for the step from the last one. Then the episode
 # terminates, or the clock truncates it while the last state would go on paying for ever.

@@ -14,7 +14,7 @@ import optax
 import orbax.checkpoint as ocp
 import pytest
 
-from dwm_jax.normalizers import CdfNormalizer, fit_cdf
+from dwm_jax.maths.normalizers import CdfNormalizer, fit_cdf
 from dwm_jax.runtime.checkpoints import CheckpointError, Checkpoints
 
 

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dwm_jax import diffusion
+from dwm_jax.maths import diffusion
 from dwm_jax.world_models.decision_diffuser import decision_diffuser
 from tests.linear_system import BATCH, ROWS, SEGMENTS, T, alone, compiled_quickly, first, leaf_sums, train
 

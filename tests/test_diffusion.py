@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dwm_jax.diffusion import (
+from dwm_jax.maths.diffusion import (
     add_noise,
     cosine_schedule,
     guided,

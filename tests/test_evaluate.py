@@ -18,7 +18,7 @@ from dwm_jax import evaluate, export
 from dwm_jax.data.tasks import get_task
 from dwm_jax.evaluation import Evaluator
 from dwm_jax.learners.iql import iql
-from dwm_jax.normalizers import fit_standard
+from dwm_jax.maths.normalizers import fit_standard
 from dwm_jax.train import train
 from dwm_jax.types import PyTree
 from dwm_jax.world_models.decision_diffuser import decision_diffuser

@@ -9,9 +9,9 @@ import pytest
 from dwm_jax import imagination
 from dwm_jax.data import dataset as data
 from dwm_jax.imagination import Pairs, TrajectorySource, Units
-from dwm_jax.normalizers import AffineNormalizer
+from dwm_jax.maths.normalizers import AffineNormalizer
+from dwm_jax.maths.value_expansion import collapse
 from dwm_jax.types import Episode, Trajectory
-from dwm_jax.value_expansion import collapse
 
 GAMMA = 0.9
 EPISODES = [

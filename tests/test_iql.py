@@ -10,8 +10,8 @@ import optax
 import pytest
 
 from dwm_jax.learners.iql import iql, pql
+from dwm_jax.maths.value_expansion import expand_vanilla
 from dwm_jax.types import Batch, Trajectory
-from dwm_jax.value_expansion import expand_vanilla
 
 OBSERVATION, ACTION, B = 3, 2, 6
 LR, RATE, EXPECTILE, BETA, CLIP = 1e-2, 0.1, 0.8, 3.0, 1.6

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from dwm_jax.losses import advantage_weight, expectile_loss, pessimistic_rewards, td3_bc_actor_loss
+from dwm_jax.maths.losses import advantage_weight, expectile_loss, pessimistic_rewards, td3_bc_actor_loss
 
 
 def alone(tree):

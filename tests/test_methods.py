@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from dwm_jax.data import dataset as data
+from dwm_jax.maths.value_expansion import expand_vanilla
 from dwm_jax.policy_updates import update_policy
 from dwm_jax.pretraining import pretrain
 from dwm_jax.registry import LEARNERS, METHODS
@@ -19,7 +20,6 @@ from dwm_jax.runtime import parallel
 from dwm_jax.supply import pairs_of, units_of
 from dwm_jax.train import load_recording, train
 from dwm_jax.types import Transition
-from dwm_jax.value_expansion import expand_vanilla
 from tests import tiny
 
 METHODS_BESIDE = "DD,DA-TD3BC,DWM-IQL+RTG"

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from dwm_jax.normalizers import FITTERS, fit_cdf, fit_min_max, fit_standard
+from dwm_jax.maths.normalizers import FITTERS, fit_cdf, fit_min_max, fit_standard
 
 every_normalizer = pytest.mark.parametrize("fit", FITTERS.values(), ids=FITTERS.keys())
 

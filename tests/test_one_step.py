@@ -6,7 +6,7 @@ import numpy as np
 import optax
 import pytest
 
-from dwm_jax.losses import pessimistic_rewards
+from dwm_jax.maths.losses import pessimistic_rewards
 from dwm_jax.world_models.one_step import GaussianDynamics, one_step_world_model
 from tests.linear_system import BATCH, GAMMA, ROWS, SEGMENTS, T, alone, compiled_quickly, first, leaf_sums, train
 

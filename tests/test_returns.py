@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from dwm_jax.returns import h_step_return, lambda_return, relabelled_return, returns_to_go
+from dwm_jax.maths.returns import h_step_return, lambda_return, relabelled_return, returns_to_go
 
 LENGTH = 6  # one length, so that every random example reuses the compiled operations
 rewards = arrays(np.float32, LENGTH, elements=st.floats(-10, 10, width=32))

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dwm_jax import diffusion
+from dwm_jax.maths import diffusion
 from dwm_jax.world_models.row_diffusion import RowDiffusion, row_diffusion
 
 ROWS = jnp.zeros((4, 3))

@@ -10,8 +10,8 @@ import optax
 import pytest
 
 from dwm_jax.learners.td3_bc import td3_bc
+from dwm_jax.maths.value_expansion import expand_vanilla
 from dwm_jax.types import Batch, Trajectory
-from dwm_jax.value_expansion import expand_vanilla
 
 OBSERVATION, ACTION, B = 3, 2, 6
 HIDDEN, LR, RATE, NOISE, CLIP, ALPHA = (8, 8), 1e-2, 0.1, 0.6, 0.5, 2.5

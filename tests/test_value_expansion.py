@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
+from dwm_jax.maths.value_expansion import collapse, expand_lambda, expand_vanilla, expansion
 from dwm_jax.types import Trajectory
-from dwm_jax.value_expansion import collapse, expand_lambda, expand_vanilla, expansion
 
 # States 10 and 20, worth their own number.
 TWO_STEPS = Trajectory(jnp.array([[10.0], [20.0]]), jnp.array([1.0, 2.0]), jnp.array([0.9, 0.9]))

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dwm_jax import diffusion
+from dwm_jax.maths import diffusion
 from dwm_jax.world_models.diffusion import diffusion_world_model
 from tests.linear_system import BATCH, GAMMA, ROWS, SEGMENTS, T, alone, compiled_quickly, leaf_sums, no_action, train
 

@@ -10,7 +10,7 @@ import optax
 from dwm_jax.gradients import apply_gradients
 from dwm_jax.learners.base import Learner
 from dwm_jax.learners.critics import TwinCritics
-from dwm_jax.losses import td3_bc_actor_loss
+from dwm_jax.maths.losses import td3_bc_actor_loss
 from dwm_jax.networks.mlp import TanhActor
 from dwm_jax.types import Array, Average, Batch, Expand, Key, Metrics, PyTree, Trajectory
 

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import jax.numpy as jnp
 import numpy as np
 
-from dwm_jax.normalizers import AffineNormalizer, fit_standard
+from dwm_jax.maths.normalizers import AffineNormalizer, fit_standard
 from dwm_jax.types import Array
 from dwm_jax.world_models.base import TrainingRows
 

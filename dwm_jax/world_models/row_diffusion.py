@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from dwm_jax import diffusion
+from dwm_jax.maths import diffusion
 from dwm_jax.networks.initial import initial_parameters
 from dwm_jax.networks.temporal_unet import TemporalUnet
 from dwm_jax.types import Array, Key, PyTree
@@ -39,7 +39,7 @@ def row_diffusion(
     guidance_weight: float,
     temperature: float,
 ) -> RowDiffusion:
-    """The noise-prediction loss and the strided guided sampler of `dwm_jax.diffusion` around a `TemporalUnet`.
+    """The noise-prediction loss and the strided guided sampler of `dwm_jax.maths.diffusion` around a `TemporalUnet`.
 
     Args:
       num_diffusion_steps: K.

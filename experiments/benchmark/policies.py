@@ -10,11 +10,11 @@ from ml_collections import ConfigDict
 
 from dwm_jax import imagination
 from dwm_jax.imagination import Pairs
+from dwm_jax.maths.value_expansion import expansion
 from dwm_jax.policy_updates import drawing_ahead, updates_of_seeds
 from dwm_jax.registry import LEARNERS
 from dwm_jax.runtime import parallel
 from dwm_jax.types import PyTree, Trajectory
-from dwm_jax.value_expansion import expansion
 from experiments.benchmark.denoiser import bulk, dispatches, make_bench, random_pairs
 from experiments.benchmark.figures import Figure, rate
 from experiments.benchmark.parts import alone, products_of

@@ -8,7 +8,7 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 
-from dwm_jax.returns import h_step_return, lambda_return
+from dwm_jax.maths.returns import h_step_return, lambda_return
 from dwm_jax.types import Array, Bootstrap, Expand, Trajectory
 
 

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dwm_jax.networks.initial import initial_parameters
+from dwm_jax.networks.initialization import initial_parameters
 from dwm_jax.networks.temporal_unet import TemporalUnet
 from dwm_jax.types import Array
 

@@ -22,7 +22,7 @@ FLOORS = [
         "dwm_jax.runtime.progress",
         "dwm_jax.runtime.provenance",
     ],
-    ["dwm_jax.networks", "dwm_jax.gradients", "dwm_jax.runtime.interruption"],
+    ["dwm_jax.networks", "dwm_jax.networks.optimization", "dwm_jax.runtime.interruption"],
     ["dwm_jax.world_models", "dwm_jax.learners"],
     ["dwm_jax.maths.value_expansion", "dwm_jax.data", "dwm_jax.registry"],
     ["dwm_jax.imagination", "dwm_jax.diagnostics", "dwm_jax.export"],

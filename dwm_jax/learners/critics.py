@@ -6,8 +6,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from dwm_jax.gradients import apply_gradients
 from dwm_jax.networks.mlp import Critic
+from dwm_jax.networks.optimization import apply_gradients
 from dwm_jax.types import Array, Average, Batch, Key, Metrics, PyTree
 
 

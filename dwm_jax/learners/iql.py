@@ -11,11 +11,11 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from dwm_jax.gradients import apply_gradients
 from dwm_jax.learners.base import Learner
 from dwm_jax.learners.critics import TwinCritics
 from dwm_jax.maths.losses import advantage_weight, expectile_loss
 from dwm_jax.networks.mlp import GaussianActor, Value
+from dwm_jax.networks.optimization import apply_gradients
 from dwm_jax.types import Array, Average, Batch, Expand, Key, Metrics, PyTree
 
 

@@ -7,11 +7,11 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from dwm_jax.gradients import apply_gradients
 from dwm_jax.learners.base import Learner
 from dwm_jax.learners.critics import TwinCritics
 from dwm_jax.maths.losses import td3_bc_actor_loss
 from dwm_jax.networks.mlp import TanhActor
+from dwm_jax.networks.optimization import apply_gradients
 from dwm_jax.types import Array, Average, Batch, Expand, Key, Metrics, PyTree, Trajectory
 
 

@@ -8,11 +8,10 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from dwm_jax.gradients import apply_gradients
 from dwm_jax.maths.normalizers import FITTERS, Normalizer
+from dwm_jax.networks.optimization import apply_gradients, move_ema, start_ema
 from dwm_jax.types import Array, Average, Key, Metrics, PyTree, Segment
 from dwm_jax.world_models.base import Planner, TrainingRows
-from dwm_jax.world_models.ema import move_ema, start_ema
 from dwm_jax.world_models.row_diffusion import row_diffusion
 
 

@@ -8,11 +8,10 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from dwm_jax.gradients import apply_gradients
 from dwm_jax.maths.normalizers import FITTERS, Normalizer
+from dwm_jax.networks.optimization import apply_gradients, move_ema, start_ema
 from dwm_jax.types import Array, Average, ChooseAction, Key, Metrics, PyTree, Segment, Trajectory
 from dwm_jax.world_models.base import Rollout, TrainingRows, WorldModel, independent_draws
-from dwm_jax.world_models.ema import move_ema, start_ema
 from dwm_jax.world_models.row_diffusion import row_diffusion
 
 

@@ -8,8 +8,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from dwm_jax.gradients import apply_gradients
 from dwm_jax.networks.mlp import MLP
+from dwm_jax.networks.optimization import apply_gradients
 from dwm_jax.types import Array, Average, ChooseAction, Key, Metrics, PyTree, Segment, Trajectory
 from dwm_jax.world_models.base import Rollout, TrainingRows, WorldModel, independent_draws
 from dwm_jax.world_models.dynamics_units import DynamicsUnits, fit_dynamics_units

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from dwm_jax.maths import diffusion
-from dwm_jax.networks.initial import initial_parameters
+from dwm_jax.networks.initialization import initial_parameters
 from dwm_jax.networks.temporal_unet import TemporalUnet
 from dwm_jax.types import Array, Key, PyTree
 

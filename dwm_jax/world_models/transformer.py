@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from dwm_jax.gradients import apply_gradients
+from dwm_jax.networks.optimization import apply_gradients
 from dwm_jax.networks.transformer import CausalTransformer
 from dwm_jax.types import Array, Average, ChooseAction, Key, Metrics, PyTree, Segment, Trajectory
 from dwm_jax.world_models.base import Rollout, TrainingRows, WorldModel, independent_draws

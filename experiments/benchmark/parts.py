@@ -14,10 +14,10 @@ import jax.numpy as jnp
 import optax
 
 from dwm_jax.data import dataset as data
+from dwm_jax.networks.optimization import move_ema
 from dwm_jax.pretraining import update_from_segments
 from dwm_jax.runtime import parallel
 from dwm_jax.types import Array, Metrics, PyTree
-from dwm_jax.world_models.ema import move_ema
 from experiments.benchmark.denoiser import dispatches, make_bench
 from experiments.benchmark.figures import Figure, rate
 from experiments.benchmark.settings import SIZES, Plan, sample_flop, updates_per_dispatch

@@ -13,7 +13,7 @@ from dwm_jax.learners.td3_bc import td3_bc
 from dwm_jax.world_models.autoregressive import autoregressive_diffusion
 from dwm_jax.world_models.base import Generator, Planner, WorldModel
 from dwm_jax.world_models.decision_diffuser import decision_diffuser
-from dwm_jax.world_models.diffusion import diffusion_world_model
+from dwm_jax.world_models.dwm import diffusion_world_model
 from dwm_jax.world_models.one_step import one_step_world_model
 from dwm_jax.world_models.transformer import transformer_world_model
 from dwm_jax.world_models.transition_diffusion import transition_diffusion

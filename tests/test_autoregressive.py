@@ -8,7 +8,7 @@ import pytest
 from dwm_jax.types import Trajectory
 from dwm_jax.world_models import autoregressive
 from dwm_jax.world_models.autoregressive import autoregressive_diffusion
-from dwm_jax.world_models.diffusion import diffusion_world_model
+from dwm_jax.world_models.dwm import diffusion_world_model
 from tests.linear_system import BATCH, GAMMA, ROWS, SEGMENTS, advance, compiled_quickly, first, train
 
 SETTINGS = {

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from dwm_jax.maths import diffusion
-from dwm_jax.world_models.diffusion import diffusion_world_model
+from dwm_jax.world_models.dwm import diffusion_world_model
 from tests.linear_system import BATCH, GAMMA, ROWS, SEGMENTS, T, alone, compiled_quickly, leaf_sums, no_action, train
 
 

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 
 from dwm_jax.types import Array, ChooseAction, Key, PyTree, Trajectory
 from dwm_jax.world_models.base import Rollout, WorldModel, independent_draws
-from dwm_jax.world_models.diffusion import diffusion_world_model
+from dwm_jax.world_models.dwm import diffusion_world_model
 
 
 def autoregressive_diffusion(**settings: Any) -> WorldModel:

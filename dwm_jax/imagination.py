@@ -10,25 +10,11 @@ import jax
 import jax.numpy as jnp
 
 from dwm_jax.data.dataset import Dataset, recorded_step
+from dwm_jax.learners.policies import Units
 from dwm_jax.maths.losses import pessimistic_rewards
-from dwm_jax.maths.normalizers import AffineNormalizer
 from dwm_jax.maths.value_expansion import collapse
 from dwm_jax.types import Array, ChooseAction, Key, PyTree, Trajectory
 from dwm_jax.world_models.base import Rollout
-
-
-class Units(NamedTuple):
-    """The learner's units: standardised observations, scaled rewards."""
-
-    observation_normalizer: AffineNormalizer
-    reward_scale: Array  # ()
-
-    def trajectory(self, raw: Trajectory) -> Trajectory:
-        return Trajectory(
-            next_observations=self.observation_normalizer.normalize(raw.next_observations),
-            rewards=raw.rewards * self.reward_scale,
-            discounts=raw.discounts,
-        )
 
 
 class Pairs(NamedTuple):

@@ -9,14 +9,16 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from dwm_jax import export
-from dwm_jax.artifacts import Recording, TrainedMethod, TrainedModel
+from dwm_jax.data.recording import Recording
 from dwm_jax.data.tasks import Task
 from dwm_jax.evaluation import Evaluator
+from dwm_jax.learners.policies import TrainedMethod
 from dwm_jax.results import evaluation_rows
 from dwm_jax.runtime import mirrors, processes
 from dwm_jax.runtime.progress import phase
 from dwm_jax.runtime.row_files import Results
 from dwm_jax.types import Array, Key
+from dwm_jax.world_models.base import TrainedModel
 
 
 def evaluate_planner(

@@ -12,10 +12,11 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from dwm_jax import export
-from dwm_jax.artifacts import Learnt, Policies, Recording, TrainedMethod, TrainedModel
+from dwm_jax.data.recording import Recording
 from dwm_jax.data.tasks import Task
 from dwm_jax.evaluation import Evaluator
 from dwm_jax.learners.base import Learner
+from dwm_jax.learners.policies import Learnt, Policies, TrainedMethod
 from dwm_jax.loop import Evaluation, run_updates
 from dwm_jax.maths.value_expansion import expansion
 from dwm_jax.policy_updates import UpdatePolicy, drawing_ahead, drawing_inside, update_policy, updates_of_seeds
@@ -26,6 +27,7 @@ from dwm_jax.runtime import mirrors
 from dwm_jax.runtime.row_files import Results
 from dwm_jax.supply import Data, supply_of, units_of
 from dwm_jax.types import Array, Key, Metrics
+from dwm_jax.world_models.base import TrainedModel
 
 
 def learn_policy(

@@ -10,15 +10,15 @@ import jax
 from ml_collections import ConfigDict
 
 from dwm_jax import __version__
-from dwm_jax.artifacts import Recording, TrainedModel
 from dwm_jax.data import dataset as data
+from dwm_jax.data.recording import Recording
 from dwm_jax.loop import run_updates
 from dwm_jax.registry import MODELS
 from dwm_jax.runtime import parallel, processes
 from dwm_jax.runtime.locks import exclusive
 from dwm_jax.runtime.progress import say
 from dwm_jax.types import Array, Key, Metrics, PyTree
-from dwm_jax.world_models.base import Generator, Planner, TrainingRows, WorldModel
+from dwm_jax.world_models.base import Generator, Planner, TrainedModel, TrainingRows, WorldModel
 
 # What a model reads only when it is asked: it is trained once for all values of these.
 READ_BY_SAMPLING_ALONE = ("num_sampling_steps", "guidance_weight", "temperature")

@@ -6,13 +6,13 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from dwm_jax.artifacts import TrainedModel
 from dwm_jax.data.dataset import segment_at
 from dwm_jax.imagination import Pairs
 from dwm_jax.learners.base import Learner
 from dwm_jax.maths.returns import relabelled_return
 from dwm_jax.runtime import parallel
 from dwm_jax.types import Array, Key, Metrics, PyTree, Segment
+from dwm_jax.world_models.base import TrainedModel
 
 
 class State(NamedTuple):

@@ -11,17 +11,18 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from dwm_jax import diagnostics, figures, results
-from dwm_jax.artifacts import Learnt, Recording, TrainedMethod, TrainedModel
 from dwm_jax.data import dataset as data
+from dwm_jax.data.recording import Recording
 from dwm_jax.data.tasks import Task
 from dwm_jax.diagnostics import Calibration, PredictionError, with_recorded_actions
+from dwm_jax.learners.policies import Learnt, TrainedMethod
 from dwm_jax.maths.normalizers import fit_standard
 from dwm_jax.registry import METHODS
 from dwm_jax.runtime.progress import say
 from dwm_jax.runtime.row_files import Results
 from dwm_jax.supply import exploring
 from dwm_jax.types import ChooseAction, PyTree, Segment
-from dwm_jax.world_models.base import Rollout, WorldModel
+from dwm_jax.world_models.base import Rollout, TrainedModel, WorldModel
 
 # Segments that are measured, that are drawn, and that are sampled at once when sampling is timed.
 NUM_MEASURED, NUM_DRAWN, NUM_TIMED = 1024, 60, 128

@@ -14,16 +14,17 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from dwm_jax import imagination
-from dwm_jax.artifacts import Policies, Recording, TrainedModel
 from dwm_jax.data import dataset as data
-from dwm_jax.imagination import Pairs, TrajectorySource, Units
+from dwm_jax.data.recording import Recording
+from dwm_jax.imagination import Pairs, TrajectorySource
 from dwm_jax.learners.base import Learner
+from dwm_jax.learners.policies import Policies, Units
 from dwm_jax.maths.normalizers import fit_standard
 from dwm_jax.registry import Method
 from dwm_jax.runtime import interruption, parallel
 from dwm_jax.runtime.progress import phase
 from dwm_jax.types import Array, ChooseAction, Key, PyTree, Trajectory
-from dwm_jax.world_models.base import Generator
+from dwm_jax.world_models.base import Generator, TrainedModel
 
 # Items per device and dispatch when trajectories or transitions are drawn in bulk.
 CHUNK = 1024

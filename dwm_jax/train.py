@@ -22,11 +22,12 @@ from pathlib import Path
 
 from ml_collections import ConfigDict
 
-from dwm_jax.artifacts import Recording, TrainedMethod
 from dwm_jax.config import ConfigError, differences, methods_of, to_json
 from dwm_jax.data import dataset as data
+from dwm_jax.data.recording import Recording
 from dwm_jax.data.tasks import Task, get_task
 from dwm_jax.evaluation import Evaluator
+from dwm_jax.learners.policies import TrainedMethod
 from dwm_jax.planning import evaluate_planner
 from dwm_jax.policy_learning import learn_policy
 from dwm_jax.pretraining import pretrain

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dwm_jax.artifacts import Policies
+from dwm_jax.learners.policies import Policies
 from dwm_jax.maths.value_expansion import expansion
 from dwm_jax.policy_updates import update_policy
 from dwm_jax.pretraining import pretrain

@@ -8,7 +8,8 @@ import pytest
 
 from dwm_jax import imagination
 from dwm_jax.data import dataset as data
-from dwm_jax.imagination import Pairs, TrajectorySource, Units
+from dwm_jax.imagination import Pairs, TrajectorySource
+from dwm_jax.learners.policies import Units
 from dwm_jax.maths.normalizers import AffineNormalizer
 from dwm_jax.maths.value_expansion import collapse
 from dwm_jax.types import Episode, Trajectory

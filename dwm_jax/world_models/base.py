@@ -6,9 +6,10 @@ units on the outside and keeps its own normalisers in its state.
 """
 
 from collections.abc import Callable
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from dwm_jax.types import Array, Average, ChooseAction, Key, Metrics, PyTree, Segment, Trajectory, Transition
@@ -113,3 +114,17 @@ def independent_draws(rollout: Callable[[int, float], Rollout]) -> Callable[[int
         return imagine
 
     return alternatives
+
+
+class TrainedModel(NamedTuple):
+    """What one pretraining leaves."""
+
+    model: WorldModel | Planner | Generator
+    settings: dict[str, Any]  # the keywords it was made with
+    state: PyTree  # as training left it: fine-tuning goes on from here
+    seconds: float  # wall time of the training, whenever it was
+
+    @property
+    def inference(self) -> PyTree:
+        """What a rollout, a plan or a generation needs of the state; jax arrays."""
+        return jax.tree.map(jnp.asarray, self.model.inference(self.state))

@@ -10,7 +10,8 @@ import numpy as np
 
 from dwm_jax import imagination
 from dwm_jax.data import dataset as data
-from dwm_jax.imagination import Pairs, TrajectorySource, Units
+from dwm_jax.imagination import Pairs, TrajectorySource
+from dwm_jax.learners.policies import Units
 from dwm_jax.maths.normalizers import fit_standard
 from dwm_jax.pretraining import training_rows, update_from_segments
 from dwm_jax.registry import MODELS

@@ -15,17 +15,17 @@ from dwm_jax import export
 from dwm_jax.data.recording import Recording
 from dwm_jax.data.tasks import Task
 from dwm_jax.evaluation import Evaluator
+from dwm_jax.imagination.relabelling import relabelling
+from dwm_jax.imagination.supply import Data, supply_of, units_of
 from dwm_jax.learners.base import Learner
 from dwm_jax.learners.policies import Learnt, Policies, TrainedMethod
 from dwm_jax.loop import Evaluation, run_updates
 from dwm_jax.maths.value_expansion import expansion
 from dwm_jax.policy_updates import UpdatePolicy, drawing_ahead, drawing_inside, update_policy, updates_of_seeds
 from dwm_jax.registry import LEARNERS, Method
-from dwm_jax.relabelling import relabelling
 from dwm_jax.results import evaluation_rows
 from dwm_jax.runtime import mirrors
 from dwm_jax.runtime.row_files import Results
-from dwm_jax.supply import Data, supply_of, units_of
 from dwm_jax.types import Array, Key, Metrics
 from dwm_jax.world_models.base import TrainedModel
 

@@ -9,10 +9,10 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-from dwm_jax.imagination import Pairs
+from dwm_jax.imagination.sources import Pairs
+from dwm_jax.imagination.supply import CHUNK, exploring, nobody
 from dwm_jax.learners.base import Learner
 from dwm_jax.runtime import parallel
-from dwm_jax.supply import CHUNK, exploring, nobody
 from dwm_jax.types import Array, Batch, ChooseAction, Expand, Key, Metrics, PyTree, Trajectory
 
 # (state, key, pairs, source data, steps (U,)) of one seed -> (state, metrics with a leading axis U)

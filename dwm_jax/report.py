@@ -15,12 +15,12 @@ from dwm_jax.data import dataset as data
 from dwm_jax.data.recording import Recording
 from dwm_jax.data.tasks import Task
 from dwm_jax.diagnostics import Calibration, PredictionError, with_recorded_actions
+from dwm_jax.imagination.supply import exploring
 from dwm_jax.learners.policies import Learnt, TrainedMethod
 from dwm_jax.maths.normalizers import fit_standard
 from dwm_jax.registry import METHODS
 from dwm_jax.runtime.progress import say
 from dwm_jax.runtime.row_files import Results
-from dwm_jax.supply import exploring
 from dwm_jax.types import ChooseAction, PyTree, Segment
 from dwm_jax.world_models.base import Rollout, TrainedModel, WorldModel
 

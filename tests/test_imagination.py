@@ -6,9 +6,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dwm_jax import imagination
 from dwm_jax.data import dataset as data
-from dwm_jax.imagination import Pairs, TrajectorySource
+from dwm_jax.imagination.sources import Pairs, TrajectorySource, sources
 from dwm_jax.learners.policies import Units
 from dwm_jax.maths.normalizers import AffineNormalizer
 from dwm_jax.maths.value_expansion import collapse
@@ -55,7 +54,7 @@ def test_pairs_are_the_recorded_transitions(pairs):
 
 
 def test_recorded_steps_are_in_the_learners_units_and_end_at_terminations(pairs):
-    source = imagination.recorded(GAMMA)
+    source = sources.recorded(GAMMA)
     draw = jax.jit(jax.vmap(lambda p: source.draw(source.data, pairs, p, half, jax.random.key(0))))
     steps = draw(jnp.arange(4))
     # s' = 1 2 6 7 -> (s' - 2) / 2;  r = 1 2 3 4 -> 10 r;  pair 1 terminated, pair 3 was truncated.
@@ -65,7 +64,7 @@ def test_recorded_steps_are_in_the_learners_units_and_end_at_terminations(pairs)
 
 
 def test_a_fresh_trajectory_starts_at_the_raw_pair_and_ends_in_the_learners_units(pairs):
-    source = imagination.fresh(linear_rollout, jnp.array(10.0), return_to_go=0.5)
+    source = sources.fresh(linear_rollout, jnp.array(10.0), return_to_go=0.5)
     drawn = jax.jit(lambda p, key: source.draw(source.data, pairs, p, half, key))(2, jax.random.key(0))
     # s = 5, a = 0.5: s' = 10, then 10 + 10 * (10 / 2) = 60 -> 4 and 29;  r = 5.5 and 10.5 -> 55 and 105
     np.testing.assert_allclose(drawn.next_observations[:, 0], [4, 29])
@@ -74,8 +73,8 @@ def test_a_fresh_trajectory_starts_at_the_raw_pair_and_ends_in_the_learners_unit
 
 
 def test_states_beyond_the_bounds_are_clipped_and_nothing_else(pairs):
-    fresh = imagination.fresh(linear_rollout, jnp.array(10.0), return_to_go=0.5)
-    source = imagination.without_tails(fresh, jnp.array([-1.0]), jnp.array([7.0]))
+    fresh = sources.fresh(linear_rollout, jnp.array(10.0), return_to_go=0.5)
+    source = sources.without_tails(fresh, jnp.array([-1.0]), jnp.array([7.0]))
     drawn, whole = (s.draw(s.data, pairs, 2, half, jax.random.key(0)) for s in (source, fresh))
     # 4 and 29, as above; 29 is beyond 7.
     np.testing.assert_allclose(drawn.next_observations[:, 0], [4, 7])
@@ -84,15 +83,15 @@ def test_states_beyond_the_bounds_are_clipped_and_nothing_else(pairs):
 
 
 def test_fresh_trajectories_differ_by_key(pairs):
-    source = imagination.fresh(noisy_rollout, (), return_to_go=0.5)
+    source = sources.fresh(noisy_rollout, (), return_to_go=0.5)
     draw = jax.jit(jax.vmap(lambda seed: source.draw((), pairs, 0, half, jax.random.key(seed)).next_observations))
     drawn = draw(jnp.array([0, 0, 1]))
     assert drawn[0] == drawn[1] != drawn[2]
 
 
 def test_several_draws_differ_and_each_leaves_what_is_kept(pairs):
-    source = imagination.fresh(linear_rollout, jnp.array(10.0), return_to_go=0.5)
-    draw = imagination.draw_several(source, 3, collapse)
+    source = sources.fresh(linear_rollout, jnp.array(10.0), return_to_go=0.5)
+    draw = sources.draw_several(source, 3, collapse)
 
     def anywhere(step, observation, key):
         return jax.random.normal(key, (1,))
@@ -107,9 +106,9 @@ def test_several_draws_differ_and_each_leaves_what_is_kept(pairs):
 
 def test_what_is_kept_is_the_collapse_for_the_h_step_return_and_everything_below():
     trajectory = Trajectory(jnp.array([[1.0], [2.0]]), jnp.array([1.0, 2.0]), jnp.array([0.5, 0.5]))
-    assert imagination.keep_for_target(0.95)(trajectory) is trajectory
+    assert sources.keep_for_target(0.95)(trajectory) is trajectory
     # r = 1 + 0.5 * 2, d = 0.25, s' = 2
-    short = imagination.keep_for_target(1.0)(trajectory)
+    short = sources.keep_for_target(1.0)(trajectory)
     np.testing.assert_allclose([*short.next_observations[:, 0], *short.rewards, *short.discounts], [2, 2, 0.25])
 
 
@@ -119,7 +118,7 @@ def test_a_kept_trajectory_is_one_of_its_own_pairs_and_each_of_them_sometimes(pa
     pool = Trajectory(rewards[..., None], rewards, jnp.full((4, 3, 1), GAMMA))
 
     def draw(key):
-        return imagination.draw_kept(pool, pairs, jnp.array(2), half, key)
+        return sources.draw_kept(pool, pairs, jnp.array(2), half, key)
 
     drawn = jax.jit(jax.vmap(draw))(jax.random.split(jax.random.key(0), 50))
     assert set(np.asarray(drawn.rewards[:, 0])) == {20.0, 21.0, 22.0}
@@ -130,7 +129,7 @@ def test_another_pair_or_model_does_not_compile_again(pairs):
     @jax.jit
     @chex.assert_max_traces(n=1)
     def draw(model, pair, key):
-        return TrajectorySource(model, imagination.fresh(linear_rollout, None, 0.5).draw).draw(
+        return TrajectorySource(model, sources.fresh(linear_rollout, None, 0.5).draw).draw(
             model, pairs, pair, half, key
         )
 
@@ -145,7 +144,7 @@ def test_a_pessimist_lowers_rewards_where_imaginations_disagree_and_follows_the_
         second = Trajectory(jnp.array([[8.0], [6.0]]), jnp.array([0.2, 0.3]), jnp.full(2, GAMMA))
         return jax.tree.map(lambda *leaves: jnp.stack(leaves), first, second)
 
-    source = imagination.pessimistic(two_opinions, (), return_to_go=0.5, kappa=0.1)
+    source = sources.pessimistic(two_opinions, (), return_to_go=0.5, kappa=0.1)
     drawn = source.draw(source.data, pairs, jnp.array(0), half, jax.random.key(0))
     # Learner's units: s' 4 and 8 are 1 and 3; r 0.1 and 0.2 are 1 and 2. Step 1: 1.5 - 0.1 (1 + 4); step 2 agrees: 3.
     np.testing.assert_allclose(drawn.rewards, [1.0, 3.0], rtol=1e-6)

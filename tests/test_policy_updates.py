@@ -7,19 +7,19 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dwm_jax import imagination
 from dwm_jax.data import dataset as data
+from dwm_jax.imagination.sources import sources
+from dwm_jax.imagination.supply import pairs_of, units_of
 from dwm_jax.maths.value_expansion import expand_vanilla
 from dwm_jax.policy_updates import drawing_ahead, drawing_inside, update_policy, updates_of_seeds
 from dwm_jax.registry import LEARNERS, METHODS
 from dwm_jax.runtime import parallel
-from dwm_jax.supply import pairs_of, units_of
 from dwm_jax.train import load_recording
 from tests import tiny
 
 BATCH = 8
 CONFIG = tiny.config(methods="TD3+BC")
-DRAW = imagination.recorded(CONFIG.gamma).draw
+DRAW = sources.recorded(CONFIG.gamma).draw
 
 
 def learner_of(name):

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 from dwm_jax.config import ConfigError, check
-from dwm_jax.imagination import draw_kept
+from dwm_jax.imagination.sources import draw_kept
+from dwm_jax.imagination.supply import supply_of, units_of
 from dwm_jax.learners.policies import Policies
 from dwm_jax.registry import LEARNERS, METHODS
 from dwm_jax.runtime.checkpoints import Checkpoints
-from dwm_jax.supply import supply_of, units_of
 from dwm_jax.train import load_recording, train
 from dwm_jax.types import Trajectory
 from dwm_jax.world_models.base import TrainedModel

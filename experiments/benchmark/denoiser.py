@@ -8,15 +8,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dwm_jax import imagination
 from dwm_jax.data import dataset as data
-from dwm_jax.imagination import Pairs, TrajectorySource
+from dwm_jax.imagination.sources import Pairs, TrajectorySource, sources
+from dwm_jax.imagination.supply import nobody
 from dwm_jax.learners.policies import Units
 from dwm_jax.maths.normalizers import fit_standard
 from dwm_jax.pretraining import training_rows, update_from_segments
 from dwm_jax.registry import MODELS
 from dwm_jax.runtime import parallel
-from dwm_jax.supply import nobody
 from dwm_jax.types import Array, PyTree, Trajectory
 from dwm_jax.world_models.base import WorldModel
 from experiments.benchmark.figures import Figure, rate
@@ -121,7 +120,7 @@ def sampling(size_name: str, plan: Plan) -> list[Figure]:
 
     on_device = jax.device_put((bench.inference, pairs))
     batch = jnp.arange(BATCH) % len(pairs.rows), jax.random.split(jax.random.key(2), BATCH)
-    chunks = bulk(imagination.fresh(rollout, bench.inference, float(goal)), pairs, 1, 1.0, plan.chunk)
+    chunks = bulk(sources.fresh(rollout, bench.inference, float(goal)), pairs, 1, 1.0, plan.chunk)
     product = matrix_product(effort.matrix_size)
     runs = {
         "batch": lambda: jax.block_until_ready(sample_batch(*on_device, *batch)),  # type: ignore[no-untyped-call]
@@ -157,8 +156,8 @@ def bulk(source: TrajectorySource, pairs: Pairs, num_draws: int, lambda_: float,
       lambda_: of the target, which says what is kept of a trajectory.
       chunk: pairs per device and dispatch.
     """
-    keep = imagination.keep_for_target(lambda_)
-    draw = imagination.draw_several(source, num_draws, keep)
+    keep = sources.keep_for_target(lambda_)
+    draw = sources.draw_several(source, num_draws, keep)
 
     def draw_one(on_device: tuple[PyTree, Pairs], index: Array) -> Trajectory:
         model, pairs = on_device

@@ -8,8 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from dwm_jax import imagination
-from dwm_jax.imagination import Pairs
+from dwm_jax.imagination.sources import Pairs, sources
 from dwm_jax.maths.value_expansion import expansion
 from dwm_jax.policy_updates import drawing_ahead, updates_of_seeds
 from dwm_jax.registry import LEARNERS
@@ -99,14 +98,14 @@ def make_source(
 ) -> Source:
     """Recorded steps, fresh imagination, or a pool."""
     if source_name == "recorded":
-        return Source(imagination.recorded(config.gamma).draw, ())
+        return Source(sources.recorded(config.gamma).draw, ())
     bench = make_bench(size_name, plan)
     rollout = bench.model.rollout(config.policy.horizon, config.gamma)
-    fresh = imagination.fresh(rollout, bench.inference, config.policy.return_to_go)
+    fresh = sources.fresh(rollout, bench.inference, config.policy.return_to_go)
     if source_name == "fresh":
         return Source(fresh.draw, fresh.data)
     chunks = bulk(fresh, pairs, config.policy.imagined_per_pair, lambda_, plan.chunk)
-    return Source(imagination.draw_kept, pool_for(len(pairs.rows), next(chunks)), lambda: next(chunks))
+    return Source(sources.draw_kept, pool_for(len(pairs.rows), next(chunks)), lambda: next(chunks))
 
 
 def pool_for(num_pairs: int, chunk: Trajectory) -> Trajectory:

@@ -13,10 +13,9 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from dwm_jax import imagination
 from dwm_jax.data import dataset as data
 from dwm_jax.data.recording import Recording
-from dwm_jax.imagination import Pairs, TrajectorySource
+from dwm_jax.imagination.sources import Pairs, TrajectorySource, sources
 from dwm_jax.learners.base import Learner
 from dwm_jax.learners.policies import Policies, Units
 from dwm_jax.maths.normalizers import fit_standard
@@ -67,11 +66,11 @@ def supply_of(
         return lambda policies, step: (policies, (all_pairs(), source_data))
 
     if method.model is None or isinstance(models[method.model].model, Generator):
-        source = imagination.recorded(config.gamma)
+        source = sources.recorded(config.gamma)
         return Supply(source.draw, lasting(source.data))
     source, needs_policy = imagined_source(method.model, learner, config, models)
     if config.policy.clipped_tail > 0:
-        source = imagination.without_tails(source, *bounds_of(recording, units, config.policy.clipped_tail))
+        source = sources.without_tails(source, *bounds_of(recording, units, config.policy.clipped_tail))
     if method.relabels_returns:
         # The world model is fine-tuned as it imagines; what stays is where its training segments start.
         length = models[method.model].model.sequence_length
@@ -102,8 +101,8 @@ def pooled(
     assert method.learner is not None
     assert method.model is not None
     policy = config.policy
-    keep = imagination.keep_for_target(policy.lambda_[method.learner])
-    draw_pair = imagination.draw_several(source, policy.imagined_per_pair, keep)
+    keep = sources.keep_for_target(policy.lambda_[method.learner])
+    draw_pair = sources.draw_several(source, policy.imagined_per_pair, keep)
     # The pool belongs to the world model, not to a learner's seed; children 0 and 1 of this key trained it.
     choice_key, draw_key = jax.random.split(
         jax.random.fold_in(jax.random.key(config.world_models[method.model].seed), 2)
@@ -133,7 +132,7 @@ def pooled(
         on_device = source.data, pairs, np.int32(number), policies.imagined_by_S
         return policies, (pairs, in_bulk(f"imagining for {name}", draw_chunks, len(pairs.rows), on_device))
 
-    return Supply(imagination.draw_kept, make, policy.refresh_every, needs_policy)
+    return Supply(sources.draw_kept, make, policy.refresh_every, needs_policy)
 
 
 def nobody(step: Array, observation: Array, key: Key) -> Array:
@@ -195,9 +194,9 @@ def imagined_source(
     if learner.pessimistic:
         pessimism = policy.pessimism
         alternatives = model.alternatives(policy.horizon, config.gamma, pessimism.num_samples)
-        source = imagination.pessimistic(alternatives, inference, policy.return_to_go, pessimism.kappa)
+        source = sources.pessimistic(alternatives, inference, policy.return_to_go, pessimism.kappa)
     else:
-        source = imagination.fresh(model.rollout(policy.horizon, config.gamma), inference, policy.return_to_go)
+        source = sources.fresh(model.rollout(policy.horizon, config.gamma), inference, policy.return_to_go)
     return source, model.needs_policy
 
 

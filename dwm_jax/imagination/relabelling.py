@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from dwm_jax.data.dataset import segment_at
-from dwm_jax.imagination import Pairs
+from dwm_jax.imagination.sources import Pairs
 from dwm_jax.learners.base import Learner
 from dwm_jax.maths.returns import relabelled_return
 from dwm_jax.runtime import parallel

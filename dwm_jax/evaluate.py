@@ -21,10 +21,10 @@ import gymnasium as gym
 import imageio.v2 as imageio
 import numpy as np
 
-from dwm_jax import export
 from dwm_jax.data.tasks import Task, get_task
-from dwm_jax.evaluation import Evaluator, normalized_scores
-from dwm_jax.export import ExportedPolicies
+from dwm_jax.results import policy_files
+from dwm_jax.results.evaluator import Evaluator, normalized_scores
+from dwm_jax.results.policy_files import ExportedPolicies
 from dwm_jax.runtime.progress import say
 
 
@@ -46,11 +46,11 @@ def main(arguments: list[str] | None = None) -> None:
         print("| method | task | seeds | episodes | return | score (0-1) | score (0-100) |")
         print("|---|---|---|---|---|---|---|")
         for file in files:
-            policies = export.load(file)
+            policies = policy_files.load(file)
             task = get_task(policies.task, num_steps=0, seed=0)
             print(evaluated_row(policies, task, options.episodes, options.seed))
         if options.video is not None:
-            first = export.load(files[0])
+            first = policy_files.load(files[0])
             film(first, get_task(first.task, num_steps=0, seed=0), options.seed, options.video)
             say(f"{options.video}: {first.method}, seed {first.seeds[0]}")
     except (ValueError, OSError, FloatingPointError) as error:

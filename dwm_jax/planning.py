@@ -8,12 +8,12 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from dwm_jax import export
 from dwm_jax.data.recording import Recording
 from dwm_jax.data.tasks import Task
-from dwm_jax.evaluation import Evaluator
 from dwm_jax.learners.policies import TrainedMethod
-from dwm_jax.results import evaluation_rows
+from dwm_jax.results import policy_files
+from dwm_jax.results.evaluator import Evaluator
+from dwm_jax.results.scores import evaluation_rows
 from dwm_jax.runtime import mirrors, processes
 from dwm_jax.runtime.progress import phase
 from dwm_jax.runtime.row_files import Results
@@ -46,7 +46,7 @@ def evaluate_planner(
         if sum(row.method == name for row in results_file.read()) == len(seeds) * config.evaluation.episodes:
             return
         results_file.cut(name, -1)  # rows of a start that was killed while it wrote them
-        act_everywhere = export.planning(planner, inference, return_to_go, seeds)
+        act_everywhere = policy_files.planning(planner, inference, return_to_go, seeds)
         decisions = itertools.count()
         with phase(f"planning with {name}", 1) as progress:
             returns_SE = evaluator(lambda o: np.asarray(act_everywhere(o.astype(np.float32), next(decisions))))
@@ -57,7 +57,7 @@ def evaluate_planner(
             progress.advance(1, f"score {np.mean([row.score_0_1 for row in rows]):.2f}")
 
     processes.from_first(evaluate)
-    export.save_planner(
+    policy_files.save_planner(
         workdir / "policies" / f"{name}.npz",
         method=name,
         task=task.name,

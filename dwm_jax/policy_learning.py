@@ -11,10 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from dwm_jax import export
 from dwm_jax.data.recording import Recording
 from dwm_jax.data.tasks import Task
-from dwm_jax.evaluation import Evaluator
 from dwm_jax.imagination.relabelling import relabelling
 from dwm_jax.imagination.supply import Data, supply_of, units_of
 from dwm_jax.learners.base import Learner
@@ -23,7 +21,9 @@ from dwm_jax.loop import Evaluation, run_updates
 from dwm_jax.maths.value_expansion import expansion
 from dwm_jax.policy_updates import UpdatePolicy, drawing_ahead, drawing_inside, update_policy, updates_of_seeds
 from dwm_jax.registry import LEARNERS, Method
-from dwm_jax.results import evaluation_rows
+from dwm_jax.results import policy_files
+from dwm_jax.results.evaluator import Evaluator
+from dwm_jax.results.scores import evaluation_rows
 from dwm_jax.runtime import mirrors
 from dwm_jax.runtime.row_files import Results
 from dwm_jax.types import Array, Key, Metrics
@@ -95,7 +95,7 @@ def learn_policy(
         evaluation_of(name, learner, task, evaluator, seeds, config.evaluation.episodes, workdir),
         supply.refresh_every,
     )
-    export.save_actors(
+    policy_files.save_actors(
         workdir / "policies" / f"{name}.npz",
         method=name,
         task=task.name,

@@ -6,8 +6,14 @@ import numpy as np
 import pytest
 
 from dwm_jax.data import dataset as data
-from dwm_jax.diagnostics import Comparison, calibration, compare, prediction_error, with_recorded_actions
 from dwm_jax.maths.normalizers import AffineNormalizer
+from dwm_jax.results.diagnostics import (
+    Comparison,
+    calibration,
+    compare,
+    prediction_error,
+    with_recorded_actions,
+)
 from dwm_jax.types import Episode, Segment, Trajectory
 
 HORIZON = 3

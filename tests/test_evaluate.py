@@ -14,11 +14,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dwm_jax import evaluate, export
+from dwm_jax import evaluate
 from dwm_jax.data.tasks import get_task
-from dwm_jax.evaluation import Evaluator
 from dwm_jax.learners.iql import iql
 from dwm_jax.maths.normalizers import fit_standard
+from dwm_jax.results import policy_files
+from dwm_jax.results.evaluator import Evaluator
 from dwm_jax.train import train
 from dwm_jax.types import PyTree
 from dwm_jax.world_models.decision_diffuser import decision_diffuser
@@ -65,7 +66,7 @@ PLANNER_SETTINGS = {
 
 
 def save_planner(file: Path, inference: PyTree) -> None:
-    export.save_planner(
+    policy_files.save_planner(
         file,
         method="DD",
         task="maze2d-umaze",
@@ -84,7 +85,7 @@ def test_an_actor_that_is_loaded_acts_as_what_was_saved(tmp_path: Path) -> None:
     states_S = jax.vmap(learner.init)(jax.random.split(jax.random.key(0), 2))
     normalizer = fit_standard(np.random.default_rng(0).normal(3, 2, size=(50, 3)))
     file = tmp_path / "policies" / "IQL.npz"
-    export.save_actors(
+    policy_files.save_actors(
         file,
         method="IQL",
         task="maze2d-umaze",
@@ -94,7 +95,7 @@ def test_an_actor_that_is_loaded_acts_as_what_was_saved(tmp_path: Path) -> None:
         inference_S=learner.inference(states_S),
         observation_normalizer=normalizer,
     )
-    loaded = export.load(file)
+    loaded = policy_files.load(file)
     assert (loaded.method, loaded.task, loaded.seeds) == ("IQL", "maze2d-umaze", (4, 5))
     observation = jnp.array([3.0, 2.0, 1.0])
     acted = loaded.act(np.broadcast_to(observation, (2, 1, 3)), 0)
@@ -109,7 +110,7 @@ def test_a_planner_that_is_loaded_plans_as_what_was_saved_by_seed_decision_and_e
     planner = decision_diffuser(**PLANNER_SETTINGS)
     inference = planner.inference(planner.init(jax.random.key(0), ROWS))
     save_planner(tmp_path / "DD.npz", inference)
-    loaded = export.load(tmp_path / "DD.npz")
+    loaded = policy_files.load(tmp_path / "DD.npz")
     assert (loaded.method, loaded.task, loaded.seeds) == ("DD", "maze2d-umaze", (4, 5))
     observation = jnp.array([0.3, -0.2])
     everywhere = np.broadcast_to(observation, (2, 3, 2))
@@ -129,7 +130,7 @@ def test_a_planner_that_is_loaded_plans_as_what_was_saved_by_seed_decision_and_e
 
 
 def test_an_exported_planner_repeats_the_runs_evaluation_to_the_bit(finished: Path) -> None:
-    policies = export.load(finished / "policies" / "DD.npz")
+    policies = policy_files.load(finished / "policies" / "DD.npz")
     settings = json.loads((finished / "config.json").read_text())["evaluation"]
     task = get_task(policies.task, num_steps=0, seed=0)
     evaluator = Evaluator(task.make_env, len(policies.seeds), settings["episodes"], settings["seed"])
@@ -146,9 +147,9 @@ def altered(file: Path, **changes: object) -> Path:
     """The file with other words about itself."""
     with np.load(file) as stored:
         arrays = dict(stored)
-    about = json.loads(str(arrays.pop(export.ABOUT))) | changes
+    about = json.loads(str(arrays.pop(policy_files.ABOUT))) | changes
     other = file.with_name("altered.npz")
-    np.savez(other, **arrays, **{export.ABOUT: np.array(json.dumps(about))})
+    np.savez(other, **arrays, **{policy_files.ABOUT: np.array(json.dumps(about))})
     return other
 
 
@@ -165,7 +166,7 @@ def test_other_formats_and_kinds_are_refused_in_one_line(exported: Path) -> None
         ({"kind": "oracle"}, r"altered.npz holds 'oracle', this version knows actors, planner"),
     ):
         with pytest.raises(ValueError, match=line) as refusal:
-            export.load(altered(exported, **changes))
+            policy_files.load(altered(exported, **changes))
         assert "\n" not in str(refusal.value)
 
 
@@ -215,7 +216,7 @@ def test_a_film_is_written(finished: Path, tmp_path: Path, monkeypatch: pytest.M
             assert render_mode == "rgb_array"
             return Env()
 
-    evaluate.film(export.load(finished / "policies" / "IQL.npz"), Task, 0, tmp_path / "film.gif")
+    evaluate.film(policy_files.load(finished / "policies" / "IQL.npz"), Task, 0, tmp_path / "film.gif")
     assert len(imageio.mimread(tmp_path / "film.gif")) == 6
 
 

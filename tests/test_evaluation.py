@@ -6,7 +6,7 @@ import gymnasium as gym
 import numpy as np
 import pytest
 
-from dwm_jax.evaluation import Evaluator, normalized_scores
+from dwm_jax.results.evaluator import Evaluator, normalized_scores
 
 
 class Countdown(gym.Env[np.ndarray, np.ndarray]):

@@ -25,15 +25,20 @@ FLOORS = [
     ["dwm_jax.networks", "dwm_jax.networks.optimization", "dwm_jax.runtime.interruption"],
     ["dwm_jax.world_models", "dwm_jax.learners"],
     ["dwm_jax.maths.value_expansion", "dwm_jax.data", "dwm_jax.registry"],
-    ["dwm_jax.imagination.sources", "dwm_jax.diagnostics", "dwm_jax.export"],
+    ["dwm_jax.imagination.sources", "dwm_jax.results.diagnostics", "dwm_jax.results.policy_files"],
     ["dwm_jax.artifacts"],
-    ["dwm_jax.runtime.parallel", "dwm_jax.runtime.checkpoints", "dwm_jax.runtime.row_files", "dwm_jax.evaluation"],
-    ["dwm_jax.results", "dwm_jax.runtime.non_finite", "dwm_jax.runtime.mirrors"],
-    ["dwm_jax.figures", "dwm_jax.config"],
+    [
+        "dwm_jax.runtime.parallel",
+        "dwm_jax.runtime.checkpoints",
+        "dwm_jax.runtime.row_files",
+        "dwm_jax.results.evaluator",
+    ],
+    ["dwm_jax.results.scores", "dwm_jax.runtime.non_finite", "dwm_jax.runtime.mirrors"],
+    ["dwm_jax.results.pictures", "dwm_jax.config"],
     ["dwm_jax.loop", "dwm_jax.imagination.relabelling", "dwm_jax.runtime.cluster", "dwm_jax.imagination.supply"],
     ["dwm_jax.policy_updates"],
     ["dwm_jax.pretraining", "dwm_jax.policy_learning", "dwm_jax.planning"],
-    ["dwm_jax.report", "dwm_jax.command_line"],
+    ["dwm_jax.results.summary", "dwm_jax.command_line"],
     ["dwm_jax.train", "dwm_jax.evaluate"],
     ["experiments"],
 ]
@@ -47,7 +52,7 @@ READS_THE_CONFIG = {
     "dwm_jax.policy_learning",
     "dwm_jax.imagination.supply",
     "dwm_jax.planning",
-    "dwm_jax.report",
+    "dwm_jax.results.summary",
 }
 
 

@@ -50,7 +50,7 @@ def test_a_finished_planner_does_not_plan_again(finished: Path, monkeypatch: pyt
     def refuse(*arguments: object) -> None:
         raise AssertionError("evaluated again")
 
-    monkeypatch.setattr("dwm_jax.evaluation.Evaluator.__call__", refuse)
+    monkeypatch.setattr("dwm_jax.results.evaluator.Evaluator.__call__", refuse)
     train(tiny.config(methods=METHODS_BESIDE), finished)
     assert (finished / "results.csv").read_text() == before
 

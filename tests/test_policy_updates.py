@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from dwm_jax.data import dataset as data
-from dwm_jax.imagination.sources import sources
+from dwm_jax.imagination import sources
 from dwm_jax.imagination.supply import pairs_of, units_of
 from dwm_jax.maths.value_expansion import expand_vanilla
 from dwm_jax.policy_updates import drawing_ahead, drawing_inside, update_policy, updates_of_seeds

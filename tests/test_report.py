@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from dwm_jax.config import default_config, to_json
-from dwm_jax.diagnostics import PredictionError
+from dwm_jax.results.diagnostics import PredictionError
 from dwm_jax.runtime.row_files import JsonLines, Result, Results
 from experiments.report import (
     comparison,

@@ -15,7 +15,8 @@ from ml_collections import ConfigDict
 
 from dwm_jax.data import dataset as data
 from dwm_jax.data.recording import Recording
-from dwm_jax.imagination.sources import Pairs, TrajectorySource, sources
+from dwm_jax.imagination import sources
+from dwm_jax.imagination.sources import Pairs, TrajectorySource
 from dwm_jax.learners.base import Learner
 from dwm_jax.learners.policies import Policies, Units
 from dwm_jax.maths.normalizers import fit_standard

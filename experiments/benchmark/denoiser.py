@@ -9,7 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from dwm_jax.data import dataset as data
-from dwm_jax.imagination.sources import Pairs, TrajectorySource, sources
+from dwm_jax.imagination import sources
+from dwm_jax.imagination.sources import Pairs, TrajectorySource
 from dwm_jax.imagination.supply import nobody
 from dwm_jax.learners.policies import Units
 from dwm_jax.maths.normalizers import fit_standard

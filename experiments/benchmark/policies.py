@@ -8,7 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from dwm_jax.imagination.sources import Pairs, sources
+from dwm_jax.imagination import sources
+from dwm_jax.imagination.sources import Pairs
 from dwm_jax.maths.value_expansion import expansion
 from dwm_jax.policy_updates import drawing_ahead, updates_of_seeds
 from dwm_jax.registry import LEARNERS

@@ -4,8 +4,8 @@ import jax
 import numpy as np
 
 from dwm_jax.data.tasks import get_task
-from dwm_jax.evaluation import Evaluator
 from dwm_jax.registry import LEARNERS
+from dwm_jax.results.evaluator import Evaluator
 from dwm_jax.types import Array, PyTree
 from experiments.benchmark.figures import Figure, rate
 from experiments.benchmark.settings import SIZES, Plan

@@ -8,9 +8,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from dwm_jax.diagnostics import Calibration, PredictionError
 from dwm_jax.registry import METHODS
-from dwm_jax.results import Curve, curves
+from dwm_jax.results.diagnostics import Calibration, PredictionError
+from dwm_jax.results.scores import Curve, curves
 from dwm_jax.runtime.row_files import JsonLines, Result, Results
 from experiments.report.settings import settings_of
 

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from dwm_jax.registry import METHODS
-from dwm_jax.results import Curve, final_scores
+from dwm_jax.results.scores import Curve, final_scores
 from experiments.report.reading import Run
 
 

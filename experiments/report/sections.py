@@ -5,9 +5,16 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from dwm_jax.registry import METHODS
-from dwm_jax.report import draw_learning_curves
-from dwm_jax.results import Curve
-from experiments.report import comparison, markdown, pictures, reported, timing, world_models
+from dwm_jax.results.scores import Curve
+from dwm_jax.results.summary import draw_learning_curves
+from experiments.report import (
+    comparison,
+    drawing,
+    markdown,
+    reported,
+    timing,
+    world_models,
+)
 from experiments.report.comparison import Line
 from experiments.report.reading import Run
 from experiments.report.reported import Reported
@@ -122,7 +129,7 @@ def learning_curves(study: str, task: str, shown: Sequence[Line], folder: Path) 
     made = []
     for learner, curves in by_learner.items():
         file = f"figures/{study or 'runs'}-{task.replace('/', '-')}-{learner}.svg"
-        with pictures.style(font_size=11):  # its legend leaves no room for more
+        with drawing.style(font_size=11):  # its legend leaves no room for more
             draw_learning_curves(folder / file, task, [*curves, *planners])
         made.append((f"Learning curves on {task}, {learner}", file))
     return made
@@ -143,7 +150,7 @@ def curve_over_setting(study: Study, task: str, shown: Sequence[Line], folder: P
     if max((len(points.at) for points in ours), default=0) < 2 or any(line.choice.score.curve.is_raw for line in shown):
         return None
     theirs = [
-        pictures.Points(
+        drawing.Points(
             label, [float(h) for h, _ in found], [r.mean for _, r in found], [r.std for _, r in found], False
         )
         for label, lines in groups.items()
@@ -151,15 +158,15 @@ def curve_over_setting(study: Study, task: str, shown: Sequence[Line], folder: P
     ]
     file = f"figures/{study.name}-{task.replace('/', '-')}.svg"
     label = next((line.counterpart.label for line in shown if line.counterpart), "paper")
-    with pictures.style():
-        pictures.lines(folder / file, [*ours, *theirs], task, name, "score (0-1)", label)
+    with drawing.style():
+        drawing.lines(folder / file, [*ours, *theirs], task, name, "score (0-1)", label)
     return f"Score against {name} on {task}", file
 
 
-def _points(label: str, lines: Sequence[Line]) -> pictures.Points:
+def _points(label: str, lines: Sequence[Line]) -> drawing.Points:
     found = [line.choice.score for line in lines]
     three = [score.last_three for score in found]
-    return pictures.Points(
+    return drawing.Points(
         label,
         [float(score.settings[-1]) for score in found],
         [float(values.mean()) for values in three],

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import numpy as np
 
-from dwm_jax import figures
 from dwm_jax.registry import METHODS
-from experiments.report import markdown, pictures, reported
+from dwm_jax.results import pictures
+from experiments.report import drawing, markdown, reported
 from experiments.report.reading import Run, TrainedModel
 
 FILE = "timing.csv"
@@ -57,8 +57,8 @@ def sampling(study: str, by_task: Mapping[str, list[Run]], file: str | None, fol
                 rows.append([f"paper: {subject}", *(values.get(h, markdown.NOTHING) for h in horizons)])
         text += [markdown.heading(task), markdown.table(["world model", *(f"H = {h}" for h in horizons)], rows)]
         path = f"figures/{study}-{task.replace('/', '-')}.svg"
-        with pictures.style():
-            figures.sampling_times(folder / path, seconds, f"{task}: time of 128 trajectories")
+        with drawing.style():
+            pictures.sampling_times(folder / path, seconds, f"{task}: time of 128 trajectories")
         text.append(markdown.figures((f"Time of a batch of trajectories against the horizon on {task}", path)))
     return "\n".join(text)
 

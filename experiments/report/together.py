@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from dwm_jax.registry import METHODS
-from experiments.report import comparison, markdown, pictures, statistics
+from experiments.report import comparison, drawing, markdown, statistics
 from experiments.report.comparison import Line
 from experiments.report.statistics import Interval
 
@@ -93,8 +93,8 @@ def over_tasks(
     everything = np.concatenate([values for found in seeds.values() for values in found])
     thresholds = np.linspace(min(0.0, everything.min()), max(1.0, everything.max()), 61)
     made = [("Interquartile means with their intervals", file)]
-    with pictures.style():
-        pictures.intervals(folder / file, means, "Interquartile mean")
+    with drawing.style():
+        drawing.intervals(folder / file, means, "Interquartile mean")
         for learner in dict.fromkeys(learner for method in seeds if (learner := METHODS[method].learner)):
             shown = {
                 method: statistics.performance_profile(found, thresholds)
@@ -102,7 +102,7 @@ def over_tasks(
                 if METHODS[method].learner in (learner, None)
             }
             file = f"figures/profiles-{learner}.svg"
-            pictures.profiles(folder / file, thresholds, shown, f"Performance profiles, {learner}")
+            drawing.profiles(folder / file, thresholds, shown, f"Performance profiles, {learner}")
             made.append((f"Performance profiles, {learner}: the fraction of seeds above each score", file))
     return made
 

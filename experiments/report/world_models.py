@@ -7,10 +7,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from dwm_jax import figures
-from dwm_jax.diagnostics import PredictionError
-from experiments.report import markdown, pictures, reported
-from experiments.report.pictures import Points
+from dwm_jax.results import pictures
+from dwm_jax.results.diagnostics import PredictionError
+from experiments.report import drawing, markdown, reported
+from experiments.report.drawing import Points
 from experiments.report.reading import Run
 from experiments.report.reported import Counterpart
 
@@ -129,8 +129,8 @@ def error_pictures(
                 lines.append(Points(label, range(1, len(theirs) + 1), theirs, [], is_ours=False))
         file = f"figures/{study or 'runs'}-{task.replace('/', '-')}-{quantity}-error.svg"
         label = paper.beside(task).label if paper else ""
-        with pictures.style():
-            pictures.lines(folder / file, lines, task, "step", f"squared error, {name}", label, is_log=True)
+        with drawing.style():
+            drawing.lines(folder / file, lines, task, "step", f"squared error, {name}", label, is_log=True)
         made.append((f"Prediction error of the {name} by step on {task}", file))
     return made
 
@@ -147,8 +147,8 @@ def quality(study: str, task: str, runs: Sequence[Run], folder: Path) -> str:
     calibrations = {label: found for run in reversed(measured) for label, found in run.calibrations.items()}
     if calibrations:
         file = f"figures/{study or 'runs'}-{task.replace('/', '-')}-calibration.svg"
-        with pictures.style(font_size=11):
-            figures.calibrations(folder / file, calibrations, f"{task}: return of {horizon} steps")
+        with drawing.style(font_size=11):
+            pictures.calibrations(folder / file, calibrations, f"{task}: return of {horizon} steps")
         made.append((f"Return asked for against the return of {horizon} imagined steps on {task}", file))
     return f"The world models on held-out segments, {horizon} steps:\n\n{markdown.figures(*made)}"
 

@@ -11,8 +11,8 @@ from matplotlib.patches import Circle, Rectangle
 from matplotlib.ticker import MaxNLocator
 
 from dwm_jax.data.maze2d import GOAL_RADIUS, Maze
-from dwm_jax.diagnostics import Calibration, PredictionError
-from dwm_jax.results import Curve
+from dwm_jax.results.diagnostics import Calibration, PredictionError
+from dwm_jax.results.scores import Curve
 
 
 def learning_curves(

@@ -10,15 +10,15 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from dwm_jax import diagnostics, figures, results
 from dwm_jax.data import dataset as data
 from dwm_jax.data.recording import Recording
 from dwm_jax.data.tasks import Task
-from dwm_jax.diagnostics import Calibration, PredictionError, with_recorded_actions
 from dwm_jax.imagination.supply import exploring
 from dwm_jax.learners.policies import Learnt, TrainedMethod
 from dwm_jax.maths.normalizers import fit_standard
 from dwm_jax.registry import METHODS
+from dwm_jax.results import diagnostics, pictures, scores
+from dwm_jax.results.diagnostics import Calibration, PredictionError, with_recorded_actions
 from dwm_jax.runtime.progress import say
 from dwm_jax.runtime.row_files import Results
 from dwm_jax.types import ChooseAction, PyTree, Segment
@@ -62,9 +62,9 @@ def write_report(
 ) -> str:
     """Measures and draws everything the run has the ingredients for; returns the table."""
     folder, dataset = workdir / "figures", recording.dataset
-    curves = results.curves(Results(workdir / "results.csv").read())
+    curves = scores.curves(Results(workdir / "results.csv").read())
     labels = dataset.returns_to_go[data.transition_rows(dataset)]
-    figures.returns_to_go(folder / "returns_to_go.png", task.name, labels, config.policy.return_to_go)
+    pictures.returns_to_go(folder / "returns_to_go.png", task.name, labels, config.policy.return_to_go)
     acting = {name: diagnostics.acting_seconds(method.act, dataset.observations[0]) for name, method in methods.items()}
     measured: dict[str, Any] = {"acting_seconds": acting}
     tables = [f"# {task.name}\n"]
@@ -74,14 +74,14 @@ def write_report(
             name: models[model].seconds if (model := METHODS[name].model) is not None else 0.0 for name in methods
         }
         learning = {name: method.seconds for name, method in methods.items()}
-        tables.append(results.summary(curves, pretraining, learning, acting))
+        tables.append(scores.summary(curves, pretraining, learning, acting))
     world_models = {name: trained for name, trained in models.items() if isinstance(trained.model, WorldModel)}
     if world_models:
         try:
             heldout = measured_rows(recording, config.policy.horizon)
             found = diagnose(config, folder, task, recording, world_models, methods, heldout)
             seconds = {name: trained.seconds for name, trained in world_models.items()}
-            tables.append(results.model_summary(found.errors, seconds))
+            tables.append(scores.model_summary(found.errors, seconds))
             measured |= found.as_dict()
         except ValueError as error:
             say(f"the world models are not measured: {error}")
@@ -90,13 +90,13 @@ def write_report(
     return "\n".join(tables)
 
 
-def draw_learning_curves(path: Path, task_name: str, curves: list[results.Curve]) -> None:
+def draw_learning_curves(path: Path, task_name: str, curves: list[scores.Curve]) -> None:
     """A panel per learner; planners, which are evaluated once, are lines across all of them."""
-    panels: dict[str, list[results.Curve]] = {}
+    panels: dict[str, list[scores.Curve]] = {}
     for curve in curves:
         panels.setdefault(METHODS[curve.method].learner or "planner", []).append(curve)
     references = panels.pop("planner", []) if len(panels) > 1 else []
-    figures.learning_curves(path, task_name, panels, references)
+    pictures.learning_curves(path, task_name, panels, references)
 
 
 def diagnose(
@@ -122,13 +122,13 @@ def diagnose(
 
     errors = {label: diagnostics.prediction_error(comparison, normalizer) for label, comparison in compared.items()}
     title = f"{task.name}: prediction error on held-out episodes ({len(rows)} segments)"
-    figures.prediction_errors(folder / "prediction_error.png", errors, title)
+    pictures.prediction_errors(folder / "prediction_error.png", errors, title)
 
     calibrations = {
         label: diagnostics.calibration(comparison, gamma, recording.return_scale)
         for label, comparison in compared.items()
     }
-    figures.calibrations(folder / "calibration.png", calibrations, f"{task.name}: return of {horizon} steps")
+    pictures.calibrations(folder / "calibration.png", calibrations, f"{task.name}: return of {horizon} steps")
 
     seconds = {
         label: {
@@ -142,7 +142,7 @@ def diagnose(
     }
     if seconds:
         title = f"{task.name}: time of {len(rows[:NUM_TIMED])} trajectories"
-        figures.sampling_times(folder / "sampling_time.png", seconds, title)
+        pictures.sampling_times(folder / "sampling_time.png", seconds, title)
 
     if task.maze is not None and "dwm" in imaginers:
         dwm = imaginers["dwm"]
@@ -157,7 +157,7 @@ def diagnose(
             config.policy.return_to_go,
         )
         title = f"{task.name}: {horizon} steps from held-out states, return-to-go {config.policy.return_to_go:g}"
-        figures.maze_trajectories(folder / "imagination.png", task.maze, *positions(drawn), title)
+        pictures.maze_trajectories(folder / "imagination.png", task.maze, *positions(drawn), title)
     return Diagnosis(errors, calibrations, seconds)
 
 

@@ -6,8 +6,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from dwm_jax.diagnostics import PredictionError
-from dwm_jax.evaluation import normalized_scores
+from dwm_jax.results.diagnostics import PredictionError
+from dwm_jax.results.evaluator import normalized_scores
 from dwm_jax.runtime.row_files import Result
 
 

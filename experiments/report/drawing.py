@@ -1,4 +1,4 @@
-"""The report's own pictures, beside those of dwm_jax.figures: small SVG files, the same for the same data."""
+"""The report's own pictures, beside those of dwm_jax.results.pictures: small SVG files, the same for the same data."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager

@@ -27,9 +27,9 @@ from dwm_jax.data import dataset as data
 from dwm_jax.data.recording import Recording
 from dwm_jax.data.tasks import Task, get_task
 from dwm_jax.learners.policies import TrainedMethod
-from dwm_jax.planning import evaluate_planner
-from dwm_jax.policy_learning import learn_policy
-from dwm_jax.pretraining import pretrain
+from dwm_jax.phases.planning import evaluate_planner
+from dwm_jax.phases.policy_learning import learn_policy
+from dwm_jax.phases.pretraining import pretrain
 from dwm_jax.registry import Method
 from dwm_jax.results.evaluator import Evaluator
 from dwm_jax.results.summary import write_report

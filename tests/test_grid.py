@@ -11,8 +11,8 @@ import pytest
 from dwm_jax.imagination.supply import supply_of, units_of
 from dwm_jax.learners.policies import Policies
 from dwm_jax.maths.value_expansion import expansion
-from dwm_jax.policy_updates import update_policy
-from dwm_jax.pretraining import pretrain
+from dwm_jax.phases.policy_updates import update_policy
+from dwm_jax.phases.pretraining import pretrain
 from dwm_jax.registry import LEARNERS, METHODS
 from dwm_jax.runtime import parallel
 from dwm_jax.train import load_recording

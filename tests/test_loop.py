@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import tiny
 
-from dwm_jax.loop import run_updates
+from dwm_jax.phases.loop import run_updates
 from dwm_jax.runtime.parallel import one_after_another
 from dwm_jax.runtime.row_files import JsonLines
 

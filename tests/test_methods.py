@@ -14,8 +14,8 @@ from dwm_jax.data import dataset as data
 from dwm_jax.imagination.relabelling import relabelling
 from dwm_jax.imagination.supply import pairs_of, units_of
 from dwm_jax.maths.value_expansion import expand_vanilla
-from dwm_jax.policy_updates import update_policy
-from dwm_jax.pretraining import pretrain
+from dwm_jax.phases.policy_updates import update_policy
+from dwm_jax.phases.pretraining import pretrain
 from dwm_jax.registry import LEARNERS, METHODS
 from dwm_jax.runtime import parallel
 from dwm_jax.train import load_recording, train

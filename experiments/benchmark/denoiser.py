@@ -14,7 +14,7 @@ from dwm_jax.imagination.sources import Pairs, TrajectorySource
 from dwm_jax.imagination.supply import nobody
 from dwm_jax.learners.policies import Units
 from dwm_jax.maths.normalizers import fit_standard
-from dwm_jax.pretraining import training_rows, update_from_segments
+from dwm_jax.phases.pretraining import training_rows, update_from_segments
 from dwm_jax.registry import MODELS
 from dwm_jax.runtime import parallel
 from dwm_jax.types import Array, PyTree, Trajectory

@@ -15,7 +15,7 @@ import optax
 
 from dwm_jax.data import dataset as data
 from dwm_jax.networks.optimization import move_ema
-from dwm_jax.pretraining import update_from_segments
+from dwm_jax.phases.pretraining import update_from_segments
 from dwm_jax.runtime import parallel
 from dwm_jax.types import Array, Metrics, PyTree
 from experiments.benchmark.denoiser import dispatches, make_bench

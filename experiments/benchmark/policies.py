@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 from dwm_jax.imagination import sources
 from dwm_jax.imagination.sources import Pairs
 from dwm_jax.maths.value_expansion import expansion
-from dwm_jax.policy_updates import drawing_ahead, updates_of_seeds
+from dwm_jax.phases.policy_updates import drawing_ahead, updates_of_seeds
 from dwm_jax.registry import LEARNERS
 from dwm_jax.runtime import parallel
 from dwm_jax.types import PyTree, Trajectory

@@ -11,7 +11,7 @@ from absl import flags
 from ml_collections import ConfigDict, config_flags
 
 from dwm_jax.config import differences, methods_of
-from dwm_jax.pretraining import read_by_training
+from dwm_jax.phases.pretraining import read_by_training
 from dwm_jax.registry import WORLD_MODELS_ALONE
 from experiments.studies import STUDIES, Member, members_at, same_run
 

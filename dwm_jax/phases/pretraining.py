@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 from dwm_jax import __version__
 from dwm_jax.data import dataset as data
 from dwm_jax.data.recording import Recording
-from dwm_jax.loop import run_updates
+from dwm_jax.phases.loop import run_updates
 from dwm_jax.registry import MODELS
 from dwm_jax.runtime import parallel, processes
 from dwm_jax.runtime.locks import exclusive

@@ -17,9 +17,9 @@ from dwm_jax.imagination.relabelling import relabelling
 from dwm_jax.imagination.supply import Data, supply_of, units_of
 from dwm_jax.learners.base import Learner
 from dwm_jax.learners.policies import Learnt, Policies, TrainedMethod
-from dwm_jax.loop import Evaluation, run_updates
 from dwm_jax.maths.value_expansion import expansion
-from dwm_jax.policy_updates import UpdatePolicy, drawing_ahead, drawing_inside, update_policy, updates_of_seeds
+from dwm_jax.phases.loop import Evaluation, run_updates
+from dwm_jax.phases.policy_updates import UpdatePolicy, drawing_ahead, drawing_inside, update_policy, updates_of_seeds
 from dwm_jax.registry import LEARNERS, Method
 from dwm_jax.results import policy_files
 from dwm_jax.results.evaluator import Evaluator

@@ -28,7 +28,7 @@ from experiments.report import (
 )
 from experiments.report.__main__ import main, write
 from experiments.report.reading import Gap
-from experiments.studies import STUDIES
+from experiments.studies.catalogue import STUDIES
 
 TASK = "hopper-medium-v2"
 ONE_OF_A_KIND = tuple({study.kind: study for study in STUDIES.values()}.values())

@@ -14,7 +14,7 @@ import yaml
 from submitit.helpers import DelayedSubmission  # here: it sets up logging, which must not meet a test's streams
 
 from dwm_jax.config import to_json
-from experiments.studies import STUDIES, members_at
+from experiments.studies.catalogue import STUDIES, members_at
 from experiments.sweep import __main__ as sweep
 from experiments.sweep import files, local, plan, slurm
 from experiments.sweep.local import Devices, Outcome, Place

@@ -7,7 +7,7 @@ The argument is umaze, medium or large. D4RL's own recordings are the tasks of `
 Reproduces: the mazes' rows of the table of returns, H = 7.
 
 Time and score: not measured here. The paper's scores of DWM-TD3BC on D4RL's recordings: 0.36, 0.57, 0.28
-(experiments/paper/returns.csv).
+(experiments/studies/paper/returns.csv).
 """
 
 from ml_collections import ConfigDict

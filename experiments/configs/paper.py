@@ -10,7 +10,7 @@ the middle of the returns-to-go that the paper searched for the task (it names n
 Reproduces: a cell of the table of returns, without its search over horizon and return-to-go, which
 `python -m experiments.sweep main --scale paper` makes.
 
-Time and score: not measured here. The paper's scores are in experiments/paper/returns.csv.
+Time and score: not measured here. The paper's scores are in experiments/studies/paper/returns.csv.
 """
 
 from ml_collections import ConfigDict

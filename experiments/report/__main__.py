@@ -21,7 +21,7 @@ from typing import Any
 
 from experiments.report import document, reading, sections
 from experiments.report.page import page
-from experiments.studies import STUDIES
+from experiments.studies.catalogue import STUDIES
 
 
 def main() -> None:

@@ -7,7 +7,7 @@ from experiments.report import markdown, origins, sections, timing
 from experiments.report.reading import Found, Gap, distinct, of_study
 from experiments.report.sections import Section
 from experiments.report.together import together
-from experiments.studies import STUDIES, Study
+from experiments.studies.catalogue import STUDIES, Study
 
 # Runs that lie in no study's folder.
 OTHERS = Study("", "Other runs", "", "returns.csv", "returns", (), lambda task, scale: ())

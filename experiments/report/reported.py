@@ -1,4 +1,4 @@
-"""The paper's figures, as it reports them: files of experiments/paper, and which of their tasks stands for ours."""
+"""The paper's figures, as it reports them: files of experiments/studies/paper, and which of their tasks stands for ours."""
 
 import csv
 from collections.abc import Collection
@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from dwm_jax.data.d4rl_tasks import D4RL_TASKS
 
-PAPER = Path(__file__).parents[1] / "paper"
+PAPER = Path(__file__).parents[1] / "studies" / "paper"
 
 
 class Reported(NamedTuple):

@@ -19,7 +19,7 @@ from experiments.report.comparison import Line
 from experiments.report.reading import Run
 from experiments.report.reported import Reported
 from experiments.report.scores import choose, scores
-from experiments.studies import Study
+from experiments.studies.catalogue import Study
 
 
 class Section(NamedTuple):

@@ -35,7 +35,7 @@ from dwm_jax.config import ConfigError, check
 from dwm_jax.data import tasks as data_tasks
 from dwm_jax.runtime.locks import InUseError, exclusive
 from dwm_jax.runtime.progress import say
-from experiments.studies import SCALES, STUDIES, Member, members_at, tasks_at
+from experiments.studies.catalogue import SCALES, STUDIES, Member, members_at, tasks_at
 from experiments.sweep import files, local, slurm
 from experiments.sweep.local import Devices
 from experiments.sweep.plan import Run, Stage, make_links, stages_of

@@ -13,7 +13,7 @@ from ml_collections import ConfigDict, config_flags
 from dwm_jax.config import differences, methods_of
 from dwm_jax.phases.pretraining import read_by_training
 from dwm_jax.registry import WORLD_MODELS_ALONE
-from experiments.studies import STUDIES, Member, members_at, same_run
+from experiments.studies.catalogue import STUDIES, Member, members_at, same_run
 
 # Where the commands are run: configs are named from here.
 ROOT = Path(__file__).resolve().parents[2]

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from experiments.scales import GRIDS, returns_to_go
+from experiments.studies.scales import GRIDS, returns_to_go
 
 # K of the world model with the long sequence; the usual one has 5.
 LONG_NUM_DIFFUSION_STEPS = 10

@@ -5,7 +5,7 @@ experiments.sweep` runs them, each in RUNS/<study>/<task>/<variant>. Members of 
 same run are written alike, and run once.
 
 What the paper searched is the horizon and the evaluation's return-to-go; PQL's kappa stays at the config's. The three
-scales are those of `experiments/scales.py`.
+scales are those of `experiments/studies/scales.py`.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -13,8 +13,8 @@ from typing import NamedTuple
 
 from dwm_jax.config import default_config
 from experiments.configs.paper import RETURNS_TO_GO
-from experiments.scales import GRIDS, SCALES, config_of, num_updates, stand_in
-from experiments.settings import (
+from experiments.studies.scales import GRIDS, SCALES, config_of, num_updates, stand_in
+from experiments.studies.variations import (
     AS_CONFIGURED,
     Setting,
     asking,
@@ -53,7 +53,7 @@ class Study(NamedTuple):
     name: str
     title: str
     source: str  # what of the paper it repeats
-    reported: str | None  # the file in experiments/paper/ with the paper's figures; None where there are none
+    reported: str | None  # the file in experiments/studies/paper/ with the paper's figures; None where there are none
     # What the report makes of it: "returns", "horizons", "sequence_length", "prediction_error", "diffusion_steps",
     # "returns_to_go", "lambda", "inference_time" or "sampling_time".
     kind: str

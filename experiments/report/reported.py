@@ -1,4 +1,4 @@
-"""The paper's figures, as it reports them: files of experiments/studies/paper, and which of their tasks stands for ours."""
+"""The paper's figures, files of experiments/studies/paper, and which of their tasks stands for ours."""
 
 import csv
 from collections.abc import Collection

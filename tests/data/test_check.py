@@ -4,10 +4,10 @@ import re
 
 import numpy as np
 import pytest
-from d4rl_files import arrays_of, make_episodes, write
 
 from dwm_jax.data import d4rl
 from dwm_jax.data.check import check
+from tests.data.d4rl_files import arrays_of, make_episodes, write
 
 
 def verdicts(episodes, provenance=None):

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 CONFIGS = [path for path in (ROOT / "experiments" / "configs").glob("*.py") if "def get_config" in path.read_text()]
 SECTIONS = dict(
     re.findall(r"^## (.+?)\n(.*?)(?=^## |\Z)", (ROOT / "RESULTS.md").read_text(), flags=re.MULTILINE | re.DOTALL)

@@ -5,12 +5,12 @@ from typing import NamedTuple
 
 import numpy as np
 import pytest
-from d4rl_files import assert_same
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dwm_jax.data.flat_arrays import FlatArrays, convert
 from dwm_jax.types import Episode
+from tests.data.d4rl_files import assert_same
 
 
 class Piece(NamedTuple):

@@ -1,4 +1,4 @@
-"""The one-step model and its ensemble, on a linear system (tests/linear_system.py)."""
+"""The one-step model and its ensemble, on a linear system (linear_system.py)."""
 
 import jax
 import jax.numpy as jnp
@@ -8,7 +8,18 @@ import pytest
 
 from dwm_jax.maths.losses import pessimistic_rewards
 from dwm_jax.world_models.one_step import GaussianDynamics, one_step_world_model
-from tests.linear_system import BATCH, GAMMA, ROWS, SEGMENTS, T, alone, compiled_quickly, first, leaf_sums, train
+from tests.world_models.linear_system import (
+    BATCH,
+    GAMMA,
+    ROWS,
+    SEGMENTS,
+    T,
+    alone,
+    compiled_quickly,
+    first,
+    leaf_sums,
+    train,
+)
 
 HIDDEN, LEARNING_RATE = (48, 48), 3e-3
 ONE_STEP = one_step_world_model(hidden=HIDDEN, learning_rate=LEARNING_RATE)

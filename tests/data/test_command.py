@@ -14,11 +14,11 @@ import gymnasium as gym
 import minari
 import numpy as np
 import pytest
-from d4rl_files import arrays_of, assert_same, make_episodes, write
 
 from dwm_jax.data import d4rl_tasks, download, minari_store, prepare, tasks
 from dwm_jax.data.__main__ import main
 from dwm_jax.runtime import interruption
+from tests.data.d4rl_files import arrays_of, assert_same, make_episodes, write
 
 ENDS = [(6, True), (9, False), (5, True)]
 

@@ -10,7 +10,7 @@ from dwm_jax.registry import METHODS
 from experiments.studies.catalogue import SCALES, STUDIES, members_at, same_run, tasks_at
 from experiments.sweep.plan import parse
 
-PAPER = Path(__file__).parents[1] / "experiments" / "studies" / "paper"
+PAPER = Path(__file__).parents[2] / "experiments" / "studies" / "paper"
 
 
 def reported(name: str) -> list[dict[str, str]]:

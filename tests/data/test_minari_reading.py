@@ -10,7 +10,6 @@ import h5py
 import minari
 import numpy as np
 import pytest
-from d4rl_files import assert_same, make_episodes
 from gymnasium.spaces import Box, Dict, Discrete, Text, Tuple
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -21,6 +20,7 @@ from dwm_jax.data import d4rl_mazes, environments, minari_reading, minari_store,
 from dwm_jax.data.dataset import Rows, fingerprint, flatten, segment_rows, split_episodes
 from dwm_jax.data.minari_store import read_episodes
 from dwm_jax.data.spaces import ActionRange, flatten_observations, observation_keys
+from tests.data.d4rl_files import assert_same, make_episodes
 
 ID = "others/robot/test-v3"
 VECTOR = Box(-np.inf, np.inf, (3,), np.float64)

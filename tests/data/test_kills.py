@@ -10,7 +10,8 @@ import time
 from pathlib import Path
 
 import pytest
-from d4rl_files import arrays_of, make_episodes, write
+
+from tests.data.d4rl_files import arrays_of, make_episodes, write
 
 SIGNALS = [signal.SIGTERM, signal.SIGKILL, signal.SIGINT, signal.SIGKILL, signal.SIGTERM]
 NAME = "big-v0"

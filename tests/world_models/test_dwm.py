@@ -1,4 +1,4 @@
-"""The diffusion world model on a linear system (tests/linear_system.py)."""
+"""The diffusion world model on a linear system (linear_system.py)."""
 
 import jax
 import jax.numpy as jnp
@@ -7,7 +7,18 @@ import pytest
 
 from dwm_jax.maths import diffusion
 from dwm_jax.world_models.dwm import diffusion_world_model
-from tests.linear_system import BATCH, GAMMA, ROWS, SEGMENTS, T, alone, compiled_quickly, leaf_sums, no_action, train
+from tests.world_models.linear_system import (
+    BATCH,
+    GAMMA,
+    ROWS,
+    SEGMENTS,
+    T,
+    alone,
+    compiled_quickly,
+    leaf_sums,
+    no_action,
+    train,
+)
 
 
 def make_dwm(**overrides):

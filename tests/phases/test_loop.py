@@ -5,11 +5,11 @@ from pathlib import Path
 import chex
 import jax
 import jax.numpy as jnp
-import tiny
 
 from dwm_jax.phases.loop import run_updates
 from dwm_jax.runtime.parallel import one_after_another
 from dwm_jax.runtime.row_files import JsonLines
+from tests import tiny
 
 
 def test_dispatches_refreshed_data_and_checkpoints_do_not_compile_again(tmp_path: Path) -> None:

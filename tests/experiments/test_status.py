@@ -11,7 +11,7 @@ from dwm_jax.runtime.locks import exclusive, is_held
 from dwm_jax.runtime.row_files import JsonLines, Result, Results
 from experiments.status import Phase, phases_below
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import pytest
 
 from dwm_jax.command_line import compile_once
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
 
 def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:

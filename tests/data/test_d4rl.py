@@ -6,7 +6,6 @@ import gymnasium as gym
 import h5py
 import numpy as np
 import pytest
-from d4rl_files import arrays_of, assert_same, make_episodes, write
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -14,6 +13,7 @@ from dwm_jax.data import d4rl, minari_store
 from dwm_jax.data.d4rl_tasks import D4RL_TASKS
 from dwm_jax.data.dataset import flatten
 from dwm_jax.data.environments import is_known
+from tests.data.d4rl_files import arrays_of, assert_same, make_episodes, write
 
 ENDS = st.lists(st.tuples(st.integers(2, 12), st.booleans()), min_size=1, max_size=6)
 

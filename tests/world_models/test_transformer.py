@@ -1,4 +1,4 @@
-"""The Transformer world model on a linear system (tests/linear_system.py) whose recorded behaviour is a = -s."""
+"""The Transformer world model on a linear system (linear_system.py) whose recorded behaviour is a = -s."""
 
 import jax
 import jax.numpy as jnp
@@ -7,7 +7,18 @@ import pytest
 
 from dwm_jax.networks.transformer import CausalTransformer
 from dwm_jax.world_models.transformer import transformer_world_model
-from tests.linear_system import BATCH, GAMMA, ROWS, T, alone, compiled_quickly, first, make_segments, no_action, train
+from tests.world_models.linear_system import (
+    BATCH,
+    GAMMA,
+    ROWS,
+    T,
+    alone,
+    compiled_quickly,
+    first,
+    make_segments,
+    no_action,
+    train,
+)
 
 SETTINGS = {"sequence_length": T, "num_layers": 2, "num_heads": 2, "width": 16, "learning_rate": 3e-3}
 MODEL = transformer_world_model(**SETTINGS)

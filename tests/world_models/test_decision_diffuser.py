@@ -1,4 +1,4 @@
-"""Decision Diffuser on a linear system (tests/linear_system.py)."""
+"""Decision Diffuser on a linear system (linear_system.py)."""
 
 import jax
 import jax.numpy as jnp
@@ -7,7 +7,7 @@ import pytest
 
 from dwm_jax.maths import diffusion
 from dwm_jax.world_models.decision_diffuser import decision_diffuser
-from tests.linear_system import BATCH, ROWS, SEGMENTS, T, alone, compiled_quickly, first, leaf_sums, train
+from tests.world_models.linear_system import BATCH, ROWS, SEGMENTS, T, alone, compiled_quickly, first, leaf_sums, train
 
 SETTINGS = {
     "sequence_length": T,

@@ -1,4 +1,4 @@
-"""Generated transitions of a linear system (tests/linear_system.py) that terminates where s'_0 > 1."""
+"""Generated transitions of a linear system (linear_system.py) that terminates where s'_0 > 1."""
 
 from functools import cache
 
@@ -9,7 +9,16 @@ import pytest
 
 from dwm_jax.world_models.base import TrainingRows
 from dwm_jax.world_models.transition_diffusion import transition_diffusion
-from tests.linear_system import BATCH, advance, alone, compiled_quickly, first, leaf_sums, make_segments, train
+from tests.world_models.linear_system import (
+    BATCH,
+    advance,
+    alone,
+    compiled_quickly,
+    first,
+    leaf_sums,
+    make_segments,
+    train,
+)
 
 SETTINGS = {
     "num_diffusion_steps": 32,

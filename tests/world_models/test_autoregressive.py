@@ -1,4 +1,4 @@
-"""Autoregressive diffusion on a linear system (tests/linear_system.py): chained as it should be, learnt as DWM is."""
+"""Autoregressive diffusion on a linear system (linear_system.py): chained as it should be, learnt as DWM is."""
 
 import jax
 import jax.numpy as jnp
@@ -9,7 +9,7 @@ from dwm_jax.types import Trajectory
 from dwm_jax.world_models import autoregressive
 from dwm_jax.world_models.autoregressive import autoregressive_diffusion
 from dwm_jax.world_models.dwm import diffusion_world_model
-from tests.linear_system import BATCH, GAMMA, ROWS, SEGMENTS, advance, compiled_quickly, first, train
+from tests.world_models.linear_system import BATCH, GAMMA, ROWS, SEGMENTS, advance, compiled_quickly, first, train
 
 SETTINGS = {
     "num_diffusion_steps": 5,

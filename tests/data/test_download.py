@@ -10,11 +10,11 @@ import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
-from d4rl_files import arrays_of, assert_same, make_episodes, write
 
 from dwm_jax.data import download, minari_store
 from dwm_jax.data.download import HDF5_SIGNATURE, DownloadError, fetch
 from dwm_jax.runtime import interruption
+from tests.data.d4rl_files import arrays_of, assert_same, make_episodes, write
 
 CONTENT = HDF5_SIGNATURE + bytes(range(256)) * 20_000
 BLOCK = 1 << 19

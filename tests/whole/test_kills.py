@@ -13,7 +13,7 @@ import pytest
 
 from tests import tiny
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 NUM_KILLS = 20
 COMMAND = [
     sys.executable,

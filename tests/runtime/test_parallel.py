@@ -18,7 +18,7 @@ from dwm_jax.runtime.checkpoints import Checkpoints
 from dwm_jax.train import train
 from tests import tiny
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 METHODS = "DWM-TD3BC,OneStep-TD3BC"
 
 # The method that moves between machines while its policies are learnt.
@@ -45,7 +45,7 @@ def run(workdir: Path, methods: str, stop_at: int | None) -> None:
 
 RUN_ON_EIGHT = """
 import jax, pathlib, sys
-from tests import test_parallel
+from tests.runtime import test_parallel
 assert jax.local_device_count() == 8
 workdir, methods, stop_at = sys.argv[1:]
 try:

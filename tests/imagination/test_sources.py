@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from dwm_jax.data import dataset as data
-from dwm_jax.imagination.sources import Pairs, TrajectorySource, sources
+from dwm_jax.imagination import sources
+from dwm_jax.imagination.sources import Pairs, TrajectorySource
 from dwm_jax.learners.policies import Units
 from dwm_jax.maths.normalizers import AffineNormalizer
 from dwm_jax.maths.value_expansion import collapse

@@ -14,7 +14,7 @@ import pytest
 from dwm_jax.runtime.locks import exclusive
 from tests import tiny
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 SMOKE = "experiments/configs/smoke.py"
 # As in test_parallel: one model whose trajectories are drawn in bulk, one that follows the policy.
 CONFIG = """

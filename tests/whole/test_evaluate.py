@@ -24,7 +24,7 @@ from dwm_jax.train import train
 from dwm_jax.types import PyTree
 from dwm_jax.world_models.decision_diffuser import decision_diffuser
 from tests import tiny
-from tests.linear_system import ROWS
+from tests.world_models.linear_system import ROWS
 
 SETTINGS = {
     "observation_size": 3,

@@ -139,16 +139,16 @@ def _made_task(name: str, num_steps: int, seed: int) -> Task:
 
 
 def _maze_episodes(maze_name: str, num_steps: int, seed: int) -> Sequence[Episode]:
-    # The simulator's version is part of the name: MuJoCo promises no equality across versions.
+    # The simulator's version is part of the name: MuJoCo promises no equality across versions. So is the recipe's (v1).
     simulator = mujoco.__version__.replace(".", "")
-    dataset_id = f"dwm-maze2d-{maze_name}-steps{num_steps}-seed{seed}-mujoco{simulator}-v0"
+    dataset_id = f"dwm-maze2d-{maze_name}-steps{num_steps}-seed{seed}-mujoco{simulator}-v1"
     minari_store.write_once(
         dataset_id,
         partial(maze2d.record_episodes, maze_name, num_steps, seed),
         observation_space=gym.spaces.Box(-np.inf, np.inf, (4,), np.float32),
         action_space=gym.spaces.Box(-1, 1, (2,), np.float32),
         reference_scores=maze2d.MAZES[maze_name].reference_scores,
-        description=f"Noisy waypoint controller in {maze_name}, D4RL's recipe; rewards for the evaluation's goal.",
+        description=f"Noisy waypoint controller in {maze_name} by D4RL's recipe; rewards for the evaluation's goal.",
         algorithm="waypoint controller",
         requirements=[f"mujoco=={mujoco.__version__}", "gymnasium-robotics"],
     )

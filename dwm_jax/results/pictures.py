@@ -126,7 +126,7 @@ def _draw_maze(axes: Axes, maze: Maze) -> None:
     for row, column in np.argwhere(np.array(maze.cells) == 1):
         corner = maze.xy((int(row), int(column))) - 0.5
         axes.add_patch(Rectangle((corner[0], corner[1]), 1, 1, color="0.75", linewidth=0))
-    axes.add_patch(Circle(tuple(maze.xy(maze.goal_cell)), GOAL_RADIUS, color="tab:green", alpha=0.25))
+    axes.add_patch(Circle(tuple(maze.point(maze.goal_cell)), GOAL_RADIUS, color="tab:green", alpha=0.25))
 
 
 def _legend_below(figure: Figure, axes: Axes) -> None:

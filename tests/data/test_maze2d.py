@@ -4,8 +4,8 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
+from scipy import stats
 
-from dwm_jax.data import maze2d
 from dwm_jax.data.maze2d import MAZES, Route, make_env, record_episodes, reward
 
 UMAZE = MAZES["umaze"]
@@ -50,11 +50,17 @@ def test_steps_are_rounded_up_to_whole_episodes_that_end_by_the_clock():
 
 
 def test_the_reward_is_one_exactly_where_the_step_ends_within_half_a_cell_of_the_goal(episodes):
-    goal = np.array([-1.0, 1.0])  # cell (1, 1) of a 5 x 5 maze centred on the origin
+    # Cell (1, 1) of a 5 x 5 maze centred on the origin, and 0.2 on in columns (x) and rows (-y).
+    goal = np.array([-0.8, 0.8])
     for episode in episodes:
         distance = np.hypot(*(episode.observations[1:, :2] - goal).T)
         np.testing.assert_array_equal(episode.rewards, (distance <= 0.5).astype(np.float32))
     assert set(np.concatenate([episode.rewards for episode in episodes])) == {0.0, 1.0}
+
+
+def test_episodes_are_one_recording_without_a_reset(episodes):
+    for before, after in pairwise(episodes):
+        np.testing.assert_array_equal(after.observations[0], before.observations[-1])
 
 
 def test_positions_stay_in_free_cells_and_reach_most_of_them(episodes):
@@ -92,20 +98,58 @@ def test_cells_and_positions_are_those_of_the_simulator(name):
     env.close()
 
 
-def test_a_route_leads_through_neighbouring_free_cells_to_a_new_goal():
+def steps_on(route, position):
+    """Teleports to every waypoint in turn; returns the waypoints up to the point of the goal."""
+    waypoints = [route.waypoint(position)]
+    while len(route._waypoints) > 1:
+        waypoints.append(route.waypoint(waypoints[-1]))
+    return waypoints
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_a_route_leads_through_neighbouring_free_cells_to_the_point_of_a_new_goal(seed):
     maze = MAZES["medium"]
-    for seed in range(20):
-        route = Route(maze, np.random.default_rng(seed))
-        position = maze.xy((1, 1))
-        path = [maze.cell(position)]
-        goal = None
-        while goal is None or np.linalg.norm(position - goal) > maze2d.GOAL_RADIUS:
-            position = route.waypoint(position)
-            goal = route._goal
-            path.append(maze.cell(position))
+    route = Route(maze, np.random.default_rng(seed))
+    position, previous = maze.xy((1, 1)), None
+    for _ in range(3):
+        waypoints = steps_on(route, position)
+        goal = maze.cell(waypoints[-1])
+        np.testing.assert_allclose(waypoints[-1], maze.point(goal))
+        path = [maze.cell(position), *map(maze.cell, waypoints)]
         assert set(path) <= set(maze.free_cells)
-        # The jitter (0.1) never leaves a cell, so each leg is one cell or none.
-        assert all(abs(a[0] - b[0]) + abs(a[1] - b[1]) <= 1 for a, b in pairwise(path))
+        assert goal != previous
+        assert all(abs(a[0] - b[0]) + abs(a[1] - b[1]) == 1 for a, b in pairwise(path) if len(path) > 2)
+        position, previous = waypoints[-1], goal
+
+
+def test_waypoints_are_jittered_as_d4rls():
+    # Towards lower rows (higher y) and lower columns (lower x) by U(0, 0.2) each.
+    maze = MAZES["large"]
+    route = Route(maze, np.random.default_rng(0))
+    offsets, position = [], maze.xy((1, 1))
+    for _ in range(60):
+        waypoints = steps_on(route, position)
+        offsets += [w - maze.point(maze.cell(w)) for w in waypoints[:-1]]
+        position = waypoints[-1]
+    columns, rows = np.transpose(offsets) * [[-1], [1]]
+    assert stats.kstest(columns, stats.uniform(0, 0.2).cdf).pvalue > 1e-6
+    assert stats.kstest(rows, stats.uniform(0, 0.2).cdf).pvalue > 1e-6
+
+
+def test_a_goal_is_left_within_a_tenth_and_no_earlier():
+    maze = MAZES["umaze"]
+    route = Route(maze, np.random.default_rng(0))
+    goal = steps_on(route, maze.xy((1, 1)))[-1]
+    np.testing.assert_array_equal(route.waypoint(goal + np.array([0.11, 0])), goal)
+    assert np.abs(route.waypoint(goal + np.array([0.09, 0])) - goal).max() > 0.5
+
+
+def test_a_goal_out_of_reach_is_given_up_when_the_clock_has_run_out():
+    maze = MAZES["umaze"]
+    route = Route(maze, np.random.default_rng(0))
+    waypoints = [route.waypoint(maze.xy((1, 1))) for _ in range(maze.episode_steps + 1)]
+    assert (np.array(waypoints[:-1]) == waypoints[0]).all()
+    assert (waypoints[-1] != waypoints[0]).any()
 
 
 # ------------------------------------------------------------------------------------------ evaluation
@@ -114,16 +158,16 @@ def test_a_route_leads_through_neighbouring_free_cells_to_a_new_goal():
 def test_the_goal_is_fixed_over_resets(env):
     for seed in (0, 1, None):
         env.reset(seed=seed)
-        np.testing.assert_array_equal(env.unwrapped.goal, UMAZE.xy(UMAZE.goal_cell))
+        np.testing.assert_array_equal(env.unwrapped.goal, UMAZE.point(UMAZE.goal_cell))
 
 
 def test_the_goal_stays_when_it_is_reached(env):
     env.reset(seed=0)
-    env.unwrapped.point_env.set_state(UMAZE.xy(UMAZE.goal_cell), np.zeros(2))
+    env.unwrapped.point_env.set_state(UMAZE.point(UMAZE.goal_cell), np.zeros(2))
     for _ in range(3):
         _, value, terminated, _, _ = env.step(np.zeros(2))
         assert (value, terminated) == (1.0, False)
-    np.testing.assert_array_equal(env.unwrapped.goal, UMAZE.xy(UMAZE.goal_cell))
+    np.testing.assert_array_equal(env.unwrapped.goal, UMAZE.point(UMAZE.goal_cell))
 
 
 def test_episodes_start_in_every_free_cell_the_goals_included(env):

@@ -343,5 +343,6 @@ def test_maze2d_speaks_d4rls_coordinates():
     before, _ = maze.reset(seed=3)
     for _ in range(5):
         after, *_ = maze.step(np.array([0.0, 1.0], np.float32))
-    assert after[1] - before[1] > 0.02
-    assert abs(after[0] - before[0]) < 1e-6
+    # In 0.05 s the start's velocity, 0.1 N(0, 1), carries it by some thousandths.
+    assert after[1] - before[1] > 0.03
+    assert abs(after[0] - before[0]) < 0.03

@@ -13,113 +13,120 @@ The run folder: config.json, data.json, starts.jsonl, metrics.jsonl, results.csv
 timing.jsonl, policies/, checkpoints/, figures/.
 """
 
-import datetime
-import json
-import sys
 from collections.abc import Sequence
-from contextlib import ExitStack
 from pathlib import Path
 
+import numpy as np
 from ml_collections import ConfigDict
 
-from dwm_jax.config import ConfigError, differences, methods_of, to_json
-from dwm_jax.data import dataset as data
-from dwm_jax.data.recording import Recording
-from dwm_jax.data.tasks import Task, get_task
 from dwm_jax.learners.policies import TrainedMethod
+from dwm_jax.phases.phase import Cadence, Left, Phase, RunError
 from dwm_jax.phases.planning import evaluate_planner
-from dwm_jax.phases.policy_learning import learn_policy
-from dwm_jax.phases.pretraining import pretrain
-from dwm_jax.registry import Method
-from dwm_jax.results.evaluator import Evaluator
-from dwm_jax.results.summary import write_report
-from dwm_jax.runtime import mirrors, processes, provenance
-from dwm_jax.runtime.locks import exclusive
+from dwm_jax.phases.policy_learning import policy_learning
+from dwm_jax.phases.pretraining import pretraining
+from dwm_jax.phases.records import Records
+from dwm_jax.phases.summary import write_summary
+from dwm_jax.runtime import interruption, mirrors, non_finite, parallel, processes, progress
 from dwm_jax.runtime.progress import say
-from dwm_jax.runtime.row_files import JsonLines
-from dwm_jax.world_models.base import Planner
+from dwm_jax.types import PyTree
+from dwm_jax.workdir import opened
+from dwm_jax.world_models.base import Planner, TrainedModel
 
 
 def train(config: ConfigDict, workdir: Path, shown_in: Sequence[mirrors.Open] = ()) -> None:
     """The whole run. `config` must have passed `config.check`; `shown_in` are mirrors of its numbers."""
-    with exclusive(workdir / ".lock", wait=False), ExitStack() as to_the_end:
-        methods = methods_of(config)
-        task, recording = processes.from_first(lambda: begin(config, workdir))
-        to_the_end.enter_context(mirrors.watching(shown_in, workdir, config.to_dict()))
+    # ---- data: the task and its recorded episodes, in a workdir that holds this run or none
+    with opened(config, workdir, shown_in) as run:
+        # ---- phase one: world models, each shared with all runs beside this workdir
+        models: dict[str, TrainedModel] = {}
+        for name in run.models:
+            with pretraining(run, name) as phase:
+                models[name] = run_phase(phase, run.cadence)
 
-        # ------------------------------------------------------------------------ models
-        needed = dict.fromkeys(method.model for method in methods.values() if method.model)
-        models = {name: pretrain(name, config, recording, workdir) for name in needed}
-
-        # ---------------------------------------------------------------------- policies
-        seeds = [config.seed + index for index in range(config.num_seeds)]
-        evaluator = Evaluator(task.make_env, len(seeds), config.evaluation.episodes, config.evaluation.seed)
-
-        def finish(name: str, method: Method) -> TrainedMethod | None:
+        # ---- phase two: policies, all seeds of a method side by side
+        finished: dict[str, TrainedMethod] = {}
+        for name, method in run.methods.items():
             if method.learner is not None:
-                return learn_policy(name, method, config, task, recording, models, evaluator, seeds, workdir)
-            assert method.model is not None
-            trained = models[method.model]
-            if isinstance(trained.model, Planner):
-                return evaluate_planner(name, method.model, config, task, recording, trained, evaluator, seeds, workdir)
-            return None  # a world model by itself: measured below
+                finished[name] = run_phase(policy_learning(run, name, models), run.cadence)
+            elif method.model is not None and isinstance(models[method.model].model, Planner):
+                finished[name] = evaluate_planner(run, name, models[method.model])
+        run.evaluator.close()
 
-        finished = {name: finish(name, method) for name, method in methods.items()}
-        acting = {name: method for name, method in finished.items() if method is not None}
-        evaluator.close()
-
-        # ------------------------------------------------- diagnostics, table and pictures
-        processes.from_first(lambda: print(write_report(config, workdir, task, recording, models, acting)))
+        # ---- what it shows: diagnostics of all world models, pictures, the table
+        processes.from_first(lambda: print(write_summary(run, models, finished)))
         say(f"done: {workdir} holds the table, figures, every evaluation episode and the checkpoints")
 
 
-def begin(config: ConfigDict, workdir: Path) -> tuple[Task, Recording]:
-    """The task and its data, in a workdir that holds this run or none."""
-    refuse_other_config(config, workdir)
-    task, recording = load_recording(config)
-    refuse_other_data(recording, workdir)
-    (workdir / "config.json").write_text(to_json(config))
-    now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-    start = {"time": now, "command": sys.orig_argv, **provenance.circumstances(), **provenance.devices()}
-    JsonLines(workdir / "starts.jsonl").append([start])
-    return task, recording
+def run_phase(phase: Phase[Left], cadence: Cadence) -> Left:
+    """From the last checkpoint, or the first state, to `phase.num_updates`; returns what the phase leaves.
+
+    A checkpoint vouches for the metric rows up to its step. An evaluation comes after the checkpoint of its step
+    and is made up for where it is missing, so it may be interrupted like anything else.
+
+    Raises:
+      RunError: a metric or a number of the state is not finite; the last checkpoint stays. Inside
+        `non_finite.searching` the line names the operation that made it.
+      Interrupted: a signal asked; the state is saved.
+    """
+    records = Records(phase)
+    step, state = records.step, records.state
+    note = evaluate_if_missing(phase, state, step, cadence)
+    if step == phase.num_updates:
+        records.close()
+        return phase.finish(state, records.seconds)
+    if step:
+        say(f"{phase.name}: resuming from step {step:,}")
+
+    on_devices, data = parallel.replicate(state), None
+    dispatch = parallel.in_one_dispatch(phase.updates, cadence.updates_per_dispatch)
+    with progress.phase(phase.name, phase.num_updates, step) as shown:
+        while step < phase.num_updates:
+            if data is None or phase.refreshes_at(step):
+                data = None  # makes room
+                state, fresh_data = phase.make_data(parallel.unreplicate(on_devices), step)
+                on_devices, data = parallel.replicate(state), parallel.replicate(fresh_data)
+
+            # ---- many updates, one dispatch; the state passed in is gone
+            before = parallel.unreplicate(on_devices) if non_finite.is_searched() else None
+            steps = range(step, step + cadence.updates_per_dispatch)
+            on_devices, metrics_on_device = dispatch(on_devices, data, step)
+            metrics = {key: np.asarray(value) for key, value in metrics_on_device.items()}
+            wrong = non_finite.first_number(metrics, on_devices, steps)
+            if wrong is not None:
+                cause = non_finite.cause(phase.updates, before, data, steps)
+                raise RunError(f"{phase.name}: {wrong}; stopped. {cause}; {records.last_good}")
+            step = steps.stop
+
+            # ---- what is due: metrics always, the checkpoint that vouches for them, the evaluation
+            means = {key: value.mean(axis=0) for key, value in metrics.items()}
+            records.append(step, means)
+            if phase.saves_at(step, cadence) or interruption.requested():
+                records.save(step, parallel.unreplicate(on_devices))
+            interruption.check()
+            if phase.evaluates_at(step, cadence):
+                note = evaluate(phase, parallel.unreplicate(on_devices), step)
+            loss_name, loss = next(iter(means.items()))
+            shown.advance(step, f"{loss_name} {np.mean(loss):.4g}  {note}")
+    state = parallel.unreplicate(on_devices)
+    records.save(step, state)  # once more, for the time of the last evaluation
+    records.close()
+    return phase.finish(state, records.seconds)
 
 
-def load_recording(config: ConfigDict) -> tuple[Task, Recording]:
-    """The task and its data, made on the spot where it can be."""
-    task = get_task(config.task, num_steps=config.data.num_steps, seed=config.data.seed)
-    dataset, return_scale = data.flatten(task.load_episodes(), config.gamma, task.return_scale)
-    training, heldout = data.split_episodes(dataset, config.data.holdout_fraction, config.data.seed)
-    say(
-        f"{task.name}: {len(data.transition_rows(dataset)):,} steps in {data.num_episodes(dataset):,} episodes, "
-        f"mean return {data.episode_returns(dataset).mean():.1f}, returns-to-go in units of {return_scale:.1f}"
-    )
-    return task, Recording(dataset, return_scale, training, heldout, data.fingerprint(dataset))
+def evaluate(phase: Phase, state: PyTree, step: int) -> str:
+    """Runs the phase's evaluation, on the first process; returns its note."""
+    assert phase.evaluation is not None
+    evaluation = phase.evaluation
+    return processes.from_first(lambda: evaluation.run(state, step))
 
 
-def refuse_other_config(config: ConfigDict, workdir: Path) -> None:
-    """Refuses a workdir that holds a run with another config, and prints the difference."""
-    path = workdir / "config.json"
-    changed = differences(config, path.read_text()) if path.exists() else []
-    if changed:
-        raise ConfigError(
-            f"{workdir} holds a run with another config; choose another --workdir. Different: {'; '.join(changed)}"
-        )
-
-
-def refuse_other_data(recording: Recording, workdir: Path) -> None:
-    """Refuses to go on in a workdir whose run began on other data under the same name."""
-    path = workdir / "data.json"
-    identity = {"fingerprint": recording.fingerprint, "steps": len(data.transition_rows(recording.dataset))}
-    if path.exists():
-        earlier = json.loads(path.read_text())
-        if earlier != identity:
-            raise ConfigError(
-                f"{workdir} holds a run on other data: {earlier['steps']:,} steps with the fingerprint "
-                f"{earlier['fingerprint'][:12]}, now {identity['steps']:,} with {recording.fingerprint[:12]}; "
-                "choose another --workdir, or bring the data back"
-            )
-    path.write_text(json.dumps(identity) + "\n")
+def evaluate_if_missing(phase: Phase, state: PyTree, step: int, cadence: Cadence) -> str:
+    """Drops evaluations after `step`, and makes up for one that is due there and missing or torn."""
+    if phase.evaluation is None:
+        return ""
+    evaluation = phase.evaluation
+    is_there = processes.from_first(lambda: evaluation.resume(step))
+    return evaluate(phase, state, step) if phase.evaluates_at(step, cadence) and not is_there else ""
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@
 Writes random numbers of walker2d's sizes (observation 17, action 6) to a temporary folder as the package's own
 store does, and reads them in a fresh process with the functions of a training run. Prints a table and one JSON line:
 
-    seconds      from `train.load_recording` to arrays on all devices; imports and jax's start come before
+    seconds      from `workdir.load_recording` to arrays on all devices; imports and jax's start come before
     CPU seconds  of those; far fewer than seconds where others use the machine at the same time
     data         bytes of the arrays of `Dataset`: what was recorded, labels and bookkeeping
     peak memory  the process's peak minus its peak before reading
@@ -33,8 +33,8 @@ from dwm_jax.config import default_config
 from dwm_jax.data import dataset as data
 from dwm_jax.data import minari_store
 from dwm_jax.runtime import parallel
-from dwm_jax.train import load_recording
 from dwm_jax.types import Episode
+from dwm_jax.workdir import load_recording
 
 OBSERVATION_SIZE, ACTION_SIZE = 17, 6
 DATASET_ID = "dwm-measure-reading-v0"

@@ -19,12 +19,12 @@ FLOORS = [
     {"imagination", "config"},
     {"results"},
     {"phases"},
-    {"command_line"},
+    {"command_line", "workdir"},
     {"train", "evaluate"},
 ]
 FILES = sorted(PACKAGE.rglob("*.py"))
 # Below, whatever is decided by the config arrives as an argument.
-READS_THE_CONFIG = {"train", "config", "command_line", "phases", "imagination", "results"}
+READS_THE_CONFIG = {"train", "config", "command_line", "workdir", "phases", "imagination"}
 
 
 def room(path):

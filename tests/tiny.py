@@ -6,7 +6,12 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
+from dwm_jax.data.recording import Recording
+from dwm_jax.phases.phase import Run
+from dwm_jax.phases.pretraining import pretraining
 from dwm_jax.runtime.checkpoints import Checkpoints
+from dwm_jax.train import run_phase
+from dwm_jax.world_models.base import TrainedModel
 from experiments.configs import smoke
 
 
@@ -52,3 +57,10 @@ def files(folder: Path) -> dict[str, str]:
     """The rows a run leaves, by file; wall-clock times are not among them."""
     names = [*folder.glob("**/metrics.jsonl"), *folder.glob("**/results.csv")]
     return {str(path.relative_to(folder)): path.read_text() for path in sorted(names)}
+
+
+def pretrain(name: str, config: ConfigDict, recording: Recording, workdir: Path) -> TrainedModel:
+    """A world model of a run that has no simulator."""
+    run = Run(config, workdir, task=None, recording=recording, evaluator=None)
+    with pretraining(run, name) as phase:
+        return run_phase(phase, run.cadence)

@@ -1,18 +1,14 @@
 """Methods that plan instead of learning a policy: nothing is trained here, only evaluated and exported."""
 
 import itertools
-from pathlib import Path
 from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
-from ml_collections import ConfigDict
 
-from dwm_jax.data.recording import Recording
-from dwm_jax.data.tasks import Task
 from dwm_jax.learners.policies import TrainedMethod
+from dwm_jax.phases.phase import Run
 from dwm_jax.results import policy_files
-from dwm_jax.results.evaluator import Evaluator
 from dwm_jax.results.scores import evaluation_rows
 from dwm_jax.runtime import mirrors, processes
 from dwm_jax.runtime.progress import phase
@@ -21,36 +17,28 @@ from dwm_jax.types import Array, Key
 from dwm_jax.world_models.base import TrainedModel
 
 
-def evaluate_planner(
-    name: str,
-    model_name: str,
-    config: ConfigDict,
-    task: Task,
-    recording: Recording,
-    trained: TrainedModel,
-    evaluator: Evaluator,
-    seeds: list[int],
-    workdir: Path,
-) -> TrainedMethod:
+def evaluate_planner(run: Run, name: str, trained: TrainedModel) -> TrainedMethod:
     """Evaluates the planner once per seed; the seeds differ in what the planner draws, the model is one.
 
     Its rows in results.csv carry the model's training updates as their step; a resumed run that finds them does
     not plan again.
     """
     planner: Any = trained.model
-    inference, return_to_go = trained.inference, float(config.policy.return_to_go)
+    model_name, seeds, task = run.methods[name].model, run.seeds, run.task
+    assert model_name is not None
+    inference, return_to_go = trained.inference, float(run.config.policy.return_to_go)
 
-    results_file = Results(workdir / "results.csv")
+    results_file = Results(run.workdir / "results.csv")
 
     def evaluate() -> None:
-        if sum(row.method == name for row in results_file.read()) == len(seeds) * config.evaluation.episodes:
+        if sum(row.method == name for row in results_file.read()) == len(seeds) * run.config.evaluation.episodes:
             return
         results_file.cut(name, -1)  # rows of a start that was killed while it wrote them
         act_everywhere = policy_files.planning(planner, inference, return_to_go, seeds)
         decisions = itertools.count()
         with phase(f"planning with {name}", 1) as progress:
-            returns_SE = evaluator(lambda o: np.asarray(act_everywhere(o.astype(np.float32), next(decisions))))
-            step = config.world_models[model_name].num_updates
+            returns_SE = run.evaluator(lambda o: np.asarray(act_everywhere(o.astype(np.float32), next(decisions))))
+            step = run.config.world_models[model_name].num_updates
             rows = evaluation_rows(name, task.name, task.reference_scores, seeds, step, returns_SE)
             results_file.append(rows)
             mirrors.evaluation(rows)
@@ -58,14 +46,14 @@ def evaluate_planner(
 
     processes.from_first(evaluate)
     policy_files.save_planner(
-        workdir / "policies" / f"{name}.npz",
+        run.workdir / "policies" / f"{name}.npz",
         method=name,
         task=task.name,
         seeds=seeds,
         model=model_name,
         settings=trained.settings,
-        observation_size=recording.dataset.observations.shape[1],
-        action_size=recording.dataset.actions.shape[1],
+        observation_size=run.recording.dataset.observations.shape[1],
+        action_size=run.recording.dataset.actions.shape[1],
         return_to_go=return_to_go,
         inference=inference,
     )

@@ -4,25 +4,20 @@ A method is put together here: learner, data pairs, where trajectories come from
 """
 
 from functools import partial
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from ml_collections import ConfigDict
 
-from dwm_jax.data.recording import Recording
-from dwm_jax.data.tasks import Task
 from dwm_jax.imagination.relabelling import relabelling
 from dwm_jax.imagination.supply import Data, supply_of, units_of
 from dwm_jax.learners.base import Learner
 from dwm_jax.learners.policies import Learnt, Policies, TrainedMethod
 from dwm_jax.maths.value_expansion import expansion
-from dwm_jax.phases.loop import Evaluation, run_updates
+from dwm_jax.phases.phase import Evaluation, Phase, Run
 from dwm_jax.phases.policy_updates import UpdatePolicy, drawing_ahead, drawing_inside, update_policy, updates_of_seeds
-from dwm_jax.registry import LEARNERS, Method
+from dwm_jax.registry import LEARNERS
 from dwm_jax.results import policy_files
-from dwm_jax.results.evaluator import Evaluator
 from dwm_jax.results.scores import evaluation_rows
 from dwm_jax.runtime import mirrors
 from dwm_jax.runtime.row_files import Results
@@ -30,29 +25,20 @@ from dwm_jax.types import Array, Key, Metrics
 from dwm_jax.world_models.base import TrainedModel
 
 
-def learn_policy(
-    name: str,
-    method: Method,
-    config: ConfigDict,
-    task: Task,
-    recording: Recording,
-    models: dict[str, TrainedModel],
-    evaluator: Evaluator,
-    seeds: list[int],
-    workdir: Path,
-) -> TrainedMethod:
-    """Learns, evaluates as it learns, and resumes."""
-    assert method.learner is not None
-    dataset = recording.dataset
+def policy_learning(run: Run, name: str, models: dict[str, TrainedModel]) -> Phase[TrainedMethod]:
+    """The policies of method `name`, one per seed: learnt, and evaluated as they learn."""
+    config, recording, method = run.config, run.recording, run.methods[name]
+    learner_name = method.learner
+    assert learner_name is not None
     settings = {
-        "observation_size": dataset.observations.shape[1],
-        "action_size": dataset.actions.shape[1],
-        **config.learners[method.learner].to_dict(),
+        "observation_size": recording.dataset.observations.shape[1],
+        "action_size": recording.dataset.actions.shape[1],
+        **config.learners[learner_name].to_dict(),
     }
-    learner = LEARNERS[method.learner](**settings)
+    learner = LEARNERS[learner_name](**settings)
     units = units_of(learner, recording)
-    supply = supply_of(name, method, learner, config, recording, units, models, seeds)
-    expand, batch_size = expansion(config.policy.lambda_[method.learner]), config.policy.batch_size
+    supply = supply_of(name, method, learner, config, recording, units, models, run.seeds)
+    expand, batch_size = expansion(config.policy.lambda_[learner_name]), config.policy.batch_size
     if supply.is_drawn_inside:
         update_one: UpdatePolicy = partial(update_policy, supply.draw, expand, batch_size)
         if method.relabels_returns:
@@ -68,9 +54,9 @@ def learn_policy(
             )
         of_one = drawing_inside(learner, update_one)
     else:
-        of_one = drawing_ahead(learner, supply.draw, expand, batch_size, len(seeds))
+        of_one = drawing_ahead(learner, supply.draw, expand, batch_size, len(run.seeds))
 
-    keys_S = jnp.stack([jax.random.key(seed) for seed in seeds])
+    keys_S = jnp.stack([jax.random.key(seed) for seed in run.seeds])
     init_keys_S, update_keys_S = jnp.unstack(jax.vmap(jax.random.split)(keys_S), axis=1)
 
     def first_policies() -> Policies:
@@ -84,46 +70,41 @@ def learn_policy(
         states_S, metrics = updates_S(policies.states_S, data, steps_U)
         return policies._replace(states_S=states_S), metrics
 
-    policies, seconds = run_updates(
-        name,
-        updates,
-        first_policies,
-        supply.make,
-        config.policy.num_updates,
-        config,
-        workdir,
-        evaluation_of(name, learner, task, evaluator, seeds, config.evaluation.episodes, workdir),
-        supply.refresh_every,
+    def finish(policies: Policies, seconds: float) -> TrainedMethod:
+        policy_files.save_actors(
+            run.workdir / "policies" / f"{name}.npz",
+            method=name,
+            task=run.task.name,
+            seeds=run.seeds,
+            learner=learner_name,
+            settings=settings,
+            inference_S=learner.inference(policies.states_S),
+            observation_normalizer=units.observation_normalizer,
+        )
+        first_seed = jax.tree.map(lambda leaf: leaf[0], learner.inference(policies.states_S))
+
+        def act_once(observation_O: Array, key: Key) -> Array:
+            return learner.act(first_seed, units.observation_normalizer.normalize(observation_O))
+
+        return TrainedMethod(act_once, Learnt(learner, policies), seconds)
+
+    return Phase(
+        name=name,
+        folder=run.workdir,
+        updates=updates,
+        make_state=first_policies,
+        make_data=supply.make,
+        num_updates=config.policy.num_updates,
+        finish=finish,
+        refresh_every=supply.refresh_every,
+        evaluation=evaluation_of(run, name, learner),
+        seeds=run.seeds,
     )
-    policy_files.save_actors(
-        workdir / "policies" / f"{name}.npz",
-        method=name,
-        task=task.name,
-        seeds=seeds,
-        learner=method.learner,
-        settings=settings,
-        inference_S=learner.inference(policies.states_S),
-        observation_normalizer=units.observation_normalizer,
-    )
-    first_seed = jax.tree.map(lambda leaf: leaf[0], learner.inference(policies.states_S))
-
-    def act_once(observation_O: Array, key: Key) -> Array:
-        return learner.act(first_seed, units.observation_normalizer.normalize(observation_O))
-
-    return TrainedMethod(act_once, Learnt(learner, policies), seconds)
 
 
-def evaluation_of(
-    name: str,
-    learner: Learner,
-    task: Task,
-    evaluator: Evaluator,
-    seeds: list[int],
-    num_episodes: int,
-    workdir: Path,
-) -> Evaluation:
+def evaluation_of(run: Run, name: str, learner: Learner) -> Evaluation:
     """Evaluates all seeds' policies in the simulator, into results.csv."""
-    results_file = Results(workdir / "results.csv")
+    results_file = Results(run.workdir / "results.csv")
 
     @jax.jit
     def act(policies: Policies, observation_SEO: Array) -> Array:
@@ -131,9 +112,9 @@ def evaluation_of(
         per_episode = jax.vmap(learner.act, in_axes=(None, 0))
         return jax.vmap(per_episode)(learner.inference(policies.states_S), observation_SEO)
 
-    def run(policies: Policies, step: int) -> str:
-        returns_SE = evaluator(lambda observation_SEO: act(policies, observation_SEO.astype(np.float32)))
-        rows = evaluation_rows(name, task.name, task.reference_scores, seeds, step, returns_SE)
+    def evaluate(policies: Policies, step: int) -> str:
+        returns_SE = run.evaluator(lambda observation_SEO: act(policies, observation_SEO.astype(np.float32)))
+        rows = evaluation_rows(name, run.task.name, run.task.reference_scores, run.seeds, step, returns_SE)
         results_file.append(rows)
         mirrors.evaluation(rows)
         scores_S = np.array([row.score_0_1 for row in rows]).reshape(returns_SE.shape).mean(axis=1)
@@ -142,9 +123,9 @@ def evaluation_of(
     def resume(step: int) -> bool:
         results_file.cut(name, step)
         rows = [row for row in results_file.read() if row.method == name and row.step == step]
-        is_whole = len(rows) == len(seeds) * num_episodes
+        is_whole = len(rows) == len(run.seeds) * run.config.evaluation.episodes
         if not is_whole:
             results_file.cut(name, step - 1)
         return is_whole
 
-    return Evaluation(run, resume)
+    return Evaluation(evaluate, resume)

@@ -2,17 +2,16 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import jax
-from ml_collections import ConfigDict
 
 from dwm_jax import __version__
 from dwm_jax.data import dataset as data
-from dwm_jax.data.recording import Recording
-from dwm_jax.phases.loop import run_updates
+from dwm_jax.phases.phase import Phase, Run
 from dwm_jax.registry import MODELS
 from dwm_jax.runtime import parallel, processes
 from dwm_jax.runtime.locks import exclusive
@@ -29,48 +28,54 @@ def read_by_training(settings: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in settings.items() if key not in READ_BY_SAMPLING_ALONE}
 
 
-def pretrain(name: str, config: ConfigDict, recording: Recording, workdir: Path) -> TrainedModel:
-    """The model `name` (a key of `registry.MODELS`), trained or found.
+@contextmanager
+def pretraining(run: Run, name: str) -> Iterator[Phase[TrainedModel]]:
+    """The training of model `name` (a key of `registry.MODELS`).
 
-    Its folder is named by a digest of everything its training depends on and shared by all runs beside this workdir; a
-    process that wants a model another one is training waits for it.
+    Its folder is named by a digest of everything the training depends on and shared by all runs beside this workdir;
+    it is held inside the block, and a process that wants a model another one is training waits for it.
     """
+    config, dataset = run.config, run.recording.dataset
     settings = config.world_models[name].to_dict()
     identity = {
         "model": name,
         "settings": read_by_training(settings),
-        "data": recording.fingerprint,
-        "heldout": recording.heldout_episodes.tolist(),
+        "data": run.recording.fingerprint,
+        "heldout": run.recording.heldout_episodes.tolist(),
         "gamma": config.gamma,
         "pad": config.data.pad,
         "version": __version__,
     }
-    digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:12]
-    parent = Path(config.world_model_dir) if config.world_model_dir else workdir.resolve().parent / "world_models"
-    folder = parent / f"{config.task.replace('/', '-')}-{name}-{digest}"
-
     seed, num_updates, batch_size = (settings.pop(key) for key in ("seed", "num_updates", "batch_size"))
     model = MODELS[name](**settings)
-    dataset = recording.dataset
-    key = jax.random.key(seed)
-    init_key, train_key = jax.random.split(key)
-    starts = data.segment_rows(dataset, model.sequence_length, config.data.pad, recording.training_episodes)
-    updates = parallel.one_after_another(update_from_segments(model, batch_size, train_key))
-    label = f"world model {name}"
+    init_key, train_key = jax.random.split(jax.random.key(seed))
+    starts = data.segment_rows(dataset, model.sequence_length, config.data.pad, run.recording.training_episodes)
+    folder, label = folder_of(run, identity), f"world model {name}"
+
+    def finish(state: PyTree, seconds: float) -> TrainedModel:
+        say(f"{label}: {num_updates:,} updates, kept in {folder}")
+        return TrainedModel(model, settings, state, seconds)
+
     with exclusive(folder / ".lock", wait=True):
         description = json.dumps(identity, indent=2, sort_keys=True) + "\n"
         processes.from_first(lambda: (folder / "config.json").write_text(description))
-        state, seconds = run_updates(
-            label,
-            updates,
-            lambda: model.init(init_key, training_rows(dataset)),
-            lambda state, step: (state, (dataset, starts)),
-            num_updates,
-            config,
-            folder,
+        yield Phase(
+            name=label,
+            folder=folder,
+            updates=parallel.one_after_another(update_from_segments(model, batch_size, train_key)),
+            make_state=lambda: model.init(init_key, training_rows(dataset)),
+            make_data=lambda state, step: (state, (dataset, starts)),
+            num_updates=num_updates,
+            finish=finish,
         )
-    say(f"{label}: {num_updates:,} updates, kept in {folder}")
-    return TrainedModel(model, settings, state, seconds)
+
+
+def folder_of(run: Run, identity: Mapping[str, Any]) -> Path:
+    """Where the model that `identity` describes is kept, for this run and all others."""
+    digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:12]
+    beside = run.workdir.resolve().parent / "world_models"
+    parent = Path(run.config.world_model_dir) if run.config.world_model_dir else beside
+    return parent / f"{run.config.task.replace('/', '-')}-{identity['model']}-{digest}"
 
 
 def update_from_segments(

@@ -58,11 +58,32 @@ def _finite_leaves(tree: PyTree) -> PyTree:
     )
 
 
+def first_number(metrics: Mapping[str, np.ndarray], on_devices: PyTree, steps: range) -> str | None:
+    """What is not finite after a dispatch: the earliest metric, else a number of the state; None: nothing."""
+    metric = first_metric(metrics, steps.start)
+    if metric is not None:
+        return f"{metric[1]} is not finite at update {metric[0]:,}"
+    leaf = first_leaf(parallel.first_copy(on_devices))
+    return None if leaf is None else f"{leaf} is not finite after update {steps.stop - 1:,}"
+
+
+def cause(updates: Updates, before: PyTree | None, data: PyTree, steps: range) -> str:
+    """The operation that made it, where it is searched for; otherwise how to search.
+
+    Args:
+      before: the state before the dispatch; None where nothing is searched.
+      data: with a device axis.
+    """
+    if before is None:
+        return "start the same command again with --debug-nans to find the operation"
+    return first_operation(updates, before, parallel.unreplicate(data), steps)
+
+
 def first_operation(updates: Updates, state: PyTree, data: PyTree, steps: range) -> str:
     """Repeats updates one at a time, and the first bad one operation by operation, which takes a minute or so.
 
     Args:
-      updates, state, data: as in `loop.run_updates`, without a device axis.
+      updates, state, data: as in `phases.phase.Phase`, without a device axis.
       steps: the updates that were done from `state`.
 
     Returns:

@@ -4,9 +4,9 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from dwm_jax.phases.summary import draw_learning_curves
 from dwm_jax.registry import METHODS
 from dwm_jax.results.scores import Curve
-from dwm_jax.results.summary import draw_learning_curves
 from experiments.report import (
     comparison,
     drawing,

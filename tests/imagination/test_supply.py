@@ -13,8 +13,9 @@ from dwm_jax.imagination.supply import supply_of, units_of
 from dwm_jax.learners.policies import Policies
 from dwm_jax.registry import LEARNERS, METHODS
 from dwm_jax.runtime.checkpoints import Checkpoints
-from dwm_jax.train import load_recording, train
+from dwm_jax.train import train
 from dwm_jax.types import Trajectory
+from dwm_jax.workdir import load_recording
 from dwm_jax.world_models.base import TrainedModel
 from tests import tiny
 

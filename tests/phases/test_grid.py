@@ -12,10 +12,9 @@ from dwm_jax.imagination.supply import supply_of, units_of
 from dwm_jax.learners.policies import Policies
 from dwm_jax.maths.value_expansion import expansion
 from dwm_jax.phases.policy_updates import update_policy
-from dwm_jax.phases.pretraining import pretrain
 from dwm_jax.registry import LEARNERS, METHODS
 from dwm_jax.runtime import parallel
-from dwm_jax.train import load_recording
+from dwm_jax.workdir import load_recording
 from tests import tiny
 
 CELLS = [
@@ -38,7 +37,7 @@ def config(learner="td3_bc"):
 def models(tmp_path_factory):
     """World models by name, pretrained when first asked for."""
     folder = tmp_path_factory.mktemp("grid")
-    return cache(lambda name: pretrain(name, config(), recording(), Path(folder) / "run"))
+    return cache(lambda name: tiny.pretrain(name, config(), recording(), Path(folder) / "run"))
 
 
 @cache

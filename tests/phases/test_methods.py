@@ -15,11 +15,11 @@ from dwm_jax.imagination.relabelling import relabelling
 from dwm_jax.imagination.supply import pairs_of, units_of
 from dwm_jax.maths.value_expansion import expand_vanilla
 from dwm_jax.phases.policy_updates import update_policy
-from dwm_jax.phases.pretraining import pretrain
 from dwm_jax.registry import LEARNERS, METHODS
 from dwm_jax.runtime import parallel
-from dwm_jax.train import load_recording, train
+from dwm_jax.train import train
 from dwm_jax.types import Transition
+from dwm_jax.workdir import load_recording
 from tests import tiny
 
 METHODS_BESIDE = "DD,DA-TD3BC,DWM-IQL+RTG"
@@ -77,7 +77,7 @@ def test_a_world_model_by_itself_is_trained_measured_and_found_by_the_policies_t
 def test_generated_transitions_are_mixed_in_by_the_fraction_asked_for(finished: Path) -> None:
     config = tiny.config(policy__generated_fraction=0.25)
     recording = load_recording(config)[1]
-    models = {"transition_diffusion": pretrain("transition_diffusion", config, recording, finished)}
+    models = {"transition_diffusion": tiny.pretrain("transition_diffusion", config, recording, finished)}
     learner = LEARNERS["td3_bc"](observation_size=4, action_size=2, **config.learners.td3_bc.to_dict())
     pairs = pairs_of(METHODS["DA-TD3BC"], config, recording, units_of(learner, recording), models)
     # 1,200 recorded steps are three quarters of 1,600.

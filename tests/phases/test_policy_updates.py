@@ -14,7 +14,7 @@ from dwm_jax.maths.value_expansion import expand_vanilla
 from dwm_jax.phases.policy_updates import drawing_ahead, drawing_inside, update_policy, updates_of_seeds
 from dwm_jax.registry import LEARNERS, METHODS
 from dwm_jax.runtime import parallel
-from dwm_jax.train import load_recording
+from dwm_jax.workdir import load_recording
 from tests import tiny
 
 BATCH = 8

@@ -154,7 +154,7 @@ def test_an_interrupted_run_is_mirrored_as_its_files_have_it(
         if (rows[0]["phase"], rows[0]["step"]) == ("TD3+BC", 15):
             raise interruption.Interrupted(15)
 
-    monkeypatch.setattr("dwm_jax.train.write_report", lambda *_: "")  # measures and draws: nothing that is mirrored
+    monkeypatch.setattr("dwm_jax.train.write_summary", lambda *_: "")  # measures and draws: nothing that is mirrored
     monkeypatch.setattr(mirrors, "metrics", interrupted)
     with pytest.raises(interruption.Interrupted):
         train(config, workdir, wanted)

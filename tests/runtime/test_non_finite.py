@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dwm_jax.phases.loop import RunError
+from dwm_jax.phases.phase import RunError
 from dwm_jax.runtime import non_finite, parallel
 from dwm_jax.train import train
 from tests import tiny

@@ -15,7 +15,8 @@ from dwm_jax.runtime import provenance
 from dwm_jax.runtime.checkpoints import Checkpoints
 from dwm_jax.runtime.locks import InUseError, exclusive
 from dwm_jax.runtime.row_files import JsonLines
-from dwm_jax.train import load_recording, train
+from dwm_jax.train import train
+from dwm_jax.workdir import load_recording
 from tests import tiny
 
 
@@ -136,7 +137,7 @@ def test_other_data_under_the_same_name_is_refused(undisturbed: Path, monkeypatc
     config = tiny.config()
     task, recording = load_recording(config)
     other = recording._replace(fingerprint="0" * 64)
-    monkeypatch.setattr("dwm_jax.train.load_recording", lambda config: (task, other))
+    monkeypatch.setattr("dwm_jax.workdir.load_recording", lambda config: (task, other))
     with pytest.raises(ConfigError, match=r"holds a run on other data: 1,200 steps .* now 1,200 with 000000000000"):
         train(config, undisturbed / "run")
     assert tiny.files(undisturbed) == before

@@ -8,14 +8,13 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from ml_collections import ConfigDict
 
 from dwm_jax.data import dataset as data
 from dwm_jax.data.recording import Recording
-from dwm_jax.data.tasks import Task
 from dwm_jax.imagination.supply import exploring
 from dwm_jax.learners.policies import Learnt, TrainedMethod
 from dwm_jax.maths.normalizers import fit_standard
+from dwm_jax.phases.phase import Run
 from dwm_jax.registry import METHODS
 from dwm_jax.results import diagnostics, pictures, scores
 from dwm_jax.results.diagnostics import Calibration, PredictionError, with_recorded_actions
@@ -52,19 +51,12 @@ class Diagnosis(NamedTuple):
         }
 
 
-def write_report(
-    config: ConfigDict,
-    workdir: Path,
-    task: Task,
-    recording: Recording,
-    models: Mapping[str, TrainedModel],
-    methods: Mapping[str, TrainedMethod],
-) -> str:
+def write_summary(run: Run, models: Mapping[str, TrainedModel], methods: Mapping[str, TrainedMethod]) -> str:
     """Measures and draws everything the run has the ingredients for; returns the table."""
-    folder, dataset = workdir / "figures", recording.dataset
-    curves = scores.curves(Results(workdir / "results.csv").read())
+    task, dataset, folder = run.task, run.recording.dataset, run.workdir / "figures"
+    curves = scores.curves(Results(run.workdir / "results.csv").read())
     labels = dataset.returns_to_go[data.transition_rows(dataset)]
-    pictures.returns_to_go(folder / "returns_to_go.png", task.name, labels, config.policy.return_to_go)
+    pictures.returns_to_go(folder / "returns_to_go.png", task.name, labels, run.config.policy.return_to_go)
     acting = {name: diagnostics.acting_seconds(method.act, dataset.observations[0]) for name, method in methods.items()}
     measured: dict[str, Any] = {"acting_seconds": acting}
     tables = [f"# {task.name}\n"]
@@ -78,15 +70,15 @@ def write_report(
     world_models = {name: trained for name, trained in models.items() if isinstance(trained.model, WorldModel)}
     if world_models:
         try:
-            heldout = measured_rows(recording, config.policy.horizon)
-            found = diagnose(config, folder, task, recording, world_models, methods, heldout)
+            heldout = measured_rows(run.recording, run.config.policy.horizon)
+            found = diagnose(run, world_models, methods, heldout)
             seconds = {name: trained.seconds for name, trained in world_models.items()}
             tables.append(scores.model_summary(found.errors, seconds))
             measured |= found.as_dict()
         except ValueError as error:
             say(f"the world models are not measured: {error}")
-    (workdir / "diagnostics.json").write_text(json.dumps(measured, indent=2, default=np.ndarray.tolist) + "\n")
-    (workdir / "summary.md").write_text("\n".join(tables))
+    (run.workdir / "diagnostics.json").write_text(json.dumps(measured, indent=2, default=np.ndarray.tolist) + "\n")
+    (run.workdir / "summary.md").write_text("\n".join(tables))
     return "\n".join(tables)
 
 
@@ -100,15 +92,10 @@ def draw_learning_curves(path: Path, task_name: str, curves: list[scores.Curve])
 
 
 def diagnose(
-    config: ConfigDict,
-    folder: Path,
-    task: Task,
-    recording: Recording,
-    world_models: Mapping[str, TrainedModel],
-    methods: Mapping[str, TrainedMethod],
-    rows: np.ndarray,
+    run: Run, world_models: Mapping[str, TrainedModel], methods: Mapping[str, TrainedMethod], rows: np.ndarray
 ) -> Diagnosis:
     """Prediction error, calibration and sampling time of every world model, with their pictures."""
+    config, task, recording, folder = run.config, run.task, run.recording, run.workdir / "figures"
     horizon, gamma, key = config.policy.horizon, config.gamma, jax.random.key(0)
     normalizer = fit_standard(recording.dataset.observations[data.transition_rows(recording.dataset)])
     dataset = jax.tree.map(jnp.asarray, recording.dataset)

@@ -1,0 +1,72 @@
+"""The files of one phase: metric rows, wall times and the checkpoints that vouch for them."""
+
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from dwm_jax.phases.phase import Phase
+from dwm_jax.runtime import mirrors, processes
+from dwm_jax.runtime.checkpoints import Checkpoints
+from dwm_jax.runtime.row_files import JsonLines
+from dwm_jax.types import Metrics, PyTree
+
+
+class Records:
+    """Opens them and goes on from the last checkpoint: what was written after it is cut, and comes again.
+
+    Attributes:
+      step, state: where the phase goes on from; the first state where there is no checkpoint.
+      seconds: wall time of the phase up to its newest checkpoint, earlier starts included.
+    """
+
+    def __init__(self, phase: Phase):
+        self._phase = phase
+        self._metrics, self._timing = (JsonLines(phase.folder / name) for name in ("metrics.jsonl", "timing.jsonl"))
+        self._checkpoints = Checkpoints(phase.folder / "checkpoints" / phase.name)
+        self.step, self.state = processes.from_first(self._begin)
+        for file in (self._metrics, self._timing):
+            file.cut(phase.name, self.step)
+        mirrors.resume(phase.name, self.step)
+        rows = [row for row in self._timing.read() if row["phase"] == phase.name]
+        self.seconds = self._earlier_seconds = max([row["seconds"] for row in rows], default=0.0)
+        self._start = time.monotonic()
+
+    def _begin(self) -> tuple[int, PyTree]:
+        if self._checkpoints.latest_step() is None:
+            return 0, self._phase.make_state()
+        restored = self._checkpoints.restore(jax.eval_shape(self._phase.make_state))
+        assert restored is not None
+        return restored
+
+    def append(self, step: int, means: Metrics) -> None:
+        """The metrics of the updates up to `step`."""
+        rows = rows_of(self._phase.name, step, means, self._phase.seeds)
+        self._metrics.append(rows)
+        mirrors.metrics(rows)
+
+    def save(self, step: int, state: PyTree) -> None:
+        """A checkpoint, which vouches for the rows so far, and the time it took to get there."""
+        self._checkpoints.save(step, state)
+        self.seconds = round(self._earlier_seconds + time.monotonic() - self._start, 1)
+        self._timing.append([{"phase": self._phase.name, "step": step, "seconds": self.seconds}])
+
+    @property
+    def last_good(self) -> str:
+        """The newest checkpoint, for the user."""
+        return f"last good checkpoint: {self._checkpoints.latest_step()} in {self._checkpoints.directory}"
+
+    def close(self) -> None:
+        self._checkpoints.close()
+
+
+def rows_of(name: str, step: int, means: Metrics, seeds: Sequence[int]) -> list[dict[str, Any]]:
+    """Metric rows of one dispatch: one, or one per seed where the metrics have an axis of seeds."""
+    if not seeds:
+        return [{"phase": name, "step": step} | {key: float(value) for key, value in means.items()}]
+    return [
+        {"phase": name, "step": step, "seed": seed} | {key: float(np.asarray(value)[s]) for key, value in means.items()}
+        for s, seed in enumerate(seeds)
+    ]

@@ -26,9 +26,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from dwm_jax.data import card, dataset, minari_store, tasks
-from dwm_jax.data.check import Verdict, check
+from dwm_jax.data import actions, card, dataset, minari_store, notes, tasks
+from dwm_jax.data.check import Verdict, check, environment
 from dwm_jax.data.d4rl_tasks import D4RL_TASKS
+from dwm_jax.data.importing import Wishes
 from dwm_jax.data.prepare import prepare
 from dwm_jax.data.tasks import Task
 from dwm_jax.runtime import interruption
@@ -50,7 +51,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--file", action="append", default=[], type=Path, metavar="F",
         help="HDF5 in D4RL's layout (give it again for each of several), or a folder of Minari episodes",
     )  # fmt: skip
-    prepare_parser.add_argument("--env", metavar="ID", help="Gymnasium id to evaluate in; default: the file's own")
+    prepare_parser.add_argument(
+        "--env", metavar="ID",
+        help="Gymnasium id to evaluate in, MODULE:ID to import a module of your own first, or none, for world models "
+        "alone; default: the file's own",
+    )  # fmt: skip
+    prepare_parser.add_argument(
+        "--actions", choices=actions.WISHES, default="refuse",
+        help="what to do with actions beyond [-1, 1]: refuse them (default), clip them, or scale all of them by the "
+        "bounds of the environment's actions, or by the recorded ones where it has none",
+    )  # fmt: skip
+    prepare_parser.add_argument(
+        "--timeouts", choices=("end", "clock"), default="end",
+        help="end (default): an episode ends at every time-out, so that in maze2d files, whose time-outs mark goals "
+        "reached, returns-to-go look no further than the next goal; clock: where the recording goes on the "
+        "environment's clock cuts it instead",
+    )  # fmt: skip
+    prepare_parser.add_argument(
+        "--max-episode-steps", type=int, metavar="N", help="a clock for an environment that has none, or another one"
+    )
     prepare_parser.set_defaults(run=run_prepare)
     for name, run, text in (
         ("check", run_check, "validate data"),
@@ -63,8 +82,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sub.set_defaults(run=run)
     sub.add_argument("--picture", type=Path, metavar="PNG", help="default: card.png in the data set's folder")
     options = parser.parse_args(arguments)
-    if options.command == "prepare" and options.env and not options.file and options.name not in D4RL_TASKS:
-        parser.error("--env goes with --file: other data names its environment itself")
+    if options.command == "prepare" and not options.file and options.name not in D4RL_TASKS:
+        for flag, said in (
+            ("--env", options.env is not None),
+            ("--actions", options.actions != "refuse"),
+            ("--timeouts", options.timeouts != "end"),
+            ("--max-episode-steps", options.max_episode_steps is not None),
+        ):
+            if said:
+                parser.error(f"{flag} goes with --file, or with a D4RL name: other data says so itself")
+    if options.command == "prepare" and options.max_episode_steps is not None and options.max_episode_steps < 1:
+        parser.error("--max-episode-steps must be at least 1")
     try:
         with interruption.listening():
             return int(options.run(options))
@@ -90,16 +118,16 @@ def run_list(options: argparse.Namespace) -> int:
 
 
 def run_prepare(options: argparse.Namespace) -> int:
-    dataset_id, made = prepare(options.name, options.file, options.env, on_progress=_print_progress())
+    wishes = Wishes(options.env, options.timeouts, options.actions, options.max_episode_steps)
+    dataset_id, made = prepare(options.name, options.file, wishes, on_progress=_print_progress())
     stored = minari_store.stored(dataset_id)
     print(
         f"{options.name}: {'made' if made else 'there already'}, {stored.num_steps:,} steps in "
         f"{stored.num_episodes:,} episodes, {stored.folder.parent}"
     )
     provenance = stored.provenance
-    for source, finding in zip(provenance.get("sources", []), provenance.get("findings", []), strict=False):
-        for note in notes(finding):
-            print(f"  {source['file']}: {note}")
+    for note in notes.of(provenance):
+        print(f"  {note}")
     print(f"  use it with --config.task={options.name}; python -m dwm_jax.data check {options.name} looks closer")
     return 0
 
@@ -107,7 +135,8 @@ def run_prepare(options: argparse.Namespace) -> int:
 def run_check(options: argparse.Namespace) -> int:
     try:
         task, provenance, _ = _find(options)
-        verdicts = check(task.load_episodes(), provenance)
+        episodes = task.load_episodes()
+        verdicts = [*check(episodes, provenance), environment(task, episodes)]
     except ValueError as error:
         if not tasks.is_known(options.name):
             raise
@@ -121,55 +150,17 @@ def run_check(options: argparse.Namespace) -> int:
 
 def run_show(options: argparse.Namespace) -> int:
     task, provenance, folder = _find(options)
-    environment = provenance.get("environment") or "named by nobody"
+    place = provenance.get("environment") or "none named; it trains world models"
     if task.name in tasks.MADE_TASKS:
-        environment = task.name
+        place = task.name
     elif not provenance:
-        environment = tasks.stored_data(task.name).environment or environment
+        place = tasks.stored_data(task.name).environment or place
     flat, scale = dataset.flatten(task.load_episodes(), 0.99, task.return_scale)
-    print(card.text(task.name, flat, scale, task.reference_scores, environment, provenance))
+    print(card.text(task.name, flat, scale, task.reference_scores, place, provenance))
     path = options.picture or folder / "card.png"
     card.picture(path, task.name, flat, scale, task.reference_scores)
     print(f"picture: {path}")
     return 0
-
-
-def notes(finding: dict[str, Any]) -> list[str]:
-    """What the conversion of one file did that its owner may want to know."""
-    told = reward_notes(finding) if "reward_kept" in finding else []
-    if finding["cuts"]:
-        told.append(f"{finding['cuts']:,} ends that no flag shows, first at row {finding['first_cut']:,}; cut there")
-    if finding["trailing_steps"]:
-        told.append(f"{finding['trailing_steps']:,} steps after the last end are a truncated episode")
-    if finding["clipped_actions"]:
-        told.append(f"{finding['clipped_actions']:,} actions clipped to [-1, 1], beyond it by rounding")
-    return told
-
-
-def reward_notes(finding: dict[str, Any]) -> list[str]:
-    """The rewards before and after the conversion of one file, and where the difference went."""
-    told = [f"sum of rewards {finding['reward_recorded']:,.6g} in the file, {finding['reward_kept']:,.6g} kept"]
-    if finding["next_observations"] != "used":
-        cause = {"absent": "no next_observations", "shifted": "next_observations only repeat the next row"}
-        why = cause[finding["next_observations"]]
-        lost = finding["reward_recorded"] - finding["reward_behind"] - finding["reward_kept"]
-        followed, repeated = finding["terminals_followed"], finding["terminals_repeated"]
-        if finding["dropped_truncated"]:
-            told.append(
-                f"{why}: {finding['dropped_truncated']:,} truncated episodes lose their last transition "
-                f"(rewards {lost:,.6g} in all)"
-            )
-        if followed or repeated:
-            told.append(
-                f"{why}: a terminal transition's is the following row ({followed:,}), or the same state again where "
-                f"another episode follows ({repeated:,})"
-            )
-    if finding["dropped_behind"]:
-        told.append(
-            f"{finding['dropped_behind']:,} rows behind the first of a run of terminals left out "
-            f"(rewards {finding['reward_behind']:,.6g} in all)"
-        )
-    return told
 
 
 def _find(options: argparse.Namespace) -> tuple[Task, dict[str, Any], Path]:

@@ -10,6 +10,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from dwm_jax.data import dataset as data
+from dwm_jax.data import notes
 from dwm_jax.data.dataset import Dataset
 
 
@@ -49,7 +50,8 @@ def text(
     for source in provenance.get("sources", []):
         lines[f"source {source['file']}"] = f"{source['bytes']:,} bytes, SHA-256 {source['sha256']}"
     width = max(len(key) for key in lines)
-    return "\n".join([name, *(f"  {key:<{width}}  {value}" for key, value in lines.items())])
+    written = [f"  {key:<{width}}  {value}" for key, value in lines.items()]
+    return "\n".join([name, *written, *(f"  {'note':<{width}}  {note}" for note in notes.of(provenance))])
 
 
 def spread(values: np.ndarray, form: str) -> str:

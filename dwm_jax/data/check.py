@@ -5,8 +5,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from dwm_jax.data.actions import ACTION_TOLERANCE
 from dwm_jax.data.dataset import check_episode
-from dwm_jax.data.minari_reading import ACTION_TOLERANCE
+from dwm_jax.data.tasks import Sizes, Task, refuse_other_sizes, try_environment
 from dwm_jax.types import Episode
 
 # More repeated transitions than this share are wrong, fewer are worth a note.
@@ -40,6 +41,21 @@ def check(episodes: Sequence[Episode], provenance: dict[str, Any]) -> list[Verdi
         constants(episodes),
         rewards(episodes),
     ]
+
+
+def environment(task: Task, episodes: Sequence[Episode]) -> Verdict:
+    """The environment of the evaluation can be made and run here, has a clock, and fits the data's sizes."""
+    question = "environment"
+    if not task.has_environment:
+        return Verdict("note", question, "none is named: it trains world models; policies need one (prepare --env)")
+    try:
+        sizes = try_environment(task)
+        if episodes:
+            first = episodes[0]
+            refuse_other_sizes(task, sizes, Sizes(first.observations.shape[1], first.actions.shape[1]))
+    except ValueError as error:
+        return Verdict("wrong", question, str(error))
+    return Verdict("ok", question, "made and stepped: it fits the data's sizes and has a clock")
 
 
 def shapes(episodes: Sequence[Episode]) -> Verdict:

@@ -1,6 +1,6 @@
 """Files in D4RL's HDF5 layout, as episodes.
 
-    observations (N, O), actions (N, A) in [-1, 1], rewards (N,), terminals (N,)      always
+    observations (N, O), actions (N, A), rewards (N,), terminals (N,)      always
     timeouts (N,), next_observations (N, O), metadata/environment                     in some files
 
 `flat_arrays` turns them into episodes: where these end, what becomes of their last transitions.
@@ -13,28 +13,29 @@ import h5py
 import numpy as np
 
 from dwm_jax.data import flat_arrays
-from dwm_jax.data.flat_arrays import Conversion, FlatArrays
-from dwm_jax.data.minari_reading import ACTION_TOLERANCE
+from dwm_jax.data.actions import to_bounds
+from dwm_jax.data.flat_arrays import Conversion, FlatArrays, Layout
 from dwm_jax.runtime import interruption
 
 REQUIRED = ("observations", "actions", "rewards", "terminals")
 OPTIONAL = ("timeouts", "next_observations")
 
 
-def read(path: Path, step_limit: int | None = None) -> Conversion:
+def read(path: Path, layout: Layout = flat_arrays.PLAIN, *, may_clip: bool = False) -> Conversion:
     """The episodes of a file; `flat_arrays` says where they end and what is kept.
 
     Args:
       path: an HDF5 file in D4RL's layout.
-      step_limit: steps after which the environment's clock ends an episode; None where there is no clock.
+      may_clip: clips actions beyond [-1, 1] rather than refusing them.
 
     Raises:
       ValueError: a file that is missing, truncated or not in the layout, holds a value that is not finite or an
         action out of bounds, leaves open where episodes end, or has no transition. The message names the file, the
         array and the row.
     """
-    arrays, clipped = read_arrays(path)
-    return flat_arrays.convert(arrays, str(path), step_limit, clipped)
+    arrays = read_arrays(path)
+    actions, clipped = to_bounds(arrays.actions, str(path), may_clip=may_clip)
+    return flat_arrays.convert(arrays._replace(actions=actions), str(path), layout, clipped)
 
 
 def environment_of(path: Path) -> str | None:
@@ -51,11 +52,11 @@ def environment_of(path: Path) -> str | None:
         return value if isinstance(value, str) and value else None
 
 
-def read_arrays(path: Path) -> tuple[FlatArrays, int]:
-    """The arrays of a file, and how many rows had an action clipped for rounding.
+def read_arrays(path: Path) -> FlatArrays:
+    """The arrays of a file, actions as they are.
 
     Raises:
-      ValueError: as `read`, for everything but the ends of episodes.
+      ValueError: as `read`, for everything but the actions' bounds and the ends of episodes.
     """
     with _open(path) as file:
         missing = [key for key in REQUIRED if key not in file]
@@ -77,17 +78,13 @@ def read_arrays(path: Path) -> tuple[FlatArrays, int]:
     for key in ("observations", "actions", "rewards", "next_observations"):
         if key in raw:
             raw[key] = _finite(raw[key], key, path)
-    actions, clipped = _in_bounds(raw["actions"], path)
-    return (
-        FlatArrays(
-            observations=raw["observations"],
-            actions=actions,
-            rewards=raw["rewards"],
-            terminals=_flags(raw["terminals"], "terminals", path),
-            timeouts=_flags(raw["timeouts"], "timeouts", path) if "timeouts" in raw else None,
-            next_observations=following if following is None else raw["next_observations"],
-        ),
-        clipped,
+    return FlatArrays(
+        observations=raw["observations"],
+        actions=raw["actions"],
+        rewards=raw["rewards"],
+        terminals=_flags(raw["terminals"], "terminals", path),
+        timeouts=_flags(raw["timeouts"], "timeouts", path) if "timeouts" in raw else None,
+        next_observations=raw.get("next_observations"),
     )
 
 
@@ -137,14 +134,3 @@ def _flags(array: np.ndarray, key: str, path: Path) -> np.ndarray:
         row = int(np.argmax(wrong))
         raise ValueError(f"{path}: {key}[{row}] is {array[row]}; a flag is 0 or 1")
     return array.astype(bool)
-
-
-def _in_bounds(actions: np.ndarray, path: Path) -> tuple[np.ndarray, int]:
-    excess = np.abs(actions).max(axis=1, initial=0) - 1
-    if (excess > ACTION_TOLERANCE).any():
-        row = int(np.argmax(excess > ACTION_TOLERANCE))
-        raise ValueError(
-            f"{path}: actions[{row}] is {actions[row].tolist()}, beyond [-1, 1]; scale the actions by their bounds "
-            "before recording them"
-        )
-    return np.clip(actions, -1, 1), int((excess > 0).sum())

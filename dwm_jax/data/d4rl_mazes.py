@@ -14,6 +14,7 @@ import gymnasium as gym
 import numpy as np
 
 from dwm_jax.data import maze2d
+from dwm_jax.data.flat_arrays import FlatArrays
 from dwm_jax.data.robotics import gymnasium_robotics, maps
 
 ANT_CELL = 4.0
@@ -56,6 +57,22 @@ class Maze2dV1(gym.Wrapper[np.ndarray, np.ndarray, Any, Any]):
         rows, columns = np.shape(self._maze.cells)
         offset = 0.5 + maze2d.POINT_OFFSET
         return np.array([rows / 2 - y - offset, x + columns / 2 - offset, -vy, vx])
+
+
+def rewards_of_states(environment: str, arrays: FlatArrays) -> bool:
+    """Whether reward[t] of a recording belongs to observations[t] rather than to the state that follows.
+
+    True for maze2d, as D4RL made its files, unless the rewards themselves say otherwise: those that are wrong about
+    the state before are ten times as many as those that are wrong about the state after.
+    """
+    name = environment.removeprefix("maze2d-").removesuffix("-v1")
+    if not environment.startswith("maze2d-") or name not in maze2d.MAZES:
+        return False
+    distances = np.linalg.norm(arrays.observations[:, :2] - np.array(maze2d.MAZES[name].goal_cell), axis=1)
+    at_goal = distances <= maze2d.GOAL_RADIUS
+    wrong_before = np.sum(arrays.rewards[:-1] != at_goal[:-1])
+    wrong_after = np.sum(arrays.rewards[:-1] != at_goal[1:])
+    return bool(wrong_before <= 10 * wrong_after)
 
 
 @dataclass(frozen=True)

@@ -5,9 +5,10 @@ gone, and `-v5` changed Walker2d's foot friction and when the healthy reward is 
 across its versions.
 """
 
+import importlib
 import warnings
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import gymnasium as gym
 import numpy as np
@@ -25,30 +26,67 @@ REFERENCE_SCORES = {
 }
 # The paper's divisors of returns-to-go.
 RETURN_SCALES = {"Hopper": 400.0, "Walker2d": 550.0, "HalfCheetah": 1200.0}
+# Observations of gym's Ant in D4RL's time: 27, and 84 contact forces.
+OLD_ANT_SIZE = 111
 # Environments that D4RL had and Gymnasium has not, by D4RL's names.
 D4RL_ENVIRONMENTS: dict[str, Callable[..., gym.Env[Any, Any]]] = d4rl_mazes.ENVIRONMENTS
 
 
 def robot(environment: str) -> str:
-    """The name of an environment without namespace and version: "Hopper" of "Hopper-v4"."""
-    return environment.rsplit("/", 1)[-1].rsplit("-v", 1)[0]
+    """The name of an environment without module, namespace and version: "Hopper" of "Hopper-v4"."""
+    return bare_id(environment).rsplit("/", 1)[-1].rsplit("-v", 1)[0]
+
+
+def bare_id(environment: str) -> str:
+    """An id without its module: "Id-v0" of "module:Id-v0"."""
+    return environment.rsplit(":", 1)[-1]
 
 
 def is_known(environment: str) -> bool:
-    """Whether `make` knows the id. Makes nothing."""
+    """Whether `make` knows the id. Makes nothing; imports the module of "module:Id-v0", as Gymnasium does."""
     if environment in D4RL_ENVIRONMENTS:
         return True
-    gym.register_envs(gymnasium_robotics)
-    return environment in gym.registry and not _is_a_stub(environment)
+    _register(environment)
+    return bare_id(environment) in gym.registry and not _is_a_stub(environment)
 
 
-def step_limit(environment: str) -> int | None:
-    """Steps after which the clock of an environment ends an episode; None where there is no clock, or none known.
+class Facts(NamedTuple):
+    """What an environment says about itself once it is made."""
 
-    D4RL's mazes have none here: their data is one long recording, cut only for the evaluation.
+    action_range: ActionRange
+    clock: int | None  # steps after which it truncates an episode by itself; None where it has no clock
+
+
+def facts(environment: str, spec: str | None = None, *, clock: int | None = None) -> Facts:
+    """Makes an environment, looks at it and closes it; the arguments and errors are those of `make`."""
+    env = _make(environment, spec, None, clock)
+    try:
+        return Facts(action_range(env.action_space, environment), clock_of(env))
+    finally:
+        env.close()
+
+
+def clock_of(env: gym.Env[Any, Any]) -> int | None:
+    """Steps after which an environment truncates an episode by itself; None where it has no clock."""
+    current = env
+    while isinstance(current, gym.Wrapper):
+        if isinstance(current, gym.wrappers.TimeLimit):
+            return int(current._max_episode_steps)
+        current = current.env
+    return None
+
+
+def require_clock(env: gym.Env[Any, Any], owner: str) -> None:
+    """Refuses an environment in which nothing ends an episode for certain: its evaluation might never end.
+
+    Raises:
+      ValueError: there is no time limit around it.
     """
-    gym.register_envs(gymnasium_robotics)
-    return gym.spec(environment).max_episode_steps if environment in gym.registry else None
+    if clock_of(env) is None:
+        raise ValueError(
+            f"{owner} has no clock, and an evaluation in it might never end: register it with max_episode_steps, or "
+            "prepare the data (with --file, under a name of its own) with --max-episode-steps N"
+        )
 
 
 def make(
@@ -59,39 +97,67 @@ def make(
     actions: ActionRange | None = None,
     observation_size: int | None = None,
     render_mode: str | None = None,
+    clock: int | None = None,
 ) -> gym.Env[np.ndarray, np.ndarray]:
     """The environment in the units of the data.
 
     Args:
-      environment: a Gymnasium id, or a key of D4RL_ENVIRONMENTS.
+      environment: a Gymnasium id ("module:Id-v0" imports the module first), or a key of D4RL_ENVIRONMENTS.
       spec: Gymnasium's specification (JSON) where the data carries one; it settles arguments and clock.
       keys: the order in which the data flattened a dict observation; None takes the environment's own.
       actions: the bounds that the data's actions were scaled from; None takes the environment's own.
       observation_size: O of the data, to be checked.
       render_mode: as in Gymnasium; "rgb_array" for films.
+      clock: steps after which an episode is truncated; None leaves that to the environment.
 
     Raises:
-      ValueError: an unknown id, or an environment that does not fit the data.
+      ValueError: an unknown id, an environment that does not fit the data, or one without a clock.
     """
-    env = _make(environment, spec, render_mode)
+    env = _make(environment, spec, render_mode, clock)
+    require_clock(env, f"environment {environment}")
     own_keys = observation_keys(env.observation_space, environment)
-    own_range = action_range(env.action_space, environment)
-    if actions is not None and (len(actions.low) != len(own_range.low) or not np.allclose(actions, own_range)):
-        raise ValueError(
-            f"environment {environment} takes {len(own_range.low)} actions in [{own_range.low}, {own_range.high}], "
-            f"the data has {len(actions.low)} in [{actions.low}, {actions.high}]; name its own with --env"
-        )
-    if not own_range.is_unit:
-        env = gym.wrappers.RescaleAction(env, np.float32(-1), np.float32(1))
+    env = _with_unit_actions(env, environment, actions)
     if keys is not None and set(keys) - set(own_keys):
         raise ValueError(f"environment {environment} has the observations {own_keys}, the data {tuple(keys)}")
     flat = FlatObservations(env, own_keys if keys is None else keys)
     if observation_size is not None and flat.size != observation_size:
         raise ValueError(
-            f"environment {environment} gives {flat.size} observations, the data has {observation_size}; "
-            "name its own with --env"
+            f"environment {environment} gives {flat.size} observations, the data has {observation_size}"
+            f"{_old_ant(environment, observation_size)}; name its own with --env, or --env none for a world model alone"
         )
     return flat
+
+
+def _with_unit_actions(env: gym.Env[Any, Any], environment: str, actions: ActionRange | None) -> gym.Env[Any, Any]:
+    """The environment acted in by [-1, 1], which stand for its own bounds, or for the data's where it has none."""
+    own = action_range(env.action_space, environment)
+    if actions is not None and len(actions.low) != len(own.low):
+        raise ValueError(
+            f"environment {environment} takes {len(own.low)} actions, the data has {len(actions.low)}; name its own "
+            "with --env, or --env none for a world model alone"
+        )
+    if actions is not None and own.is_bounded and not np.allclose(actions, own):
+        raise ValueError(
+            f"environment {environment} takes actions in [{own.low}, {own.high}], the data's were in [{actions.low}, "
+            f"{actions.high}]; name its own with --env, or scale them by the environment's bounds with --actions scale"
+        )
+    units = own if own.is_bounded or actions is None else actions
+    if not units.is_bounded:
+        raise ValueError(
+            f"environment {environment}: its actions have no bounds, nor have the data's; prepare the data under a "
+            "name of its own, with --file and --actions scale, which takes the recorded ones"
+        )
+    if units.is_unit:
+        return env
+    kind = env.action_space.dtype
+    unit_box = gym.spaces.Box(-1, 1, (len(units.low),), np.float32)
+    return gym.wrappers.TransformAction(env, lambda action: units.from_unit(action).astype(kind), unit_box)
+
+
+def _old_ant(environment: str, observation_size: int) -> str:
+    """A word on the one size that is met in the field and that no environment here has."""
+    is_one = robot(environment) == "Ant" and observation_size == OLD_ANT_SIZE
+    return ", as gym's Ant of D4RL's time had with 84 contact forces, which no environment here shows" if is_one else ""
 
 
 class FlatObservations(gym.ObservationWrapper[np.ndarray, Any, Any]):
@@ -113,18 +179,40 @@ class FlatObservations(gym.ObservationWrapper[np.ndarray, Any, Any]):
         return int(np.prod(space.shape))
 
 
-def _make(environment: str, spec: str | None, render_mode: str | None) -> gym.Env[Any, Any]:
-    gym.register_envs(gymnasium_robotics)
+def _make(environment: str, spec: str | None, render_mode: str | None, clock: int | None) -> gym.Env[Any, Any]:
+    # Not every environment takes a render_mode, so that none is given where none is wanted.
+    arguments: dict[str, Any] = {} if render_mode is None else {"render_mode": render_mode}
     with warnings.catch_warnings():
         # Gymnasium asks for v5 instead of the v4 that is meant.
         warnings.filterwarnings("ignore", category=DeprecationWarning)
         if environment in D4RL_ENVIRONMENTS:
-            return D4RL_ENVIRONMENTS[environment](render_mode=render_mode)
+            env = D4RL_ENVIRONMENTS[environment](**arguments)
+        else:
+            _register(environment)
+            try:
+                env = gym.make(environment if spec is None else EnvSpec.from_json(spec), **arguments)
+            except Exception as error:  # whatever a third party's environment raises when it is made
+                raise ValueError(
+                    f"environment {environment!r} cannot be made here: {type(error).__name__}: {error}"
+                ) from error
+    return env if clock is None else gym.wrappers.TimeLimit(env, clock)
+
+
+def _register(environment: str) -> None:
+    """Has the environments registered that come with Gymnasium-Robotics, and those of the module that is named.
+
+    Raises:
+      ValueError: the module cannot be imported.
+    """
+    gym.register_envs(gymnasium_robotics)
+    module, colon, _ = environment.rpartition(":")
+    if colon:
         try:
-            return gym.make(environment if spec is None else EnvSpec.from_json(spec), render_mode=render_mode)
-        except Exception as error:  # whatever a third party's environment raises when it is made
+            importlib.import_module(module)
+        except Exception as error:  # whatever a third party's module raises when it is imported
             raise ValueError(
-                f"environment {environment!r} cannot be made here: {type(error).__name__}: {error}"
+                f"environment {environment!r}: module {module!r} cannot be imported here: "
+                f"{type(error).__name__}: {error}"
             ) from error
 
 

@@ -16,12 +16,22 @@ ends and are treated as missing.
 their flags were computed afterwards and the ant walked on. The rows behind the first are left out, as a policy is
 stopped there too, and their rewards are counted. A row behind a flagged or proven reset (a time-out, or
 `next_observations` that differ from it) is no part of the run. What comes after a run is an episode of its own.
+
+*Time-outs that are no resets.* In D4RL's maze2d files `timeouts` mark the goals that were reached; the recording goes
+on. Episodes end there all the same, and so returns-to-go look no further than the next goal. With `timeouts="clock"`
+a time-out after which the recording goes on ends nothing; instead the environment's clock cuts, and as the row after
+such a cut is known, no transition is lost there.
+
+*Rewards of states.* In D4RL's maze2d files reward[t] belongs to observations[t]; its environment, and everything here,
+pays the transition for the state it leads to. With `rewards_of_states` each transition is given the reward of the
+following row. `next_observations` are not used then: nothing says what their last ones are worth.
 """
 
 from typing import NamedTuple
 
 import numpy as np
 
+from dwm_jax.data.actions import Clipped
 from dwm_jax.runtime import interruption
 from dwm_jax.types import Episode
 
@@ -37,7 +47,7 @@ class FlatArrays(NamedTuple):
     """N recorded rows, checked one by one."""
 
     observations: np.ndarray  # (N, O) float32
-    actions: np.ndarray  # (N, A) float32 in [-1, 1]
+    actions: np.ndarray  # (N, A) float32
     rewards: np.ndarray  # (N,) float32
     terminals: np.ndarray  # (N,) bool
     timeouts: np.ndarray | None  # (N,) bool
@@ -50,17 +60,19 @@ class Findings(NamedTuple):
     rows: int
     timeouts: str  # "present" or "absent"
     next_observations: str  # "used", "absent" or "shifted"
-    clipped_actions: int  # rows with an action beyond [-1, 1] by rounding
+    clipped_actions: int  # rows with an action beyond [-1, 1], by rounding or as was asked for
+    largest_excess: float  # of the entry furthest beyond
     cuts: int  # ends that only next_observations show
     first_cut: int | None  # row of the first
     trailing_steps: int  # rows after the last end
     dropped_truncated: int  # last rows of truncated episodes whose next observation is unknown
     dropped_behind: int  # rows behind the first of a run of terminals
+    rewards_moved: bool  # the file's rewards belong to states; transitions have the following row's
     terminals_followed: int  # terminal rows whose next observation is the following row's, no next_observations
     terminals_repeated: int  # terminal rows whose own state is repeated instead
     reward_recorded: float  # sum of all rewards
     reward_behind: float  # of the rows behind the first of a run of terminals
-    reward_kept: float  # of all episodes; what is missing beside reward_behind is the truncated rows'
+    reward_kept: float  # of all episodes; what is missing beside reward_behind is the truncated episodes'
 
 
 class Conversion(NamedTuple):
@@ -70,35 +82,56 @@ class Conversion(NamedTuple):
     findings: Findings
 
 
-def convert(arrays: FlatArrays, owner: str, step_limit: int | None = None, clipped_actions: int = 0) -> Conversion:
+class Layout(NamedTuple):
+    """What the arrays do not say themselves."""
+
+    # Steps after which the environment's clock ends an episode; None where there is no clock.
+    step_limit: int | None = None
+    timeouts: str = "end"  # every time-out ends an episode; or "clock": see above
+    rewards_of_states: bool = False  # see above
+
+
+PLAIN = Layout()
+UNCLIPPED = Clipped(0, 0.0)
+
+
+def convert(arrays: FlatArrays, owner: str, layout: Layout = PLAIN, clipped: Clipped = UNCLIPPED) -> Conversion:
     """The episodes of a recording, in its order.
 
     Args:
       owner: whose arrays these are, for the messages.
-      step_limit: steps after which the environment's clock ends an episode; None where there is no clock.
-      clipped_actions: rows whose action the reading has clipped, for the findings.
+      clipped: what was done to the actions, for the findings.
 
     Raises:
       ValueError: it is open where episodes end, rows are out of order, or no transition is left.
     """
+    reward_recorded = float(arrays.rewards.sum(dtype=np.float64))
+    if layout.rewards_of_states:
+        arrays = arrays._replace(next_observations=None)
     joins = _joins(arrays)
     shifted = joins is not None and bool(joins.all() and _flagged(arrays)[:-1].any())
     if shifted:
         arrays, joins = arrays._replace(next_observations=None), None
+    if layout.timeouts == "clock":
+        arrays = _without_mere_marks(arrays, joins)
     behind = _behind_an_end(arrays, joins)
-    ends, cuts = _ends(arrays, behind, joins, owner, step_limit)
+    ends, cuts = _ends(arrays, behind, joins, owner, layout.step_limit)
     kept_rows = np.flatnonzero(~behind)
     starts = kept_rows[np.append(0, np.searchsorted(kept_rows, ends[:-1]) + 1)]
     terminated = arrays.terminals[ends]
-    next_is_unknown = np.zeros(len(ends), bool)
+    is_next_known = np.full(len(ends), arrays.next_observations is not None)
     followed = np.zeros(len(ends), bool)
     if arrays.next_observations is None:
-        next_is_unknown = ~terminated
         followed[terminated] = goes_on(arrays, ends[terminated])
+    if layout.rewards_of_states:
+        arrays = _with_rewards_of_the_next(arrays, ends[terminated & ~followed])
+    stretches = list(zip(starts, ends, followed | is_next_known, followed, strict=True))
+    if layout.timeouts == "clock" and layout.step_limit is not None:
+        stretches = [part for stretch in stretches for part in _cut_by_clock(*stretch, layout.step_limit)]
     episodes = []
-    for start, end, unknown, is_followed in zip(starts, ends, next_is_unknown, followed, strict=True):
+    for start, end, known, is_followed in stretches:
         interruption.check()
-        episode = _episode(arrays, int(start), int(end), bool(unknown), bool(is_followed))
+        episode = _episode(arrays, int(start), int(end), bool(known), bool(is_followed))
         if len(episode.actions):
             episodes.append(episode)
     if not episodes:
@@ -113,26 +146,28 @@ def convert(arrays: FlatArrays, owner: str, step_limit: int | None = None, clipp
             rows=len(arrays.rewards),
             timeouts="absent" if arrays.timeouts is None else "present",
             next_observations="used" if arrays.next_observations is not None else "shifted" if shifted else "absent",
-            clipped_actions=clipped_actions,
+            clipped_actions=clipped.rows,
+            largest_excess=clipped.largest_excess,
             cuts=len(cuts),
             first_cut=int(cuts[0]) if len(cuts) else None,
             trailing_steps=int(ends[-1] + 1 - starts[-1]) if is_open else 0,
-            dropped_truncated=int(next_is_unknown.sum()),
+            dropped_truncated=int((~terminated & ~is_next_known).sum()),
             dropped_behind=int(behind.sum()),
+            rewards_moved=layout.rewards_of_states,
             terminals_followed=int(followed.sum()),
-            terminals_repeated=int((terminated & ~followed).sum()) if arrays.next_observations is None else 0,
-            reward_recorded=float(arrays.rewards.sum(dtype=np.float64)),
+            terminals_repeated=int((terminated & ~followed & ~is_next_known).sum()),
+            reward_recorded=reward_recorded,
             reward_behind=float(arrays.rewards[behind].sum(dtype=np.float64)),
             reward_kept=float(sum(episode.rewards.sum(dtype=np.float64) for episode in episodes)),
         ),
     )
 
 
-def goes_on(arrays: FlatArrays, rows: np.ndarray) -> np.ndarray:
+def goes_on(arrays: FlatArrays, rows: np.ndarray, through_timeouts: bool = False) -> np.ndarray:
     """Whether the row after each of `rows` continues the recording rather than starting another episode.
 
     It does where the state moves by no more, in every dimension, than it ever moves between two rows that no flag
-    separates. A row that is a time-out, or the last one, goes nowhere; without any such pair of rows nothing does.
+    separates. A time-out (unless `through_timeouts`) and the last row go nowhere; without any such pair nothing does.
     """
     separated = _flagged(arrays)[:-1]
     largest = np.full(arrays.observations.shape[1], -np.inf)
@@ -142,7 +177,7 @@ def goes_on(arrays: FlatArrays, rows: np.ndarray) -> np.ndarray:
             moved = _moved(arrays.observations, first + np.flatnonzero(together))
             largest = np.maximum(largest, moved.max(axis=0))
     followed = rows < len(separated)
-    if arrays.timeouts is not None:
+    if arrays.timeouts is not None and not through_timeouts:
         followed &= ~arrays.timeouts[rows]
     rounding = CONTINUITY_TOLERANCE * (1 + np.abs(arrays.observations[rows[followed]]))
     followed[followed] = np.all(_moved(arrays.observations, rows[followed]) <= largest + rounding, axis=1)
@@ -163,6 +198,33 @@ def _joins(arrays: FlatArrays) -> np.ndarray | None:
 
 def _flagged(arrays: FlatArrays) -> np.ndarray:
     return arrays.terminals if arrays.timeouts is None else arrays.terminals | arrays.timeouts
+
+
+def _without_mere_marks(arrays: FlatArrays, joins: np.ndarray | None) -> FlatArrays:
+    """Without the time-outs after which the recording goes on."""
+    if arrays.timeouts is None:
+        return arrays
+    rows = np.flatnonzero(arrays.timeouts)
+    goes = goes_on(arrays, rows, through_timeouts=True) if joins is None else np.append(joins, False)[rows]
+    timeouts = arrays.timeouts.copy()
+    timeouts[rows[goes]] = False
+    return arrays._replace(timeouts=timeouts)
+
+
+def _with_rewards_of_the_next(arrays: FlatArrays, repeated: np.ndarray) -> FlatArrays:
+    """With the reward of the following row, or of their own where the next state is that of the row again."""
+    rewards = np.append(arrays.rewards[1:], arrays.rewards[-1:])
+    rewards[repeated] = arrays.rewards[repeated]
+    return arrays._replace(rewards=rewards)
+
+
+def _cut_by_clock(
+    start: int, end: int, known: bool, followed: bool, step_limit: int
+) -> list[tuple[int, int, bool, bool]]:
+    """The stretch in parts of `step_limit` rows, the last one shorter; the row after every other one is known."""
+    lasts = np.arange(start + step_limit - 1, end, step_limit)
+    parts = [(int(last) + 1 - step_limit, int(last), True, True) for last in lasts]
+    return [*parts, (int(start + len(lasts) * step_limit), end, known, followed)]
 
 
 def _behind_an_end(arrays: FlatArrays, joins: np.ndarray | None) -> np.ndarray:
@@ -209,14 +271,20 @@ def _ends(
     return rows, cuts
 
 
-def _episode(arrays: FlatArrays, start: int, end: int, next_is_unknown: bool, is_followed: bool) -> Episode:
-    """The episode of rows `start` .. `end`."""
-    steps = slice(start, end if next_is_unknown else end + 1)
-    if next_is_unknown:
-        observations = arrays.observations[start : end + 1]
-    elif is_followed:
+def _episode(arrays: FlatArrays, start: int, end: int, is_next_known: bool, is_followed: bool) -> Episode:
+    """The episode of rows `start` .. `end`.
+
+    Args:
+      is_next_known: the observation after row `end` is the next row's or that of next_observations.
+      is_followed: it is the next row's.
+    """
+    terminated = bool(arrays.terminals[end])
+    if is_followed:
         observations = arrays.observations[start : end + 2]
-    else:
+    elif is_next_known or terminated:
         last = arrays.observations if arrays.next_observations is None else arrays.next_observations
         observations = np.concatenate([arrays.observations[start : end + 1], last[end : end + 1]])
-    return Episode(observations, arrays.actions[steps], arrays.rewards[steps], bool(arrays.terminals[end]))
+    else:
+        observations = arrays.observations[start : end + 1]
+    steps = slice(start, start + len(observations) - 1)
+    return Episode(observations, arrays.actions[steps], arrays.rewards[steps], terminated)

@@ -12,13 +12,12 @@ import numpy as np
 from h5py import h5d, h5s
 from minari.dataset.minari_dataset import MinariDataset
 
+from dwm_jax.data.actions import ACTION_TOLERANCE, REMEDIES, Clipped
 from dwm_jax.data.dataset import Rows
 from dwm_jax.data.spaces import ActionRange, KeyPath, action_range, concatenate_parts, observation_keys
 from dwm_jax.runtime import interruption
 from dwm_jax.types import Episode
 
-# Beyond the bounds by no more than this: rounding, and clipped; by more: refused.
-ACTION_TOLERANCE = 1e-3
 EPISODES_PER_OPENING = 250
 # What is read of an episode.
 _COLUMNS = ["observations", "actions", "rewards", "terminations"]
@@ -96,12 +95,28 @@ def read(stored: Stored) -> Rows:
       ValueError: files that cannot be read, or contradict their metadata; actions out of bounds; a termination
         before the end of an episode. The message names the folder and the episode.
     """
+    return read_and_clip(stored, may_clip=False)[0]
+
+
+def read_actions(stored: Stored) -> Iterator[np.ndarray]:
+    """The actions (L, A) of every episode as they were recorded."""
+    for *_, actions, _, _ in _raw_episodes(stored):
+        yield actions
+
+
+def read_and_clip(stored: Stored, *, may_clip: bool) -> tuple[Rows, Clipped]:
+    """`read`; with `may_clip`, actions beyond their bounds are clipped and counted rather than refused."""
+    clipped = Clipped(0, 0.0)
     rows: Rows | None = None
     num_steps = 0
     for index, raw in enumerate(_raw_episodes(stored)):
         interruption.check()
         where = f"{stored.folder}, episode {index}"
-        episode = _episode(stored, raw, where)
+        episode, excess = _episode(stored, raw, where)
+        _refuse_beyond(excess, where, may_clip)
+        clipped = Clipped(
+            clipped.rows + int((excess > 0).sum()), max(clipped.largest_excess, float(excess.max(initial=0)))
+        )
         num_steps += len(episode.actions)
         if num_steps > stored.num_steps:
             raise ValueError(f"{where}: more steps than the {stored.num_steps:,} its metadata.json promises")
@@ -117,10 +132,11 @@ def read(stored: Stored) -> Rows:
             f"{stored.folder}: {num_steps:,} steps in {len(rows):,} episodes, its metadata.json promises "
             f"{stored.num_steps:,} in {stored.num_episodes:,}"
         )
-    return rows
+    return rows, clipped
 
 
-def _episode(stored: Stored, raw: list[np.ndarray], where: str) -> Episode:
+def _episode(stored: Stored, raw: list[np.ndarray], where: str) -> tuple[Episode, np.ndarray]:
+    """The episode with its actions clipped to [-1, 1], and how far each lay beyond, shape (L,)."""
     *parts, actions, rewards, terminations = raw
     observations = concatenate_parts(parts, batch_axes=1)
     rewards, terminations = rewards.reshape(-1), terminations.reshape(-1)
@@ -131,8 +147,12 @@ def _episode(stored: Stored, raw: list[np.ndarray], where: str) -> Episode:
         )
     if terminations[:-1].any():
         raise ValueError(f"{where}: terminates at step {int(np.argmax(terminations))} and goes on; split it there")
-    actions = _in_bounds(actions if stored.is_flat else stored.action_range.to_unit(actions), where)
-    return Episode(observations, actions, rewards, bool(len(actions) and terminations[-1]))
+    # Without bounds of their own actions are taken for [-1, 1] already.
+    if not stored.is_flat and stored.action_range.is_bounded:
+        actions = stored.action_range.to_unit(actions)
+    excess = np.abs(actions).max(axis=1, initial=0) - 1
+    episode = Episode(observations, np.clip(actions, -1, 1), rewards, bool(len(actions) and terminations[-1]))
+    return episode, excess
 
 
 def _raw_episodes(stored: Stored) -> Iterator[list[np.ndarray]]:
@@ -206,14 +226,15 @@ def _arrow_array(table: Any, name: str, *keys: str) -> np.ndarray:
     return np.asarray(array if name == "observations" else array[:-1])
 
 
-def _in_bounds(actions: np.ndarray, where: str) -> np.ndarray:
-    beyond = np.abs(actions) > 1 + ACTION_TOLERANCE
-    if beyond.any():
-        step, column = (int(i) for i in np.argwhere(beyond)[0])
+def _refuse_beyond(excess: np.ndarray, where: str, may_clip: bool) -> None:
+    beyond = excess > ACTION_TOLERANCE
+    if beyond.any() and not may_clip:
+        step = int(np.argmax(beyond))
         raise ValueError(
-            f"{where}: actions[{step}, {column}] is {actions[step, column]:g} in units of its bounds, beyond [-1, 1]"
+            f"{where}: actions[{step}] lies {excess[step]:g} beyond [-1, 1] in units of its bounds, and so do "
+            f"{beyond.sum():,} of its {len(excess):,} actions; prepare the data under a name of its own with --file "
+            f"and one of these: {REMEDIES}"
         )
-    return np.clip(actions, -1, 1)
 
 
 def _environment(metadata: dict[str, Any]) -> tuple[str | None, str | None]:

@@ -61,16 +61,31 @@ class ActionRange(NamedTuple):
 
     @property
     def is_unit(self) -> bool:
-        """Nothing to rescale: the bounds are [-1, 1] already, or there are none."""
-        low, high = np.array(self.low), np.array(self.high)
-        return bool(np.all((low == -1) & (high == 1)) or not np.isfinite([low, high]).all())
+        """The bounds are [-1, 1]: nothing to rescale."""
+        return bool(np.all(np.array(self.low) == -1) and np.all(np.array(self.high) == 1))
+
+    @property
+    def is_bounded(self) -> bool:
+        return bool(np.isfinite([self.low, self.high]).all())
 
     def to_unit(self, actions: np.ndarray) -> np.ndarray:
-        """2 (a - low) / (high - low) - 1, for actions (..., A)."""
+        """2 (a - low) / (high - low) - 1, for actions (..., A); the bounds must be finite."""
         if self.is_unit:
             return actions
         low, high = np.array(self.low), np.array(self.high)
         return np.asarray(2 * (actions - low) / (high - low) - 1)
+
+    def from_unit(self, actions: np.ndarray) -> np.ndarray:
+        """The inverse of `to_unit`."""
+        if self.is_unit:
+            return actions
+        low, high = np.array(self.low), np.array(self.high)
+        return np.asarray(low + (actions + 1) / 2 * (high - low))
+
+
+def unit_range(size: int) -> ActionRange:
+    """[-1, 1] in every one of `size` entries."""
+    return ActionRange((-1.0,) * size, (1.0,) * size)
 
 
 def action_range(space: gym.Space[Any], owner: str) -> ActionRange:

@@ -7,7 +7,7 @@ a D4RL name or a file of one's own after `python -m dwm_jax.data prepare`, or an
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import gymnasium as gym
 import mujoco
@@ -32,6 +32,8 @@ class Task:
     reference_scores: tuple[float, float] | None
     # Divisor of returns-to-go; None takes the largest in the data.
     return_scale: float | None
+    # Whether there is anywhere to evaluate a policy; world models need nowhere.
+    has_environment: bool = True
     # The maze to draw in pictures, None elsewhere.
     maze: maze2d.Maze | None = None
 
@@ -66,21 +68,13 @@ def get_task(name: str, *, num_steps: int, seed: int) -> Task:
       num_steps, seed: size and seed of data that is made rather than recorded (maze2d).
 
     Raises:
-      ValueError: an unknown name (the message lists the known ones), data that is not prepared, or data without an
-        environment to evaluate in.
+      ValueError: an unknown name (the message lists the known ones), or data that is not prepared.
     """
     if not is_known(name):
         raise ValueError(f"unknown task {name!r}; known: {', '.join(known_names())}; {how_to_prepare(name)}")
     if name in MADE_TASKS:
         return _made_task(name, num_steps, seed)
     stored = stored_data(name)
-    if stored.environment is None:
-        raise ValueError(
-            f"{name} names no environment for the evaluation; import it under a name of its own with "
-            f"{minari_store.PREPARE} NEWNAME --file {stored.folder} --env ID"
-        )
-    if stored.environment_spec is None and not environments.is_known(stored.environment):
-        raise ValueError(f"{name} is evaluated in {stored.environment!r}, which Gymnasium does not know here")
     return local_task(name, stored)
 
 
@@ -108,20 +102,67 @@ def local_task(name: str, stored: Stored) -> Task:
         name=name,
         load_episodes=partial(minari_reading.read, stored),
         make_env=partial(_make_env, name, stored),
+        has_environment=stored.environment is not None,
         reference_scores=stored.reference_scores,
         return_scale=environments.RETURN_SCALES.get(environments.robot(stored.environment or "")),
     )
 
 
+class Sizes(NamedTuple):
+    """Of an observation and of an action."""
+
+    observation: int
+    action: int
+
+
+def try_environment(task: Task) -> Sizes:
+    """Makes the evaluation's environment once, resets it, takes a step in it and closes it.
+
+    Raises:
+      ValueError: none is named, it cannot be made or run here, it does not fit the data, or nothing in it ends an
+        episode for certain.
+    """
+    env = task.make_env()
+    try:
+        environments.require_clock(env, task.name)
+        observation, _ = env.reset(seed=0)
+        env.step(np.zeros(env.action_space.shape or (), np.float32))
+    except ValueError:
+        raise
+    except Exception as error:  # whatever a third party's environment raises when it runs
+        raise ValueError(f"{task.name}: its environment fails: {type(error).__name__}: {error}") from error
+    finally:
+        env.close()
+    return Sizes(len(observation), int(np.prod(env.action_space.shape or ())))
+
+
+def refuse_other_sizes(task: Task, environment: Sizes, data: Sizes) -> None:
+    """Refuses data that the environment of its evaluation could not have shown.
+
+    Raises:
+      ValueError: the sizes differ.
+    """
+    if environment != data:
+        raise ValueError(
+            f"{task.name}: its environment has {environment.observation} observations and {environment.action} "
+            f"actions, the data {data.observation} and {data.action}; import the data with the environment it was "
+            "recorded in"
+        )
+
+
 def _make_env(name: str, stored: Stored, render_mode: str | None = None) -> gym.Env[Any, Any]:
     if stored.environment is None:
-        raise ValueError(f"{name} names no environment for the evaluation")
+        raise ValueError(
+            f"{name} names no environment to evaluate policies in, and serves world models alone; import it under a "
+            f"name of its own with {minari_store.PREPARE} NEWNAME --file {stored.folder} --env ID"
+        )
     return environments.make(
         stored.environment,
         stored.environment_spec,
         keys=stored.observation_keys,
         actions=stored.action_range,
         render_mode=render_mode,
+        clock=stored.provenance.get("max_episode_steps"),
     )
 
 

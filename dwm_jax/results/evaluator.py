@@ -7,6 +7,7 @@ import gymnasium as gym
 import numpy as np
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
+from dwm_jax.data.environments import require_clock
 from dwm_jax.runtime import interruption
 
 # Observations of all seeds and episodes (S, E, O) -> actions (S, E, A), both raw.
@@ -30,6 +31,7 @@ class Evaluator:
         """Returns of all episodes, shape (S, E).
 
         Raises:
+          ValueError: an environment without a clock, in which an episode might never end.
           Interrupted: a signal asked.
           FloatingPointError: a policy acts with a value that is not finite; the message names which and when.
         """
@@ -37,6 +39,7 @@ class Evaluator:
             # Automatic resets are off: they would add a step that is not one to every episode after the first.
             make_envs = [self._make_env] * len(self._seeds)
             self._envs = SyncVectorEnv(make_envs, autoreset_mode=AutoresetMode.DISABLED)
+            require_clock(self._envs.envs[0], "the environment of the evaluation")
         observations, _ = self._envs.reset(seed=self._seeds)
         returns = np.zeros(len(self._seeds))
         running = np.ones(len(self._seeds), bool)

@@ -2,11 +2,14 @@
 
 import re
 
+import gymnasium as gym
 import numpy as np
 import pytest
 
-from dwm_jax.data import d4rl
-from dwm_jax.data.check import check
+from dwm_jax.data import d4rl, environments
+from dwm_jax.data.check import check, environment
+from dwm_jax.data.flat_arrays import Layout
+from dwm_jax.data.tasks import Task
 from tests.data.d4rl_files import arrays_of, make_episodes, write
 
 
@@ -16,7 +19,7 @@ def verdicts(episodes, provenance=None):
 
 def converted(tmp_path, arrays, step_limit=None):
     """What `prepare` would keep of a file, and its episodes."""
-    conversion = d4rl.read(write(tmp_path / "data.hdf5", arrays), step_limit)
+    conversion = d4rl.read(write(tmp_path / "data.hdf5", arrays), Layout(step_limit=step_limit))
     provenance = {
         "step_limit": step_limit,
         "sources": [{"file": "data.hdf5"}],
@@ -136,3 +139,53 @@ def test_constant_dimensions_are_named():
 def test_rewards_that_never_change_are_wrong():
     episodes = [e._replace(rewards=np.zeros_like(e.rewards)) for e in make_episodes([(4, True)])]
     assert verdicts(episodes)["rewards"].mark == "wrong"
+
+
+def task_in(make_env, has_environment=True):
+    return Task("mine", list, make_env, None, None, has_environment=has_environment)
+
+
+class Broken(gym.Env):
+    """Of good sizes, made without a word, and failing when it runs."""
+
+    observation_space = gym.spaces.Box(-1, 1, (3,))
+    action_space = gym.spaces.Box(-1, 1, (2,), np.float32)
+
+    def __init__(self, failing=""):
+        self.failing = failing
+
+    def reset(self, *, seed=None, options=None):
+        if self.failing == "reset":
+            raise RuntimeError("no display")
+        return np.zeros(3), {}
+
+    def step(self, action):
+        if self.failing == "step":
+            raise RuntimeError("no licence")
+        return np.zeros(3), 0.0, False, False, {}
+
+
+@pytest.mark.parametrize(
+    ("env", "mark", "message"),
+    [
+        (lambda: gym.wrappers.TimeLimit(Broken(), 9), "ok", "fits the data's sizes and has a clock"),
+        (
+            lambda: gym.wrappers.TimeLimit(Broken("reset"), 9),
+            "wrong",
+            "its environment fails: RuntimeError: no display",
+        ),
+        (lambda: gym.wrappers.TimeLimit(Broken("step"), 9), "wrong", "its environment fails: RuntimeError: no licence"),
+        (Broken, "wrong", "no clock, and an evaluation in it might never end: register it with max_episode_steps, or"),
+        (lambda: gym.make("Hopper-v5"), "wrong", "has 11 observations and 3 actions, the data 3 and 2"),
+        (lambda: environments.make("Gone-v0"), "wrong", "'Gone-v0' cannot be made here"),
+    ],
+)
+def test_the_environment_is_tried_before_anything_is_computed(env, mark, message):
+    verdict = environment(task_in(env), make_episodes([(4, True)]))
+    assert verdict.mark == mark
+    assert message in verdict.answer
+
+
+def test_data_without_an_environment_is_worth_a_note():
+    verdict = environment(task_in(None, has_environment=False), make_episodes([(4, True)]))
+    assert (verdict.mark, verdict.answer[:13]) == ("note", "none is named")

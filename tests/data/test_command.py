@@ -15,7 +15,7 @@ import minari
 import numpy as np
 import pytest
 
-from dwm_jax.data import d4rl_tasks, download, minari_store, prepare, tasks
+from dwm_jax.data import d4rl_tasks, download, environments, minari_store, prepare, tasks
 from dwm_jax.data.__main__ import main
 from dwm_jax.runtime import interruption
 from tests.data.d4rl_files import arrays_of, assert_same, make_episodes, write
@@ -71,10 +71,6 @@ def test_several_files_are_one_data_set_in_their_order(command, file, tmp_path):
 
 def test_an_environment_can_be_given_and_a_d4rl_name_brings_its_own(command, tmp_path):
     nameless = write(tmp_path / "nameless.hdf5", arrays_of(hopper()))
-    code, _, err = command("prepare", "mine", "--file", nameless)
-    assert code == 1
-    assert "nameless.hdf5: metadata/environment names no environment" in err
-    assert "--env" in err
     assert command("prepare", "mine", "--file", nameless, "--env", "Hopper-v4")[0] == 0
     assert minari_store.stored("mine-v0").environment == "Hopper-v4"
     assert command("prepare", "hopper-medium-v2", "--file", nameless)[0] == 0
@@ -99,11 +95,16 @@ def test_preparing_again_does_nothing_and_other_files_are_refused(command, file,
     ("name", "environment", "given", "message"),
     [
         ("mine", "Hopper-v5", "Nothing-v7", "'Nothing-v7' is not an environment that Gymnasium knows here"),
-        ("mine", "HalfCheetah-v5", None, "takes 6 actions .* the data has 3"),
+        ("mine", "HalfCheetah-v5", None, "takes 6 actions, the data has 3"),
         ("walker2d-medium-v2", "Hopper-v5", None, "is a task of Walker2d-v4, the data one of Hopper-v5"),
         ("a name", "Hopper-v5", None, "'a name' cannot name a data set"),
         ("maze2d-umaze", "Hopper-v5", None, "is made on the spot"),
-        ("mine", "Hopper-v2", None, "names Hopper-v2; name the Gymnasium environment to evaluate in with --env"),
+        (
+            "mine",
+            "Hopper-v2",
+            None,
+            "names Hopper-v2, which Gymnasium does not know here; name the environment .* or --env none",
+        ),
     ],
 )
 def test_what_does_not_fit_is_refused_in_one_line_and_leaves_nothing(
@@ -164,6 +165,213 @@ def test_data_that_an_earlier_version_converted_with_loss_is_refused(command, tm
         assert "converted by an earlier version" in command("prepare", "mine", "--file", tmp_path / "old.hdf5")[2]
 
 
+@pytest.mark.parametrize("options", [[], ["--env", "none"]])
+def test_a_world_model_needs_no_environment(command, tmp_path, options):
+    nameless = write(tmp_path / "nameless.hdf5", arrays_of(hopper()))
+    code, out, _ = command("prepare", "mine", "--file", nameless, *options)
+    assert code == 0
+    assert "no environment is named: it trains world models; policies need one (--env)" in out
+    assert_same(tasks.get_task("mine", num_steps=1, seed=0).load_episodes(), hopper())
+    code, out, _ = command("check", "mine")
+    assert code == 0
+    assert re.search("note +environment +none is named", out)
+    assert "none named; it trains world models" in command("show", "mine")[1]
+
+
+ONES_OWN = """
+import gymnasium as gym
+import numpy as np
+
+
+class Mine(gym.Env):
+    observation_space = gym.spaces.Box(-9, 9, (11,))
+    action_space = gym.spaces.Box({low}, {high}, (3,), np.float32)
+
+    def __init__(self, size=1):
+        self.size = size
+
+    def reset(self, *, seed=None, options=None):
+        return np.zeros(11, np.float32), {{}}
+
+    def step(self, action):
+        return np.zeros(11, np.float32), float(action[0]), False, False, {{}}
+
+
+gym.register("Mine-v0", Mine, max_episode_steps={clock})
+"""
+
+
+@pytest.fixture
+def module(tmp_path, monkeypatch):
+    """Writes a module of one's own that registers Mine-v0, which takes no render_mode; returns the module's name."""
+    written = []
+
+    def write_module(low=-1, high=1, clock=7):
+        name = f"ones_own_{len(written)}_{os.getpid()}"
+        (tmp_path / f"{name}.py").write_text(ONES_OWN.format(low=low, high=high, clock=clock))
+        monkeypatch.syspath_prepend(str(tmp_path))
+        written.append(name)
+        return name
+
+    yield write_module
+    gym.registry.pop("Mine-v0", None)
+    for name in written:
+        sys.modules.pop(name, None)
+
+
+def test_an_environment_of_ones_own_is_found_by_its_module(command, tmp_path, module):
+    path, name = write(tmp_path / "a.hdf5", arrays_of(hopper())), module()
+    assert "Mine-v0" not in gym.registry
+    assert command("prepare", "mine", "--file", path, "--env", f"{name}:Mine-v0")[0] == 0
+    env = tasks.get_task("mine", num_steps=1, seed=0).make_env()
+    env.reset(seed=0)
+    assert env.step(np.array([0.5, 0, 0], np.float32))[1] == 0.5
+    assert environments.clock_of(env) == 7
+    _, out, _ = command("check", "mine")
+    assert re.search("WRONG +episode boundaries .*the environment's clock allows 7", out)
+    assert re.search("ok +environment", out)
+
+
+@pytest.mark.parametrize(
+    ("environment", "message"),
+    [
+        ("nothing_of_the_kind:Mine-v0", "module 'nothing_of_the_kind' cannot be imported here: ModuleNotFoundError"),
+        ("json:Mine-v0", "'json:Mine-v0' is not an environment that Gymnasium knows here"),
+    ],
+)
+def test_a_module_that_is_not_there_or_registers_nothing_is_one_line(command, tmp_path, environment, message):
+    path = write(tmp_path / "a.hdf5", arrays_of(hopper()))
+    code, _, err = command("prepare", "mine", "--file", path, "--env", environment)
+    assert (code, err.count("\n")) == (1, 1)
+    assert message in err
+
+
+def test_an_environment_without_a_clock_is_refused_until_it_is_given_one(command, tmp_path, module):
+    path = write(tmp_path / "a.hdf5", arrays_of(hopper()))
+    given = ["prepare", "mine", "--file", path, "--env", f"{module(clock=None)}:Mine-v0"]
+    code, _, err = command(*given)
+    assert code == 1
+    assert "has no clock, and an evaluation in it might never end" in err
+    assert command(*given, "--max-episode-steps", "9")[0] == 0
+    assert environments.clock_of(tasks.get_task("mine", num_steps=1, seed=0).make_env()) == 9
+    assert "was made with max episode steps 9, not 8" in command(*given, "--max-episode-steps", "8")[2]
+
+
+def beyond(tmp_path, excess=0.5):
+    arrays = arrays_of(hopper())
+    arrays["actions"][3, 1] = 1 + excess
+    return arrays, write(tmp_path / "beyond.hdf5", arrays, "Hopper-v5")
+
+
+def test_actions_beyond_their_bounds_are_clipped_where_that_is_asked_for(command, tmp_path):
+    arrays, path = beyond(tmp_path)
+    code, _, err = command("prepare", "mine", "--file", path)
+    assert code == 1
+    assert "1 of 20 actions lie beyond [-1, 1], by up to 0.5" in err
+    assert "--actions clip" in err
+    assert "--actions scale" in err
+    code, out, _ = command("prepare", "mine", "--file", path, "--actions", "clip")
+    assert code == 0
+    assert "1 actions clipped to [-1, 1], by up to 0.5\n" in out
+    episodes = minari_store.read_episodes("mine-v0")
+    np.testing.assert_array_equal(np.concatenate([e.actions for e in episodes]), np.clip(arrays["actions"], -1, 1))
+    assert (
+        "was made with actions clip, not scale" in command("prepare", "mine", "--file", path, "--actions", "scale")[2]
+    )
+
+
+def test_actions_in_the_environments_units_are_scaled_by_its_bounds(command, tmp_path, module):
+    arrays = arrays_of(hopper())
+    path = write(tmp_path / "a.hdf5", arrays | {"actions": 2 * arrays["actions"] + 1})
+    given = ["prepare", "mine", "--file", path, "--env", f"{module(low=-1, high=3)}:Mine-v0"]
+    code, _, err = command(*given)
+    assert code == 1
+    assert "--actions scale" in err
+    code, out, _ = command(*given, "--actions", "scale")
+    assert code == 0
+    assert "actions scaled to [-1, 1] from [[-1.0, -1.0, -1.0], [3.0, 3.0, 3.0]]" in out
+    task = tasks.get_task("mine", num_steps=1, seed=0)
+    stored = np.concatenate([e.actions for e in task.load_episodes()])
+    np.testing.assert_allclose(stored, arrays["actions"], atol=1e-6)
+    env = task.make_env()
+    env.reset()
+    assert env.step(np.array([0.5, 0, 0], np.float32))[1] == pytest.approx(2.0)  # 1 + 2 x 0.5
+
+
+def test_actions_without_bounds_are_scaled_by_what_is_recorded(command, tmp_path, module):
+    arrays = arrays_of(hopper())
+    arrays["actions"] = 10 * arrays["actions"]
+    arrays["actions"][:, 2] = 4  # one that never changes
+    path = write(tmp_path / "a.hdf5", arrays)
+    given = ["prepare", "mine", "--file", path, "--env", f"{module(low='-np.inf', high='np.inf')}:Mine-v0"]
+    assert "--actions scale" in command(*given)[2]
+    assert command(*given, "--actions", "scale")[0] == 0
+    task = tasks.get_task("mine", num_steps=1, seed=0)
+    stored = np.concatenate([e.actions for e in task.load_episodes()])
+    np.testing.assert_allclose(stored[:, :2].min(axis=0), -1, atol=1e-6)
+    np.testing.assert_allclose(stored[:, :2].max(axis=0), 1, atol=1e-6)
+    np.testing.assert_array_equal(stored[:, 2], 0)
+    env = task.make_env()
+    env.reset()
+    largest = arrays["actions"][:, 0].max()
+    assert env.step(np.ones(3, np.float32))[1] == pytest.approx(float(largest), rel=1e-6)
+
+
+def point_maze_file(tmp_path, paid):
+    """Two walks over umaze's goal cell (1, 1); `paid` says whose rewards: the state's before, or after the step."""
+    columns = np.concatenate([np.linspace(3, 1, 21), np.linspace(1, 3, 21)])
+    observations = np.stack([np.ones(42), columns, np.zeros(42), np.zeros(42)], axis=1).astype(np.float32)
+    at_goal = (np.abs(columns - 1) <= 0.5).astype(np.float32)
+    timeouts = np.zeros(42, bool)
+    timeouts[[20, 41]] = True
+    rewards = {"before": at_goal, "after": np.append(at_goal[1:], 0), "neither": np.arange(42) % 2}[paid]
+    arrays = {
+        "observations": observations,
+        "actions": np.zeros((42, 2), np.float32),
+        "rewards": rewards,
+        "terminals": np.zeros(42, bool),
+        "timeouts": timeouts,
+    }
+    arrays["actions"][::2] = 0.5
+    return write(tmp_path / f"maze-{paid}.hdf5", arrays), at_goal, rewards
+
+
+@pytest.mark.parametrize("paid", ["before", "after", "neither"])
+def test_maze2d_files_are_paid_as_the_environment_pays(command, tmp_path, paid):
+    path, at_goal, rewards = point_maze_file(tmp_path, paid)
+    code, out, _ = command("prepare", "maze2d-umaze-v1", "--file", path)
+    assert code == 0
+    first, second = minari_store.read_episodes("maze2d-umaze-v1")
+    expected = at_goal if paid != "neither" else rewards
+    np.testing.assert_array_equal(first.rewards, expected[1:21])
+    np.testing.assert_array_equal(second.rewards, expected[22:42])
+    is_moved = paid != "after"
+    said = "its rewards belong to states (reward[t] to observations[t])"
+    assert (said in out) == is_moved
+    assert (said in command("show", "maze2d-umaze-v1")[1]) == is_moved
+
+
+def test_maze2d_time_outs_may_be_ignored_for_the_clock(command, tmp_path, module):
+    # State 20 is recorded twice over the first time-out: the recording goes on there.
+    path, at_goal, _ = point_maze_file(tmp_path, "before")
+    assert command("prepare", "maze2d-umaze-v1", "--file", path, "--timeouts", "clock")[0] == 0
+    (only,) = minari_store.read_episodes("maze2d-umaze-v1")
+    np.testing.assert_array_equal(only.rewards, at_goal[1:])
+    assert not only.terminated
+    assert "was made with timeouts clock" not in command("prepare", "maze2d-umaze-v1", "--file", path)[2]
+
+
+def test_the_clock_cuts_without_losing_a_transition(command, tmp_path, module):
+    arrays = arrays_of(make_episodes([(20, False)], 11, 3)) | {"next_observations": None}
+    path = write(tmp_path / "long.hdf5", arrays)
+    given = ["prepare", "mine", "--file", path, "--env", f"{module(clock=8)}:Mine-v0", "--timeouts", "clock"]
+    assert command(*given)[0] == 0
+    episodes = minari_store.read_episodes("mine-v0")
+    assert [len(e.actions) for e in episodes] == [8, 8, 3]  # the last row's next observation is unknown
+    np.testing.assert_array_equal(np.concatenate([e.rewards for e in episodes]), arrays["rewards"][:19])
+    np.testing.assert_array_equal(episodes[0].observations[-1], episodes[1].observations[0])
+
+
 def test_files_of_different_robots_are_refused(command, file, tmp_path):
     other = write(tmp_path / "cheetah.hdf5", arrays_of(make_episodes(ENDS, 17, 6)), "HalfCheetah-v5")
     code, _, err = command("prepare", "mine", "--file", file, "--file", other)
@@ -204,9 +412,6 @@ def test_a_folder_of_minari_episodes_is_imported_with_an_environment_of_ones_own
     monkeypatch.setenv("MINARI_DATASETS_PATH", str(root))
     folder = tmp_path / "elsewhere" / "someones-v0"
 
-    code, _, err = command("prepare", "maze", "--file", folder)
-    assert code == 1
-    assert "names no environment; name the one to evaluate in with --env" in err
     assert command("prepare", "maze", "--file", folder, "--env", "PointMaze_UMaze-v3")[0] == 0
     task = tasks.get_task("maze", num_steps=1, seed=0)
     assert_same(task.load_episodes(), episodes)
@@ -366,7 +571,7 @@ def count_imports(arguments):
     """Prepares in a process of its own; returns whether it did the work."""
     root, file = arguments
     os.environ["MINARI_DATASETS_PATH"] = root
-    return prepare.prepare("shared", [Path(file)], None)[1]
+    return prepare.prepare("shared", [Path(file)])[1]
 
 
 def test_many_at_once_prepare_once(file, root):

@@ -13,6 +13,7 @@ from dwm_jax.data import d4rl, minari_store
 from dwm_jax.data.d4rl_tasks import D4RL_TASKS
 from dwm_jax.data.dataset import flatten
 from dwm_jax.data.environments import is_known
+from dwm_jax.data.flat_arrays import Layout
 from tests.data.d4rl_files import arrays_of, assert_same, make_episodes, write
 
 ENDS = st.lists(st.tuples(st.integers(2, 12), st.booleans()), min_size=1, max_size=6)
@@ -79,7 +80,7 @@ def test_only_truncated_episodes_lose_their_last_transition_without_next_observa
 def test_next_observations_prove_the_ends_that_timeouts_would_flag(tmp_path_factory, ends):
     episodes = make_episodes(ends)
     arrays = arrays_of(episodes) | {"timeouts": None}
-    converted = d4rl.read(write(tmp_path_factory.mktemp("case") / "data.hdf5", arrays), step_limit=12)
+    converted = d4rl.read(write(tmp_path_factory.mktemp("case") / "data.hdf5", arrays), Layout(step_limit=12))
     assert_same(converted.episodes, episodes)
     assert converted.findings.cuts == sum(not terminated for _, terminated in ends[:-1])
 
@@ -166,7 +167,10 @@ def nan(key, place):
         (nan("rewards", 12), r"rewards\[12\] is nan"),
         (nan("actions", (14, 1)), r"actions\[14, 1\] is nan"),
         (lambda a: a | {"rewards": np.full(15, 1e300)}, r"rewards\[0\] is inf"),
-        (lambda a: a | {"actions": a["actions"] + 2}, r"actions\[0\] is \[.*beyond \[-1, 1\]"),
+        (
+            lambda a: a | {"actions": a["actions"] + 2},
+            r"actions\[0\] is \[.*15 of 15 actions lie beyond \[-1, 1\], by up to .*--actions clip.*--actions scale",
+        ),
         (lambda a: a | {"terminals": None}, "no terminals; it holds actions, next_observations, observations, rewards"),
         (lambda a: {}, "no observations, actions, rewards, terminals; it holds nothing"),
         (lambda a: {key: array[:0] for key, array in a.items()}, "zero rows, hence zero episodes"),
@@ -195,7 +199,7 @@ def test_a_broken_file_is_refused_with_its_name_and_the_place(path, arrays, chan
 def test_a_file_without_timeouts_that_shows_no_end_at_the_limit_is_refused(path):
     arrays = arrays_of(make_episodes([(9, True), (4, True)])) | {"timeouts": None}
     with pytest.raises(ValueError, match=f"{path}: no timeouts, and the 9 steps up to row 8 pass .* limit of 8"):
-        d4rl.read(write(path, arrays), step_limit=8)
+        d4rl.read(write(path, arrays), Layout(step_limit=8))
 
 
 def test_next_observations_that_only_repeat_the_next_row_prove_no_end(path, arrays):

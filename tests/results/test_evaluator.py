@@ -27,8 +27,17 @@ class Countdown(gym.Env[np.ndarray, np.ndarray]):
         return observation, float(action[0]), ended and self.length % 2 == 0, ended and self.length % 2 == 1, {}
 
 
+def countdown() -> gym.Env[np.ndarray, np.ndarray]:
+    return gym.wrappers.TimeLimit(Countdown(), 10)
+
+
+def test_an_environment_without_a_clock_is_refused_before_its_first_step() -> None:
+    with pytest.raises(ValueError, match="no clock, and an evaluation in it might never end: register it with"):
+        Evaluator(Countdown, num_policies=2, num_episodes=3, seed=0)(lambda observations: pytest.fail("acted"))
+
+
 def test_returns_stop_at_the_end_of_each_episode() -> None:
-    evaluator = Evaluator(Countdown, num_policies=2, num_episodes=3, seed=0)
+    evaluator = Evaluator(countdown, num_policies=2, num_episodes=3, seed=0)
     # Policy 0 pays 0.5 a step, policy 1 pays 1; seeds 0, 1, 2 give lengths 2, 3, 4.
     pay = np.array([0.5, 1.0])[:, None, None]
     returns = evaluator(lambda observations: np.broadcast_to(pay, observations.shape))
@@ -45,7 +54,7 @@ def test_every_policy_meets_the_same_starts() -> None:
         seen.append(observations.copy())
         return np.zeros((2, 3, 1))
 
-    evaluator = Evaluator(Countdown, num_policies=2, num_episodes=3, seed=5)
+    evaluator = Evaluator(countdown, num_policies=2, num_episodes=3, seed=5)
     evaluator(policy)
     np.testing.assert_array_equal(seen[0][..., 0], [[5, 6, 7], [5, 6, 7]])
 
@@ -57,7 +66,7 @@ def test_non_finite_action_is_named() -> None:
         return actions
 
     with pytest.raises(FloatingPointError, match=r"seed index 1 .* episode 2, step 0"):
-        Evaluator(Countdown, num_policies=2, num_episodes=3, seed=0)(policy)
+        Evaluator(countdown, num_policies=2, num_episodes=3, seed=0)(policy)
 
 
 def test_scores_on_the_papers_scale() -> None:

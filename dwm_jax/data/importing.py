@@ -1,0 +1,204 @@
+"""Files of the field become the contents of a local data set: what they hold, where it is evaluated, what it says."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import gymnasium as gym
+import numpy as np
+
+from dwm_jax.data import d4rl, d4rl_mazes, environments, flat_arrays, minari_reading
+from dwm_jax.data.actions import recorded_range, to_bounds
+from dwm_jax.data.d4rl_tasks import D4RL_TASKS
+from dwm_jax.data.environments import Facts
+from dwm_jax.data.flat_arrays import Conversion, Findings, FlatArrays, Layout
+from dwm_jax.data.minari_store import Contents
+from dwm_jax.data.spaces import ActionRange, unit_range
+from dwm_jax.types import Episode
+
+# Instead of an environment: none at all. Such data trains world models; there is nowhere to evaluate a policy.
+NOWHERE = "none"
+
+
+class Wishes(NamedTuple):
+    """What the files do not say, and whoever imports them may."""
+
+    environment: str | None = None  # to evaluate in; None takes the one the files name, else the table's
+    timeouts: str = "end"  # `flat_arrays.Layout.timeouts`
+    actions: str = "refuse"  # one of `actions.WISHES`
+    max_episode_steps: int | None = None  # a clock for the environment, where it has none or another one is meant
+
+
+def read_contents(name: str, files: Sequence[Path], sources: list[dict[str, Any]], wishes: Wishes) -> Contents:
+    """What the data set called `name` will hold.
+
+    Args:
+      files: in D4RL's layout, taken together in order; or one folder of Minari episodes.
+      sources: what the metadata says of each file.
+
+    Raises:
+      ValueError: a file is not in order, files do not go together, or the environment does not fit them.
+    """
+    if not any(path.is_dir() for path in files):
+        return _of_flat_files(name, files, sources, wishes)
+    if len(files) > 1:
+        raise ValueError(f"--file takes HDF5 files, or one folder of Minari episodes; got {len(files)} with a folder")
+    return _of_folder(name, files[0], sources, wishes)
+
+
+def _of_flat_files(name: str, files: Sequence[Path], sources: list[dict[str, Any]], wishes: Wishes) -> Contents:
+    environment = _environment(name, files, wishes.environment)
+    recordings = [d4rl.read_arrays(path) for path in files]
+    sizes = {(arrays.observations.shape[1], arrays.actions.shape[1]) for arrays in recordings}
+    if len(sizes) > 1:
+        raise ValueError(f"{', '.join(map(str, files))}: observation and action sizes differ: {sorted(sizes)}")
+    ((observation_size, action_size),) = sizes
+    facts = environments.facts(environment, clock=wishes.max_episode_steps) if environment is not None else None
+    units = unit_range(action_size)
+    if wishes.actions == "scale":
+        units = _units(np.concatenate([arrays.actions for arrays in recordings]), facts)
+    if environment is not None:
+        clock = wishes.max_episode_steps
+        environments.make(environment, actions=units, observation_size=observation_size, clock=clock).close()
+    conversions = [
+        _converted(arrays, path, environment, facts, units, wishes)
+        for arrays, path in zip(recordings, files, strict=True)
+    ]
+    episodes = [episode for conversion in conversions for episode in conversion.episodes]
+    findings = [conversion.findings for conversion in conversions]
+    _refuse_lost_rewards(files, findings, episodes)
+    provenance = {
+        "environment": environment,
+        "max_episode_steps": wishes.max_episode_steps,
+        "step_limit": _data_clock(environment, facts),
+        "sources": sources,
+        "findings": [finding._asdict() for finding in findings],
+        "action_range": units,
+    }
+    return _contents(name, episodes, _reference_scores(name, environment), "recorded elsewhere", provenance, wishes)
+
+
+def _converted(
+    arrays: FlatArrays, path: Path, environment: str | None, facts: Facts | None, units: ActionRange, wishes: Wishes
+) -> Conversion:
+    actions, clipped = to_bounds(units.to_unit(arrays.actions), str(path), may_clip=wishes.actions == "clip")
+    clock = facts.clock if facts is not None else None
+    if wishes.timeouts == "clock" and clock is None:
+        raise ValueError("--timeouts clock cuts by the environment's clock, and none is known; name one with --env")
+    limit = clock if wishes.timeouts == "clock" else _data_clock(environment, facts)
+    layout = Layout(limit, wishes.timeouts, d4rl_mazes.rewards_of_states(environment or "", arrays))
+    arrays = arrays._replace(actions=actions.astype(np.float32, copy=False))
+    return flat_arrays.convert(arrays, str(path), layout, clipped)
+
+
+def _data_clock(environment: str | None, facts: Facts | None) -> int | None:
+    """The clock that recorded episodes obey. D4RL's mazes were recorded under another one than they are evaluated."""
+    if facts is None or environment in environments.D4RL_ENVIRONMENTS:
+        return None
+    return facts.clock
+
+
+def _units(actions: np.ndarray, facts: Facts | None) -> ActionRange:
+    """What actions are scaled by: the environment's bounds, or the recorded ones where it has none."""
+    if facts is not None and facts.action_range.is_bounded:
+        return facts.action_range
+    return recorded_range(actions)
+
+
+def _of_folder(name: str, folder: Path, sources: list[dict[str, Any]], wishes: Wishes) -> Contents:
+    stored = minari_reading.open_stored(folder if (folder / "metadata.json").exists() else folder / "data")
+    environment = wishes.environment or stored.environment
+    environment = None if environment == NOWHERE else environment
+    # The data's specification settles arguments and clock; another environment comes with its own.
+    is_own = environment is not None and environments.bare_id(environment) == stored.environment
+    spec = stored.environment_spec if is_own else None
+    facts = None
+    if environment is not None:
+        facts = environments.facts(environment, spec, clock=wishes.max_episode_steps)
+    if wishes.actions == "scale":
+        bounds = stored.action_range
+        if not bounds.is_bounded:
+            bounds = _units(np.concatenate(list(minari_reading.read_actions(stored))), facts)
+        stored = stored._replace(action_range=bounds)
+    episodes, clipped = minari_reading.read_and_clip(stored, may_clip=wishes.actions == "clip")
+    if environment is not None:
+        keys, clock = stored.observation_keys, wishes.max_episode_steps
+        environments.make(environment, spec, keys=keys, actions=stored.action_range, clock=clock).close()
+    provenance = {
+        "environment": environment,
+        "environment_spec": spec,
+        "max_episode_steps": wishes.max_episode_steps,
+        "step_limit": _data_clock(environment, facts),
+        "sources": sources,
+        "clipped": clipped._asdict(),
+        "observation_keys": stored.observation_keys,
+        "action_range": stored.action_range,
+    }
+    algorithm = str(stored.metadata.get("algorithm_name", "recorded elsewhere"))
+    scores = stored.reference_scores or _reference_scores(name, environment)
+    return _contents(name, episodes, scores, algorithm, provenance, wishes)
+
+
+def _refuse_lost_rewards(files: Sequence[Path], findings: Sequence[Findings], episodes: Sequence[Episode]) -> None:
+    """Refuses files of whose rewards nothing is left: a policy would learn from zeros."""
+    recorded = sum(finding.reward_recorded for finding in findings)
+    if recorded and not any(episode.rewards.any() for episode in episodes):
+        raise ValueError(
+            f"{', '.join(map(str, files))}: the rewards add up to {recorded:,.6g} and all of them are in transitions "
+            f"that cannot be kept ({sum(f.dropped_truncated for f in findings):,} rows at time-outs without "
+            f"next_observations, {sum(f.dropped_behind for f in findings):,} behind a terminal); flag ends of the task "
+            "as terminals, or record next_observations"
+        )
+
+
+def _contents(
+    name: str,
+    episodes: Sequence[Episode],
+    scores: tuple[float, float] | None,
+    algorithm: str,
+    provenance: dict[str, Any],
+    wishes: Wishes,
+) -> Contents:
+    files = ", ".join(source["file"] for source in provenance["sources"])
+    return Contents(
+        episodes=episodes,
+        observation_space=gym.spaces.Box(-np.inf, np.inf, episodes[0].observations.shape[1:], np.float32),
+        action_space=gym.spaces.Box(-1, 1, episodes[0].actions.shape[1:], np.float32),
+        reference_scores=scores,
+        description=f"{name}, converted from {files}",
+        algorithm=algorithm,
+        provenance={**provenance, "timeouts": wishes.timeouts, "actions": wishes.actions},
+    )
+
+
+def _environment(name: str, files: Sequence[Path], given: str | None) -> str | None:
+    """The environment to evaluate in: the one given, the one the files name, or the table's; None for nowhere."""
+    table = D4RL_TASKS[name].environment if name in D4RL_TASKS else None
+    if given == NOWHERE:
+        return None
+    named = {path.name: d4rl.environment_of(path) for path in files}
+    usable = sorted({e for e in named.values() if e is not None and environments.is_known(e)})
+    if given is None and len({environments.robot(e) for e in named.values() if e is not None}) > 1:
+        raise ValueError(f"the files name different environments: {named}; name the one to evaluate in with --env")
+    environment = given or (usable[-1] if usable else table)
+    if environment is None:
+        if unusable := sorted({e for e in named.values() if e is not None}):
+            raise ValueError(
+                f"{', '.join(map(str, files))}: metadata/environment names {', '.join(unusable)}, which Gymnasium does "
+                "not know here; name the environment to evaluate in with --env, or --env none for a world model alone"
+            )
+        return None
+    if not environments.is_known(environment):
+        raise ValueError(
+            f"{environment!r} is not an environment that Gymnasium knows here; name another with --env, one of your "
+            "own as MODULE:ID"
+        )
+    if table is not None and environments.robot(environment) != environments.robot(table):
+        raise ValueError(f"{name} is a task of {table}, the data one of {environment}; give it a name of its own")
+    return environment
+
+
+def _reference_scores(name: str, environment: str | None) -> tuple[float, float] | None:
+    if name in D4RL_TASKS:
+        return D4RL_TASKS[name].reference_scores
+    return environments.REFERENCE_SCORES.get(environments.robot(environment or ""))

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments.report import document, reading, sections
-from experiments.report.page import page
+from experiments.report.markdown import page
 from experiments.studies.catalogue import STUDIES
 
 

@@ -12,7 +12,7 @@ from dwm_jax.registry import METHODS
 from dwm_jax.results.diagnostics import Calibration, PredictionError
 from dwm_jax.results.scores import Curve, curves
 from dwm_jax.runtime.row_files import JsonLines, Result, Results
-from experiments.report.settings import settings_of
+from experiments.studies.variations import settings_of
 
 # What a damaged file raises when it is read and taken apart.
 UNREADABLE = (OSError, ValueError, LookupError, TypeError, AttributeError)

@@ -1,13 +1,15 @@
-"""Scores of the runs of one task, and of a search the best: which variant stands for a method."""
+"""Scores of runs, of a search the best, and the tables in which they stand beside the paper's."""
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from dwm_jax.registry import METHODS
 from dwm_jax.results.scores import Curve, final_scores
+from experiments.report import markdown
 from experiments.report.reading import Run
+from experiments.studies.reported import Counterpart, Reported, counterpart
 
 
 class Score(NamedTuple):
@@ -36,7 +38,7 @@ class Choice(NamedTuple):
     num_candidates: int
 
 
-def scores(runs: Sequence[Run], settings: Sequence[str]) -> list[Score]:
+def collect_scores(runs: Sequence[Run], settings: Sequence[str]) -> list[Score]:
     """Every finished method of every run, methods in the registry's order, settings ascending."""
     found = [
         Score(method, tuple(run.settings[method][name] for name in settings), run, curve)
@@ -58,3 +60,118 @@ def choose(found: Sequence[Score]) -> list[Choice]:
 def as_number(text: str) -> float:
     """A setting's value; what is none stands first."""
     return float(text) if text else -np.inf
+
+
+class Line(NamedTuple):
+    """One line: a method (with a setting) on a task."""
+
+    study: str
+    task: str
+    choice: Choice
+    counterpart: Counterpart | None
+    reported: Reported | None
+
+    @property
+    def difference(self) -> float | None:
+        """Ours, averaged over the last three evaluations, less the paper's."""
+        if self.reported is None or self.choice.score.curve.is_raw:
+            return None
+        return float(self.choice.score.last_three.mean()) - self.reported.mean
+
+    def as_row(self, settings: Sequence[str]) -> dict[str, Any]:
+        """For the file of raw rows."""
+        score = self.choice.score
+        return {
+            "study": self.study,
+            "task": self.task,
+            "method": score.method,
+            "settings": " ".join(f"{name}={value}" for name, value in zip(settings, score.settings, strict=True)),
+            "variant": score.run.variant,
+            "variants_searched": self.choice.num_candidates,
+            "unit": "return_raw" if score.curve.is_raw else "score_0_1",
+            "seeds": len(score.last),
+            "episodes": score.run.episodes,
+            "updates": int(score.curve.steps[-1]),
+            "last_three_mean": float(score.last_three.mean()),
+            "last_three_std": float(score.last_three.std()),
+            "last_mean": float(score.last.mean()),
+            "last_std": float(score.last.std()),
+            "paper_task": self.counterpart.task if self.counterpart and self.reported else None,
+            "paper_on_same_data": self.counterpart.is_same_data if self.counterpart and self.reported else None,
+            "paper_mean": self.reported.mean if self.reported else None,
+            "paper_std": self.reported.std if self.reported else None,
+            "difference": self.difference,
+        }
+
+
+def lines(study: str, task: str, choices: Sequence[Choice], reported: Mapping[tuple[str, ...], Reported]) -> list[Line]:
+    """Our choices on one task, each with what the paper reports for the same method and settings.
+
+    Args:
+      reported: by (method, the paper's task, *settings as the study's columns have them).
+    """
+    beside = counterpart(task, {key[1] for key in reported})
+
+    def find(score: Score) -> Reported | None:
+        return None if beside is None else reported.get((score.method, beside.task, *score.settings))
+
+    return [Line(study, task, choice, beside, find(choice.score)) for choice in choices]
+
+
+def table(settings: Sequence[str], shown: Sequence[Line]) -> str:
+    """One task's table."""
+    beside = next((line.counterpart for line in shown if line.reported), None)
+    head = ["method", *settings, "mean of last 3", "last"]
+    head += [beside.heading, "difference"] if beside else []
+    head += ["seeds x episodes", "updates", "variant"]
+    rows = []
+    for line in shown:
+        score, digits = line.choice.score, 1 if line.choice.score.curve.is_raw else 2
+        row = [score.method, *(value or markdown.NOTHING for value in score.settings)]
+        row += [markdown.spread(score.last_three, digits), markdown.spread(score.last, digits)]
+        if beside:
+            row.append(markdown.mean_and_std(*line.reported) if line.reported else markdown.NOTHING)
+            row.append(markdown.NOTHING if line.difference is None else markdown.difference(line.difference))
+        row += [
+            f"{len(score.last)} x {score.run.episodes}",
+            f"{score.curve.steps[-1]:,}",
+            score.run.variant + (f" (best of {line.choice.num_candidates})" if line.choice.num_candidates > 1 else ""),
+        ]
+        rows.append(row)
+    return markdown.table(head, rows)
+
+
+def overview(settings: Sequence[str], by_task: Mapping[str, Sequence[Line]]) -> str:
+    """Methods x tasks: ours, averaged over the last three evaluations; without `settings` a line per method."""
+    cells = {
+        (line.choice.score.method, line.choice.score.settings[: len(settings)], task): line.choice.score
+        for task, shown in by_task.items()
+        for line in shown
+    }
+    rows = []
+    for method, values in dict.fromkeys(key[:2] for key in cells):
+        found = [cells.get((method, values, task)) for task in by_task]
+        texts = [
+            markdown.NOTHING if score is None else markdown.spread(score.last_three, 1 if score.curve.is_raw else 2)
+            for score in found
+        ]
+        rows.append([method, *(value or markdown.NOTHING for value in values), *texts])
+    return markdown.table(["method", *settings, *by_task], rows)
+
+
+def search(settings: Sequence[str], found: Sequence[Score]) -> str:
+    """All variants of a search, the best of each method first."""
+    ranked = sorted(found, key=lambda score: -float(score.last_three.mean()))
+    order = {method: number for number, method in enumerate(dict.fromkeys(score.method for score in found))}
+    rows = [
+        [
+            score.method,
+            *(value or markdown.NOTHING for value in score.settings),
+            score.run.variant,
+            markdown.spread(score.last_three),
+            markdown.spread(score.last),
+            ", ".join(markdown.number(value) for value in score.last),
+        ]
+        for score in sorted(ranked, key=lambda score: order[score.method])
+    ]
+    return markdown.table(["method", *settings, "variant", "mean of last 3", "last", "last, by seed"], rows)

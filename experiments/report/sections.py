@@ -7,19 +7,12 @@ from typing import Any, NamedTuple
 from dwm_jax.phases.summary import draw_learning_curves
 from dwm_jax.registry import METHODS
 from dwm_jax.results.scores import Curve
-from experiments.report import (
-    comparison,
-    drawing,
-    markdown,
-    reported,
-    timing,
-    world_models,
-)
-from experiments.report.comparison import Line
+from experiments.report import drawing, markdown, scores, timing, world_models
 from experiments.report.reading import Run
-from experiments.report.reported import Reported
-from experiments.report.scores import choose, scores
+from experiments.report.scores import Line, choose, collect_scores
+from experiments.studies import reported
 from experiments.studies.catalogue import Study
+from experiments.studies.reported import Reported
 
 
 class Section(NamedTuple):
@@ -82,7 +75,7 @@ def section(study: Study, by_task: Mapping[str, list[Run]], folder: Path) -> Sec
         lines = score_lines(study, by_task)
         if len(lines) > 1:
             text.append("Mean of the last three evaluations, over all tasks:\n")
-            text.append(comparison.overview(settings, lines))
+            text.append(scores.overview(settings, lines))
         text += [score_task(study, task, by_task[task], lines[task], folder) for task in lines]
     if len(text) == 1:
         text.append("No run of it is finished.\n")
@@ -94,7 +87,7 @@ def score_lines(study: Study, by_task: Mapping[str, list[Run]]) -> dict[str, lis
     kind = COMPARISONS[study.kind]
     paper = kind.reported(study.reported) if study.reported else {}
     lines = {
-        task: comparison.lines(study.name, task, choose(scores(runs, kind.settings)), paper)
+        task: scores.lines(study.name, task, choose(collect_scores(runs, kind.settings)), paper)
         for task, runs in by_task.items()
     }
     return {task: shown for task, shown in lines.items() if shown}
@@ -103,15 +96,15 @@ def score_lines(study: Study, by_task: Mapping[str, list[Run]]) -> dict[str, lis
 def score_task(study: Study, task: str, runs: Sequence[Run], shown: Sequence[Line], folder: Path) -> str:
     """One task: table, pictures, and the search behind the table where there was one."""
     settings = COMPARISONS[study.kind].settings
-    text = [markdown.heading(task), comparison.table(settings, shown)]
+    text = [markdown.heading(task), scores.table(settings, shown)]
     if settings:
         picture = curve_over_setting(study, task, shown, folder)
         text += [markdown.figures(picture)] if picture else []
     else:
         text.append(markdown.figures(*learning_curves(study.name, task, shown, folder)))
     if any(line.choice.num_candidates > 1 for line in shown):
-        found = scores(runs, settings)
-        text.append(markdown.folded(f"All {len(found)} variants", comparison.search(settings, found)))
+        found = collect_scores(runs, settings)
+        text.append(markdown.folded(f"All {len(found)} variants", scores.search(settings, found)))
     if study.kind in ("returns", "returns_to_go"):
         text.append(world_models.quality(study.name, task, runs, folder))
     if study.kind == "returns_to_go":

@@ -7,8 +7,9 @@ import numpy as np
 
 from dwm_jax.registry import METHODS
 from dwm_jax.results import pictures
-from experiments.report import drawing, markdown, reported
+from experiments.report import drawing, markdown
 from experiments.report.reading import Run, TrainedModel
+from experiments.studies import reported
 
 FILE = "timing.csv"
 # Our world model by the paper's subject.

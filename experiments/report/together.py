@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 
 from dwm_jax.registry import METHODS
-from experiments.report import comparison, drawing, markdown, statistics
-from experiments.report.comparison import Line
+from experiments.report import drawing, markdown, scores, statistics
+from experiments.report.scores import Line
 from experiments.report.statistics import Interval
 
 # By task and method; of several studies the better.
@@ -32,7 +32,7 @@ def together(
     if len({method for by_method in best.values() for method in by_method}) < 2:
         return ""
     lines = {task: list(by_method.values()) for task, by_method in best.items()}
-    text = ["Mean of the last three evaluations; of several studies the better run.\n", comparison.overview((), lines)]
+    text = ["Mean of the last three evaluations; of several studies the better run.\n", scores.overview((), lines)]
     seeds, tasks, left_out = comparable(best)
     if len(seeds) < 2:
         return "\n".join(text)

@@ -9,10 +9,11 @@ import numpy as np
 
 from dwm_jax.results import pictures
 from dwm_jax.results.diagnostics import PredictionError
-from experiments.report import drawing, markdown, reported
+from experiments.report import drawing, markdown
 from experiments.report.drawing import Points
 from experiments.report.reading import Run
-from experiments.report.reported import Counterpart
+from experiments.studies import reported
+from experiments.studies.reported import Counterpart
 
 UNITS = (
     "Mean squared error on held-out segments by the number of steps after the recorded start (which the paper counts "

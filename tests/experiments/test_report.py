@@ -14,12 +14,9 @@ from dwm_jax.config import default_config, to_json
 from dwm_jax.results.diagnostics import PredictionError
 from dwm_jax.runtime.row_files import JsonLines, Result, Results
 from experiments.report import (
-    comparison,
     document,
     markdown,
-    origins,
     reading,
-    reported,
     scores,
     statistics,
     timing,
@@ -28,6 +25,7 @@ from experiments.report import (
 )
 from experiments.report.__main__ import main, write
 from experiments.report.reading import Gap
+from experiments.studies import reported
 from experiments.studies.catalogue import STUDIES
 
 TASK = "hopper-medium-v2"
@@ -143,15 +141,15 @@ def test_the_best_variant_stands_beside_the_paper(tmp_path: Path) -> None:
         tmp_path / f"main/{TASK}/H3", {"DWM-TD3BC": [(9, 9), (0.6, 0.8), (0.7, 0.9), (0.8, 1.0)]}, policy__horizon=3
     )
     runs = read(tmp_path).runs
-    (line,) = comparison.lines("main", TASK, scores.choose(scores.scores(runs, ())), reported.scores("returns.csv"))
+    (line,) = scores.lines("main", TASK, scores.choose(scores.collect_scores(runs, ())), reported.scores("returns.csv"))
     assert line.choice.score.run.variant == "H3"
     assert line.choice.num_candidates == 2
     assert line.reported == (0.65, 0.10)
     assert line.difference == pytest.approx(0.8 - 0.65)
-    shown = comparison.table((), [line]).splitlines()[-1]
+    shown = scores.table((), [line]).splitlines()[-1]
     assert "| 0.80 ± 0.10 | 0.90 ± 0.10 | 0.65 ± 0.10 | +0.15 | 2 x 2 | 4 | H3 (best of 2) |" in shown
     # Where the horizon is what is compared, both stand.
-    assert [choice.score.settings for choice in scores.choose(scores.scores(runs, ("H",)))] == [("1",), ("3",)]
+    assert [choice.score.settings for choice in scores.choose(scores.collect_scores(runs, ("H",)))] == [("1",), ("3",)]
 
 
 def test_figures_over_tasks_are_of_the_largest_whole_block(tmp_path: Path) -> None:
@@ -179,7 +177,7 @@ def test_commands_name_the_runs_folder_as_runs(tmp_path: Path) -> None:
         "xla_flags": "--a=1 --b",
         "command": ["/x/python3.11", "-m", "dwm_jax.train", "--workdir", f"{tmp_path}/a b", f"--c.d={tmp_path}/w"],
     }
-    assert origins.command(reading.read_start(start), tmp_path) == (
+    assert document.command(reading.read_start(start), tmp_path) == (
         "XLA_FLAGS='--a=1 --b' python3.11 -m dwm_jax.train --workdir 'RUNS/a b' --c.d=RUNS/w  # t, commit abc"
     )
 

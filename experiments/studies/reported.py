@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from dwm_jax.data.d4rl_tasks import D4RL_TASKS
 
-PAPER = Path(__file__).parents[1] / "studies" / "paper"
+PAPER = Path(__file__).with_name("paper")
 
 
 class Reported(NamedTuple):

@@ -15,6 +15,9 @@ from dwm_jax.maths.normalizers import FITTERS
 from dwm_jax.registry import METHODS, Method
 from dwm_jax.world_models.row_diffusion import PREDICTIONS
 
+# Keys that are places, not settings.
+PLACES = ("world_model_dir",)
+
 
 class ConfigError(ValueError):
     """What is wrong with a config, and what is allowed; one line."""
@@ -294,9 +297,23 @@ def to_json(config: ConfigDict) -> str:
     return json.dumps(config.to_dict(), indent=2, sort_keys=True) + "\n"
 
 
-def differences(config: ConfigDict, earlier_json: str) -> list[str]:
-    """`key: earlier -> now` for every key in which two configs differ; empty when they are the same."""
-    earlier, now = _flat(json.loads(earlier_json)), _flat(json.loads(to_json(config)))
+def without_places(config: ConfigDict) -> ConfigDict:
+    """The config without what says where things lie: a run that was moved, or mounted elsewhere, is the same run."""
+    settings = config.copy_and_resolve_references()
+    with settings.unlocked():
+        for key in PLACES:
+            del settings[key]
+    return settings
+
+
+def differences(config: ConfigDict, earlier: dict[str, Any]) -> list[str]:
+    """`key: earlier -> now` for every setting in which two configs differ; empty when they are the same.
+
+    Args:
+      earlier: as `to_json` wrote it.
+    """
+    earlier = _flat({key: value for key, value in earlier.items() if key not in PLACES})
+    now = _flat(json.loads(to_json(without_places(config))))
     return [
         f"{key}: {earlier.get(key, '(absent)')} -> {now.get(key, '(absent)')}"
         for key in sorted(earlier.keys() | now.keys())

@@ -25,6 +25,7 @@ from dwm_jax.data.tasks import Task, get_task
 from dwm_jax.results import policy_files
 from dwm_jax.results.evaluator import Evaluator, normalized_scores
 from dwm_jax.results.policy_files import ExportedPolicies
+from dwm_jax.runtime import files
 from dwm_jax.runtime.progress import say
 
 
@@ -42,15 +43,15 @@ def main(arguments: list[str] | None = None) -> None:
     try:
         if options.video is not None:
             check_video(options.video)
-        files = exported_files(options.run)
+        exported = exported_files(options.run)
         print("| method | task | seeds | episodes | return | score (0-1) | score (0-100) |")
         print("|---|---|---|---|---|---|---|")
-        for file in files:
+        for file in exported:
             policies = policy_files.load(file)
             task = get_task(policies.task, num_steps=0, seed=0)
             print(evaluated_row(policies, task, options.episodes, options.seed))
         if options.video is not None:
-            first = policy_files.load(files[0])
+            first = policy_files.load(exported[0])
             film(first, get_task(first.task, num_steps=0, seed=0), options.seed, options.video)
             say(f"{options.video}: {first.method}, seed {first.seeds[0]}")
     except (ValueError, OSError, FloatingPointError) as error:
@@ -66,10 +67,11 @@ def exported_files(run: Path) -> list[Path]:
     """
     if run.is_file():
         return [run]
-    files = sorted((run / "policies").glob("*.npz"))
-    if not files:
+    # An earlier version left NAME.new.npz behind where it was killed.
+    exported = sorted(path for path in (run / "policies").glob("*.npz") if not path.name.endswith(".new.npz"))
+    if not exported:
         raise ValueError(f"{run} holds no policies/*.npz: name the workdir of a run whose policies are finished")
-    return files
+    return exported
 
 
 def evaluated_row(policies: ExportedPolicies, task: Task, num_episodes: int, seed: int) -> str:
@@ -91,9 +93,10 @@ def film(policies: ExportedPolicies, task: Task, seed: int, path: Path) -> None:
     """One episode of the first seed's policy, frame by frame into the file."""
     env: gym.Env[Any, Any] = task.make_env(render_mode="rgb_array")
     fps = int(env.metadata.get("render_fps", 30))
-    path.parent.mkdir(parents=True, exist_ok=True)
+    files.make_folder(path.parent)
+    aside = path.with_name(f".partial-{path.name}")  # its ending tells the writer the format
     timing = {"fps": fps, "macro_block_size": 1} if path.suffix == ".mp4" else {"duration": 1000 / fps, "loop": 0}
-    writer: Any = imageio.get_writer(path, **timing)
+    writer: Any = imageio.get_writer(aside, **timing)
     with writer as film:
         observation, _ = env.reset(seed=seed)
         film.append_data(np.asarray(env.render()))
@@ -106,6 +109,7 @@ def film(policies: ExportedPolicies, task: Task, seed: int, path: Path) -> None:
             film.append_data(np.asarray(env.render()))
             running = not (terminated or truncated)
     env.close()
+    files.put_in_place(aside, path)
 
 
 def check_video(path: Path) -> None:

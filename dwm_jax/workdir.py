@@ -1,6 +1,7 @@
 """A run's folder: opened for one process, refused where it holds another run, and what is written as a run begins."""
 
 import datetime
+import hashlib
 import json
 import sys
 from collections.abc import Iterator, Sequence
@@ -9,13 +10,13 @@ from pathlib import Path
 
 from ml_collections import ConfigDict
 
-from dwm_jax.config import ConfigError, differences, to_json
+from dwm_jax.config import ConfigError, differences, to_json, without_places
 from dwm_jax.data import dataset as data
 from dwm_jax.data.recording import Recording
 from dwm_jax.data.tasks import Task, get_task
 from dwm_jax.phases.phase import Run
 from dwm_jax.results.evaluator import Evaluator
-from dwm_jax.runtime import mirrors, processes, provenance
+from dwm_jax.runtime import files, mirrors, processes, provenance
 from dwm_jax.runtime.locks import exclusive
 from dwm_jax.runtime.progress import say
 from dwm_jax.runtime.row_files import JsonLines
@@ -43,9 +44,10 @@ def begin(config: ConfigDict, workdir: Path) -> tuple[Task, Recording]:
     refuse_other_config(config, workdir)
     task, recording = load_recording(config)
     refuse_other_data(recording, workdir)
-    (workdir / "config.json").write_text(to_json(config))
+    files.write(workdir / "config.json", to_json(config))
     now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     start = {"time": now, "command": sys.orig_argv, **provenance.circumstances(), **provenance.devices()}
+    start |= {"config": digest(config), "data": recording.fingerprint}
     JsonLines(workdir / "starts.jsonl").append([start])
     return task, recording
 
@@ -63,9 +65,15 @@ def load_recording(config: ConfigDict) -> tuple[Task, Recording]:
 
 
 def refuse_other_config(config: ConfigDict, workdir: Path) -> None:
-    """Refuses a workdir that holds a run with another config, and prints the difference."""
-    path = workdir / "config.json"
-    changed = differences(config, path.read_text()) if path.exists() else []
+    """Refuses a workdir that holds a run with another config, and prints the difference.
+
+    Where config.json cannot be read, the starts say whether it was another.
+    """
+    earlier = files.find_json(workdir / "config.json")
+    if earlier is None:
+        refuse_other_start(workdir, "config", digest(config))
+        return
+    changed = differences(config, earlier)
     if changed:
         raise ConfigError(
             f"{workdir} holds a run with another config; choose another --workdir. Different: {'; '.join(changed)}"
@@ -76,12 +84,28 @@ def refuse_other_data(recording: Recording, workdir: Path) -> None:
     """Refuses to go on in a workdir whose run began on other data under the same name."""
     path = workdir / "data.json"
     identity = {"fingerprint": recording.fingerprint, "steps": len(data.transition_rows(recording.dataset))}
-    if path.exists():
-        earlier = json.loads(path.read_text())
-        if earlier != identity:
-            raise ConfigError(
-                f"{workdir} holds a run on other data: {earlier['steps']:,} steps with the fingerprint "
-                f"{earlier['fingerprint'][:12]}, now {identity['steps']:,} with {recording.fingerprint[:12]}; "
-                "choose another --workdir, or bring the data back"
-            )
-    path.write_text(json.dumps(identity) + "\n")
+    earlier = files.find_json(path)
+    if earlier is None:
+        refuse_other_start(workdir, "data", recording.fingerprint)
+    elif earlier != identity:
+        raise ConfigError(
+            f"{workdir} holds a run on other data: {earlier.get('steps', 0):,} steps with the fingerprint "
+            f"{earlier.get('fingerprint', '?')[:12]}, now {identity['steps']:,} with {recording.fingerprint[:12]}; "
+            "choose another --workdir, or bring the data back"
+        )
+    files.write(path, json.dumps(identity) + "\n")
+
+
+def refuse_other_start(workdir: Path, key: str, value: str) -> None:
+    """Refuses a workdir whose last start had another config, or other data, by the digest that it left."""
+    earlier = [row[key] for row in JsonLines(workdir / "starts.jsonl").read() if key in row]
+    if earlier and earlier[-1] != value:
+        raise ConfigError(
+            f"{workdir} holds a run with another {key}; its {key}.json, which says what is different, cannot be read; "
+            "choose another --workdir"
+        )
+
+
+def digest(config: ConfigDict) -> str:
+    """SHA-256 of all that makes a run another one."""
+    return hashlib.sha256(to_json(without_places(config)).encode()).hexdigest()

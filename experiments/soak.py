@@ -21,6 +21,7 @@ from pathlib import Path
 
 import numpy as np
 
+from dwm_jax.runtime import files
 from dwm_jax.runtime.row_files import JsonLines
 
 METHOD = "DWM-TD3BC"
@@ -52,7 +53,7 @@ def main() -> None:
     for tenth, (memory, speed) in enumerate(zip(measured["memory_MiB"], measured["updates_per_second"], strict=False)):
         print(f"{tenth + 1:7}{memory:15.1f}{speed:12.1f}")
     print(f"memory grew by {100 * growth:.2f} % after the first minute")
-    (options.workdir / "soak.json").write_text(json.dumps(measured | {"growth": growth, "samples": samples}) + "\n")
+    files.write(options.workdir / "soak.json", json.dumps(measured | {"growth": growth, "samples": samples}) + "\n")
     sys.exit(1 if growth > LARGEST_GROWTH else 0)
 
 

@@ -9,7 +9,6 @@ the folder. "running" is seen on the machine that runs; from another, a run that
 """
 
 import argparse
-import json
 import sys
 import time
 from collections.abc import Iterator
@@ -22,9 +21,14 @@ from rich.console import Console
 from rich.table import Table
 
 from dwm_jax.registry import METHODS, WORLD_MODELS_ALONE
+from dwm_jax.runtime import files
+from dwm_jax.runtime.files import UnreadableError
 from dwm_jax.runtime.locks import is_held
-from dwm_jax.runtime.progress import duration
+from dwm_jax.runtime.progress import duration, say
 from dwm_jax.runtime.row_files import JsonLines, Results
+
+# What a damaged file raises when it is read and taken apart.
+UNREADABLE = (OSError, ValueError, LookupError, TypeError, AttributeError)
 
 
 class Phase(NamedTuple):
@@ -36,7 +40,8 @@ class Phase(NamedTuple):
     total: int
     updates_per_second: float | None  # between the last two checkpoints
     score: float | None  # mean of the last evaluation, on the 0-1 scale
-    state: str  # "done", "running", "stopped", "not started", or "waiting" for the phases before
+    # "done", "running", "stopped", "not started", "waiting" for the phases before; "unreadable": its files are damaged
+    state: str
 
     @property
     def seconds_left(self) -> float | None:
@@ -73,11 +78,16 @@ def phases_below(folder: Path) -> Iterator[Phase]:
     """The phases of every run and every shared world model in `folder` or below it, by name."""
     for path in sorted(folder.glob("**/config.json")):
         name = str(path.parent.relative_to(folder)) if path.parent != folder else path.parent.resolve().name
-        described = json.loads(path.read_text())
-        if "methods" in described:
-            yield from phases_of_run(name, path.parent, described)
-        elif "num_updates" in described.get("settings", {}):
-            yield phase_of_model(name, path.parent, described)
+        try:
+            described = files.read_json(path)
+            if "methods" in described:
+                yield from list(phases_of_run(name, path.parent, described))
+            elif "num_updates" in described.get("settings", {}):
+                yield phase_of_model(name, path.parent, described)
+        except UNREADABLE as error:
+            reason = " ".join(str(error).split())
+            say(reason if isinstance(error, UnreadableError) else f"{path.parent} cannot be read: {reason}")
+            yield Phase(name, "?", 0, 0, None, None, "unreadable")
 
 
 def phase_of_model(run: str, folder: Path, identity: dict[str, Any]) -> Phase:

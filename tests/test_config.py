@@ -1,5 +1,7 @@
 """The schema's checks: what is refused, and that the line says what is allowed."""
 
+import json
+
 import pytest
 from ml_collections import ConfigDict
 
@@ -63,6 +65,6 @@ def test_horizon_is_free_where_no_diffusion_model_is_used() -> None:
 
 
 def test_differences_name_the_key_and_both_values() -> None:
-    earlier = to_json(tiny.config())
+    earlier = json.loads(to_json(tiny.config()))
     assert differences(tiny.config(), earlier) == []
     assert differences(tiny.config(policy__horizon=2, seed=3), earlier) == ["policy.horizon: 3 -> 2", "seed: 0 -> 3"]

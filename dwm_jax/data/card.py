@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from dwm_jax.data import dataset as data
 from dwm_jax.data import notes
 from dwm_jax.data.dataset import Dataset
+from dwm_jax.runtime import files
 
 
 def text(
@@ -90,8 +91,7 @@ def picture(
     labels = dataset.returns_to_go[data.transition_rows(dataset)]
     _histogram(labels_axes, labels, f"return-to-go / {return_scale:,.0f}", "steps")
     figure.suptitle(f"{name}: {lengths.sum():,} steps in {len(lengths):,} episodes")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=130)
+    files.write_from(path, lambda file: figure.savefig(file, dpi=130))
 
 
 def _histogram(axes: Axes, values: np.ndarray, label: str, counted: str) -> None:

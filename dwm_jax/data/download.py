@@ -1,7 +1,6 @@
 """One file from the first mirror that gives it, resumed where it broke off."""
 
 import http.client
-import os
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Sequence
@@ -11,7 +10,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from dwm_jax.runtime import interruption
+from dwm_jax.runtime import files, interruption
 
 CHUNK = 1 << 20
 TIMEOUT_SECONDS = 30.0
@@ -40,7 +39,7 @@ def fetch(
       DownloadError: every mirror failed.
       Interrupted: a signal asked; the part stays.
     """
-    target.parent.mkdir(parents=True, exist_ok=True)
+    files.make_folder(target.parent)
     failures = []
     for url in urls:
         part = target.with_name(f"{target.name}.{digest(url.encode())[:8]}.part")
@@ -49,7 +48,7 @@ def fetch(
         except (OSError, http.client.HTTPException, DownloadError) as error:
             failures.append(f"{urlsplit(url).netloc}: {_reason(error)}")
             continue
-        os.replace(part, target)
+        files.put_in_place(part, target)
         return url
     raise DownloadError(
         f"no mirror gave {target.name} ({'; '.join(failures)}); get the file by other means and name it with --file"

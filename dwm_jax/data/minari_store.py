@@ -22,7 +22,7 @@ from minari.storage.datasets_root_dir import get_dataset_path
 
 from dwm_jax.data import minari_reading
 from dwm_jax.data.minari_reading import Stored
-from dwm_jax.runtime import interruption
+from dwm_jax.runtime import files, interruption
 from dwm_jax.runtime.locks import exclusive
 from dwm_jax.types import Episode
 
@@ -124,7 +124,7 @@ def put_once(dataset_id: str, write: Callable[[Path], None]) -> bool:
         shutil.rmtree(aside, ignore_errors=True)
         try:
             write(aside)
-            os.rename(aside, path)
+            files.put_in_place(aside, path)
         finally:
             shutil.rmtree(aside, ignore_errors=True)
     return True

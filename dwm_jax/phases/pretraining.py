@@ -13,7 +13,7 @@ from dwm_jax import __version__
 from dwm_jax.data import dataset as data
 from dwm_jax.phases.phase import Phase, Run
 from dwm_jax.registry import MODELS
-from dwm_jax.runtime import parallel, processes
+from dwm_jax.runtime import files, parallel, processes
 from dwm_jax.runtime.locks import exclusive
 from dwm_jax.runtime.progress import say
 from dwm_jax.types import Array, Key, Metrics, PyTree
@@ -58,7 +58,7 @@ def pretraining(run: Run, name: str) -> Iterator[Phase[TrainedModel]]:
 
     with exclusive(folder / ".lock", wait=True):
         description = json.dumps(identity, indent=2, sort_keys=True) + "\n"
-        processes.from_first(lambda: (folder / "config.json").write_text(description))
+        processes.from_first(lambda: files.write(folder / "config.json", description))
         yield Phase(
             name=label,
             folder=folder,

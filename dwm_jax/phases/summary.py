@@ -18,6 +18,7 @@ from dwm_jax.phases.phase import Run
 from dwm_jax.registry import METHODS
 from dwm_jax.results import diagnostics, pictures, scores
 from dwm_jax.results.diagnostics import Calibration, PredictionError, with_recorded_actions
+from dwm_jax.runtime import files
 from dwm_jax.runtime.progress import say
 from dwm_jax.runtime.row_files import Results
 from dwm_jax.types import ChooseAction, PyTree, Segment
@@ -77,8 +78,8 @@ def write_summary(run: Run, models: Mapping[str, TrainedModel], methods: Mapping
             measured |= found.as_dict()
         except ValueError as error:
             say(f"the world models are not measured: {error}")
-    (run.workdir / "diagnostics.json").write_text(json.dumps(measured, indent=2, default=np.ndarray.tolist) + "\n")
-    (run.workdir / "summary.md").write_text("\n".join(tables))
+    files.write(run.workdir / "diagnostics.json", json.dumps(measured, indent=2, default=np.ndarray.tolist) + "\n")
+    files.write(run.workdir / "summary.md", "\n".join(tables))
     return "\n".join(tables)
 
 

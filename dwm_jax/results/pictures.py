@@ -13,6 +13,7 @@ from matplotlib.ticker import MaxNLocator
 from dwm_jax.data.maze2d import GOAL_RADIUS, Maze
 from dwm_jax.results.diagnostics import Calibration, PredictionError
 from dwm_jax.results.scores import Curve
+from dwm_jax.runtime import files
 
 
 def learning_curves(
@@ -144,6 +145,6 @@ def _figure(title: str) -> tuple[Figure, Axes]:
 
 
 def _save(figure: Figure, path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
     # No date in it: the same picture is the same file.
-    figure.savefig(path, dpi=130, metadata={"Date": None} if path.suffix == ".svg" else None)
+    metadata = {"Date": None} if path.suffix == ".svg" else None
+    files.write_from(path, lambda file: figure.savefig(file, format=path.suffix[1:], dpi=130, metadata=metadata))

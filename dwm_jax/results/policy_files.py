@@ -6,7 +6,6 @@ draws.
 """
 
 import json
-import os
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -18,7 +17,7 @@ import numpy as np
 
 from dwm_jax.maths.normalizers import AffineNormalizer
 from dwm_jax.registry import LEARNERS, MODELS
-from dwm_jax.runtime import processes
+from dwm_jax.runtime import files, processes
 from dwm_jax.types import Array, Key, PyTree
 from dwm_jax.world_models.base import Planner, TrainingRows
 
@@ -184,7 +183,4 @@ def _write(path: Path, about: Mapping[str, Any], tree: PyTree) -> None:
     leaves = jax.tree_util.tree_leaves_with_path(tree)
     arrays = {jax.tree_util.keystr(path): np.asarray(leaf) for path, leaf in leaves}
     text = json.dumps({"format": FORMAT, **about})
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_suffix(".new.npz")
-    np.savez(aside, **arrays, **{ABOUT: np.array(text)})  # type: ignore[arg-type]
-    os.replace(aside, path)
+    files.write_from(path, lambda file: np.savez(file, **arrays, **{ABOUT: np.array(text)}))  # type: ignore[arg-type]

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from dwm_jax.runtime import processes
+from dwm_jax.runtime import files, processes
 from dwm_jax.runtime.progress import say
 from dwm_jax.runtime.row_files import Result, Row
 
@@ -162,7 +162,7 @@ class WeightsAndBiases:
     def __init__(self, workdir: Path, project: str, description: dict[str, Any]):
         wandb = import_module("wandb")
         self._path = workdir / "wandb.json"
-        kept = json.loads(self._path.read_text()) if self._path.exists() else {}
+        kept = files.find_json(self._path) or {}
         self._id = kept.get("id") or os.urandom(4).hex()
         self._sent: dict[str, int] = kept.get("sent", {})
         try:
@@ -202,6 +202,4 @@ class WeightsAndBiases:
         self._run.finish()
 
     def _keep(self) -> None:
-        aside = self._path.with_suffix(".new")
-        aside.write_text(json.dumps({"id": self._id, "sent": self._sent}, indent=2) + "\n")
-        os.replace(aside, self._path)
+        files.write(self._path, json.dumps({"id": self._id, "sent": self._sent}, indent=2) + "\n")

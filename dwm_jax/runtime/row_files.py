@@ -5,14 +5,13 @@ a resumed run leaves the same rows as an undisturbed one. Wall-clock figures go 
 Of a run's processes the first writes.
 """
 
-import csv
 import json
-import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from dwm_jax.runtime import processes
+from dwm_jax.runtime import files, processes
+from dwm_jax.runtime.files import UnreadableError
 
 Row = Mapping[str, Any]
 
@@ -25,20 +24,22 @@ class JsonLines:
 
     def append(self, rows: Iterable[Row]) -> None:
         """Appends and flushes to the disk."""
-        _append(self.path, "".join(json.dumps(dict(row)) + "\n" for row in rows))
+        if processes.is_first():
+            files.append(self.path, "".join(json.dumps(dict(row)) + "\n" for row in rows))
 
     def read(self) -> list[dict[str, Any]]:
-        """All whole rows; a last line torn by a kill is not one."""
-        if not self.path.exists():
-            return []
-        lines = self.path.read_text().splitlines(keepends=True)
-        return [json.loads(line) for line in lines if line.endswith("\n")]
+        """All whole rows; a last line torn by a kill is not one.
+
+        Raises:
+          UnreadableError: naming the line.
+        """
+        return [_object(self.path, number, line) for number, line in enumerate(files.read_lines(self.path), 1)]
 
     def cut(self, phase: str, step: int) -> None:
         """Drops the rows of `phase` that came after `step`."""
-        if self.path.exists():
+        if processes.is_first() and self.path.exists():
             kept = [row for row in self.read() if row["phase"] != phase or row["step"] <= step]
-            _replace(self.path, "".join(json.dumps(row) + "\n" for row in kept))
+            files.write(self.path, "".join(json.dumps(row) + "\n" for row in kept))
 
 
 class Result(NamedTuple):
@@ -61,43 +62,44 @@ class Results:
         self.path = path
 
     def append(self, rows: Iterable[Result]) -> None:
-        header = "" if self.path.exists() else ",".join(Result._fields) + "\n"
-        _append(self.path, header + "".join(",".join(map(str, row)) + "\n" for row in rows))
+        if processes.is_first():
+            files.append(self.path, "".join(map(_line, rows)), header=_line(Result._fields))
 
     def read(self) -> list[Result]:
-        if not self.path.exists():
-            return []
-        whole = [line for line in self.path.read_text().splitlines(keepends=True) if line.endswith("\n")]
-        types = list(Result.__annotations__.values())
-        return [
-            Result(*(convert(row[name]) for convert, name in zip(types, Result._fields, strict=True)))
-            for row in csv.DictReader(whole)
-        ]
+        """All whole rows, in a file with its header or, as an earlier version left some, without.
+
+        Raises:
+          UnreadableError: naming the line.
+        """
+        lines = list(enumerate(files.read_lines(self.path), 1))
+        if lines and lines[0][1] == _line(Result._fields):
+            del lines[0]
+        return [_result(self.path, number, line) for number, line in lines]
 
     def cut(self, method: str, step: int) -> None:
         """Drops the rows of `method` that came after `step`."""
-        if self.path.exists():
+        if processes.is_first() and self.path.exists():
             kept = [row for row in self.read() if row.method != method or row.step <= step]
-            _replace(self.path, "".join(",".join(map(str, row)) + "\n" for row in [Result._fields, *kept]))
+            files.write(self.path, "".join(map(_line, [Result._fields, *kept])))
 
 
-def _append(path: Path, text: str) -> None:
-    if not processes.is_first():
-        return
-    with open(path, "a+b") as file:
-        size = file.seek(0, os.SEEK_END)
-        file.seek(max(0, size - 1))
-        if size and file.read(1) != b"\n":
-            file.seek(0)
-            file.truncate(file.read().rfind(b"\n") + 1)  # drops what a kill left torn
-        file.write(text.encode())
-        file.flush()
-        os.fsync(file.fileno())
+def _line(row: Iterable[Any]) -> str:
+    return ",".join(map(str, row)) + "\n"
 
 
-def _replace(path: Path, text: str) -> None:
-    if not processes.is_first():
-        return
-    aside = path.with_suffix(path.suffix + ".new")
-    aside.write_text(text)
-    os.replace(aside, path)
+def _object(path: Path, number: int, line: str) -> dict[str, Any]:
+    try:
+        row = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise UnreadableError(f"{path} cannot be read: line {number}: {error}") from error
+    if not isinstance(row, dict):
+        raise UnreadableError(f"{path} cannot be read: line {number} is no JSON object")
+    return row
+
+
+def _result(path: Path, number: int, line: str) -> Result:
+    types = list(Result.__annotations__.values())
+    try:
+        return Result(*(convert(cell) for convert, cell in zip(types, line.rstrip("\n").split(","), strict=True)))
+    except ValueError as error:
+        raise UnreadableError(f"{path} cannot be read: line {number} is no row of {_line(Result._fields)}") from error

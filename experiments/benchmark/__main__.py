@@ -34,7 +34,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
-from dwm_jax.runtime import provenance
+from dwm_jax.runtime import files, provenance
 from dwm_jax.runtime.progress import say
 from experiments.benchmark.denoiser import sampling, training
 from experiments.benchmark.figures import HEADER, Figure, json_line, table_row
@@ -92,8 +92,7 @@ def main(arguments: list[str] | None = None) -> None:
         for figure in figures:
             print(table_row(figure), flush=True)
         if options.json is not None:
-            with options.json.open("a") as file:
-                file.writelines(json_line(figure, circumstances) for figure in figures)
+            files.append(options.json, "".join(json_line(figure, circumstances) for figure in figures))
     sys.exit(1 if failed else 0)
 
 

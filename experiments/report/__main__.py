@@ -14,11 +14,13 @@ It reads files alone and may be repeated while runs go on: what is missing, unfi
 
 import argparse
 import csv
+import io
 import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from dwm_jax.runtime import files
 from experiments.report import document, reading, sections
 from experiments.report.markdown import page
 from experiments.studies.catalogue import STUDIES
@@ -51,8 +53,8 @@ def write(found: reading.Found, runs: Path, folder: Path) -> None:
         earlier.unlink()  # of a report of other runs
     made = document.made_of(found, folder)
     text = document.write(found, made, runs)
-    (folder / "report.md").write_text(text)
-    (folder / "report.html").write_text(page(text, document.title(found), folder))
+    files.write(folder / "report.md", text)
+    files.write(folder / "report.html", page(text, document.title(found), folder))
     write_rows(folder / "comparison.csv", sections.raw_rows(made))
     write_rows(folder / "evaluations.csv", (row for run in found.runs for row in reading.evaluations(run)))
 
@@ -63,10 +65,11 @@ def write_rows(path: Path, rows: Iterable[dict[str, Any]]) -> None:
     if not rows:
         path.unlink(missing_ok=True)
         return
-    with open(path, "w", newline="") as file:
-        writer = csv.DictWriter(file, list(rows[0]))
-        writer.writeheader()
-        writer.writerows(rows)
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, list(rows[0]))
+    writer.writeheader()
+    writer.writerows(rows)
+    files.write(path, text.getvalue())
 
 
 if __name__ == "__main__":

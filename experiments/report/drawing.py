@@ -10,6 +10,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from dwm_jax.runtime import files
 from experiments.report.statistics import Interval
 
 
@@ -100,5 +101,4 @@ def _finish(path: Path, figure: Figure, axes: Axes, title: str) -> None:
     if labels:
         ncols = 1 if max(map(len, labels)) > 30 else 2
         figure.legend(handles, labels, loc="outside lower center", ncols=ncols, frameon=False, fontsize="small")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, metadata={"Date": None})
+    files.write_from(path, lambda file: figure.savefig(file, format=path.suffix[1:], metadata={"Date": None}))

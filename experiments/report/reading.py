@@ -1,6 +1,5 @@
 """The runs below a folder, as far as they can be read. What is missing or broken is listed, never raised."""
 
-import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -11,6 +10,7 @@ import numpy as np
 from dwm_jax.registry import METHODS
 from dwm_jax.results.diagnostics import Calibration, PredictionError
 from dwm_jax.results.scores import Curve, curves
+from dwm_jax.runtime import files
 from dwm_jax.runtime.row_files import JsonLines, Result, Results
 from experiments.studies.variations import settings_of
 
@@ -104,7 +104,7 @@ def read_all(folder: Path, studies: Sequence[str]) -> Found:
     for path in sorted({*folder.glob("**/config.json"), *folder.glob("*/*/*/config.json")}):
         place = str(path.parent.relative_to(folder)) if path.parent != folder else path.parent.resolve().name
         try:
-            described = json.loads(path.read_text())
+            described = files.read_json(path)
             if "methods" in described:
                 run, unfinished = read_run(place, path.parent, described, studies)
                 runs.append(run)
@@ -132,7 +132,7 @@ def read_sweep(folder: Path) -> tuple[Sweep, list[Gap]]:
     if not path.exists():
         return Sweep(None, {}), []
     try:
-        described = json.loads(path.read_text())
+        described = files.read_json(path)
         members = {
             place: member["state"] + (f", see {member['log']}" if (folder / member["log"]).exists() else "")
             for place, member in described["members"].items()
@@ -148,8 +148,10 @@ def read_run(place: str, folder: Path, config: dict[str, Any], studies: Sequence
     in_study = len(parts) == 3 and parts[0] in studies
     results = Results(folder / "results.csv").read()
     finished, gaps = finished_curves(place, results, config)
-    path = folder / "diagnostics.json"
-    measured = json.loads(path.read_text()) if path.exists() else {}
+    try:
+        measured = files.read_json(folder / "diagnostics.json")
+    except FileNotFoundError:
+        measured = {}
     dwm = config["world_models"]["dwm"]
     if not measured:
         gaps.append(Gap(place, "not finished: no diagnostics.json yet"))

@@ -36,7 +36,7 @@ from dwm_jax.data import tasks as data_tasks
 from dwm_jax.runtime.locks import InUseError, exclusive
 from dwm_jax.runtime.progress import say
 from experiments.studies.catalogue import SCALES, STUDIES, Member, members_at, tasks_at
-from experiments.sweep import files, local, slurm
+from experiments.sweep import launch_files, local, slurm
 from experiments.sweep.local import Devices
 from experiments.sweep.plan import Run, Stage, make_links, stages_of
 from experiments.sweep.record import Progress, Record
@@ -187,7 +187,7 @@ def write_commands(missing: Sequence[Stage], runs_folder: Path, at_a_time: int |
     """Prints them, and writes the files of the launcher "print"."""
     for stage in missing:
         print("\n".join(shlex.join(run.command) for run in stage.runs))
-    for path in files.write(missing, runs_folder / "launch", runs_folder, at_a_time):
+    for path in launch_files.write(missing, runs_folder / "launch", runs_folder, at_a_time):
         say(f"written: {path}")
 
 

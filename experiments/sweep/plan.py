@@ -13,6 +13,8 @@ from ml_collections import ConfigDict, config_flags
 from dwm_jax.config import differences, methods_of
 from dwm_jax.phases.pretraining import read_by_training
 from dwm_jax.registry import WORLD_MODELS_ALONE
+from dwm_jax.runtime import files
+from dwm_jax.runtime.files import UnreadableError
 from experiments.studies.catalogue import STUDIES, Member, members_at, same_run
 
 # Where the commands are run: configs are named from here.
@@ -45,14 +47,24 @@ class Run(NamedTuple):
         return self.workdir / "log.txt"
 
     def is_done(self) -> bool:
-        """Whether the command came to its end: the table is what it writes last."""
+        """Whether the command came to its end: the table is what it writes last. What cannot be read is not done."""
         try:
-            earlier = json.loads((self.workdir / "config.json").read_text())
-        except FileNotFoundError:
+            earlier = files.read_json(self.workdir / "config.json")
+            return (self.workdir / "summary.md").stat().st_size > 0 and not differences(self.config, earlier)
+        except (OSError, UnreadableError):
             return False
-        # Where the world models lie says nothing of the run; the folder may have been moved.
-        earlier["world_model_dir"] = self.config.world_model_dir
-        return (self.workdir / "summary.md").exists() and not differences(self.config, json.dumps(earlier))
+
+    @property
+    def damage(self) -> str | None:
+        """What of its files cannot be read, in one line; None where all can."""
+        try:
+            files.read_json(self.workdir / "config.json")
+            summary = self.workdir / "summary.md"
+            return f"{summary} is empty" if summary.stat().st_size == 0 else None
+        except FileNotFoundError:
+            return None
+        except (OSError, UnreadableError) as error:
+            return str(error)
 
 
 class Stage(NamedTuple):

@@ -1,11 +1,11 @@
 """How the runs of a sweep stand: in RUNS/sweep.json, and in lines while they run."""
 
 import json
-import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from dwm_jax.runtime import files
 from dwm_jax.runtime.progress import duration, say
 from experiments.sweep.local import Outcome
 from experiments.sweep.plan import Run
@@ -29,8 +29,9 @@ class Record:
         self.folder = runs_folder
         self._path = runs_folder / "sweep.json"
         self._content: dict[str, Any] = {"scale": scale, "members": {}}
-        if self._path.exists():
-            self._content = json.loads(self._path.read_text())
+        earlier = files.find_json(self._path)
+        if earlier is not None and isinstance(earlier.get("members"), dict) and "scale" in earlier:
+            self._content = earlier
         if self._content["scale"] != scale:
             raise ValueError(
                 f"{runs_folder} holds a sweep of scale {self._content['scale']}, not {scale}; choose another --runs"
@@ -46,9 +47,7 @@ class Record:
         for run in runs:
             entry = {"state": state or self.state(run), "log": f"{run.name}/{run.log.name}"}
             self._content["members"] |= dict.fromkeys((run.name, *run.links), entry)
-        aside = self._path.with_suffix(".json.new")
-        aside.write_text(json.dumps(self._content, indent=1) + "\n")
-        os.replace(aside, self._path)
+        files.write(self._path, json.dumps(self._content, indent=1) + "\n")
 
 
 class Progress:

@@ -16,7 +16,7 @@ from submitit.helpers import DelayedSubmission  # here: it sets up logging, whic
 from dwm_jax.config import to_json
 from experiments.studies.catalogue import STUDIES, members_at
 from experiments.sweep import __main__ as sweep
-from experiments.sweep import files, local, plan, slurm
+from experiments.sweep import launch_files, local, plan, slurm
 from experiments.sweep.local import Devices, Outcome, Place
 from experiments.sweep.plan import Run, stages_of
 
@@ -258,7 +258,7 @@ def test_world_models_are_told_apart_by_what_their_training_depends_on(tmp_path:
 def test_a_run_with_another_config_is_not_done(make_runs: Callable[[str], Runs]) -> None:
     run = make_runs("augmentation").all[0]
     run.workdir.mkdir(parents=True)
-    (run.workdir / "summary.md").write_text("")
+    (run.workdir / "summary.md").write_text("table")
     assert not run.is_done()
     moved = json.loads(to_json(run.config)) | {"world_model_dir": "elsewhere"}
     (run.workdir / "config.json").write_text(json.dumps(moved))
@@ -344,7 +344,7 @@ def test_printed_commands_and_the_files_for_other_machines(
 
 def test_the_script_for_tpu_pods_goes_on_after_a_failure(make_runs: Callable[[str], Runs], tmp_path: Path) -> None:
     runs = make_runs("transformer")
-    files.write(runs.stages, tmp_path / "launch", runs.folder, None)
+    launch_files.write(runs.stages, tmp_path / "launch", runs.folder, None)
     gcloud = tmp_path / "gcloud"
     gcloud.write_text('#!/bin/sh\necho "$@" >> "$CALLS"\ncase "$*" in *policy.horizon=1*) exit 1;; esac\n')
     gcloud.chmod(0o755)

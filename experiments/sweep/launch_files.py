@@ -4,6 +4,7 @@ import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
+from dwm_jax.runtime import files
 from experiments.sweep.plan import Stage
 
 TPU_POD = """\
@@ -67,7 +68,6 @@ def write(stages: Sequence[Stage], folder: Path, mount: Path, at_a_time: int | N
       mount: the folder of the runs, which is the same on every machine.
       at_a_time: pods at a time; None: all.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     texts = {"tpu_pod.sh": TPU_POD}
     for stage in stages:
         texts[f"{stage.name}.txt"] = "".join(shlex.join(run.command) + "\n" for run in stage.runs)
@@ -80,5 +80,5 @@ def write(stages: Sequence[Stage], folder: Path, mount: Path, at_a_time: int | N
             mount=mount,
         )
     for name, text in texts.items():
-        (folder / name).write_text(text)
+        files.write(folder / name, text)
     return [folder / name for name in texts]

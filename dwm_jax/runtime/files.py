@@ -1,0 +1,216 @@
+"""The one way in which files are written: whole or not at all, and on the disk when the call returns.
+
+A file is written aside, flushed, and renamed; so a kill, a full disk or a power cut at any moment leaves what was there
+before. Rows are appended (`append`): there a last line that was torn is no line, and is dropped by the next one. What
+cannot be read again is named, and it is the reader who decides whether to go on without it.
+"""
+
+import errno
+import io
+import json
+import os
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from dwm_jax.runtime.progress import say
+
+# What lies beside a file while it is written, and after a kill until it is written again; nobody reads it.
+PARTIAL = ".partial"
+
+
+class WriteError(OSError):
+    """A file cannot be written; one line says which, why, and that nothing was lost."""
+
+
+class UnreadableError(ValueError):
+    """A file does not hold what it should; one line says which and why."""
+
+
+def write(path: Path, content: str | bytes) -> None:
+    """Makes `content` the file's content, text as UTF-8, and its folder where there is none.
+
+    A file that holds it already is left alone: a finished run may be started again on a disk that is read-only.
+
+    Raises:
+      WriteError: the disk is full or cannot be written; the file is as it was.
+    """
+    content = content.encode() if isinstance(content, str) else content
+    if _holds(path, content):
+        return
+    aside = path.with_name(path.name + PARTIAL)
+    try:
+        make_folder(path.parent)
+        with open(aside, "wb") as file:
+            file.write(content)
+            _flush_file(file)
+        os.replace(aside, path)
+        _flush(path.parent)
+    except OSError as error:
+        with suppress(OSError):
+            aside.unlink()
+        raise named(error, path) from error
+
+
+def write_from(path: Path, save: Callable[[BinaryIO], object]) -> None:
+    """`write` for code that wants an open file to save to: `save` gets one in memory.
+
+    Raises:
+      WriteError: as `write`.
+    """
+    buffer = io.BytesIO()
+    save(buffer)
+    write(path, buffer.getvalue())
+
+
+def append(path: Path, text: str, header: str = "") -> None:
+    """Appends whole lines; the first one of an empty file is `header`.
+
+    Raises:
+      WriteError: the disk is full or cannot be written; what the file had before is still there.
+    """
+    try:
+        make_folder(path.parent)
+        is_new = not path.exists()
+        with open(path, "a+b") as file:
+            whole = _end_of_whole_lines(file)
+            file.truncate(whole)
+            file.write(((header if whole == 0 else "") + text).encode())
+            _flush_file(file)
+        if is_new:
+            _flush(path.parent)
+    except OSError as error:
+        raise named(error, path) from error
+
+
+def put_in_place(aside: Path, path: Path) -> None:
+    """Gives a file or folder that others have written aside its name, all of it on the disk first.
+
+    Raises:
+      WriteError: it cannot be flushed or renamed; nothing is there under the name.
+    """
+    try:
+        flush_tree(aside)
+        os.replace(aside, path)
+        _flush(path.parent)
+    except OSError as error:
+        raise named(error, path) from error
+
+
+def flush_tree(path: Path) -> None:
+    """Brings a file, or a folder with all that is in it, to the disk."""
+    for folder, _, names in os.walk(path):
+        for name in names:
+            _flush(Path(folder) / name)
+        _flush(Path(folder))
+    if path.is_file():
+        _flush(path)
+
+
+def make_folder(folder: Path) -> None:
+    """The folder and those it lies in, where they are missing."""
+    if folder.is_dir():
+        return
+    make_folder(folder.parent)
+    folder.mkdir(exist_ok=True)
+    _flush(folder.parent)
+
+
+def read_lines(path: Path) -> list[str]:
+    """The whole lines of a file of rows; none where there is no file.
+
+    Raises:
+      UnreadableError: it is no text.
+    """
+    try:
+        return [line for line in path.read_text("utf-8").splitlines(keepends=True) if line.endswith("\n")]
+    except FileNotFoundError:
+        return []
+    except (OSError, ValueError) as error:
+        raise unreadable(path, error) from error
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The JSON object in a file.
+
+    Raises:
+      FileNotFoundError: there is no file.
+      UnreadableError: it holds something else, or nothing.
+    """
+    try:
+        content = json.loads(path.read_text("utf-8"))
+    except FileNotFoundError:
+        raise
+    except (OSError, ValueError, RecursionError) as error:
+        raise unreadable(path, error) from error
+    if not isinstance(content, dict):
+        raise UnreadableError(f"{path} cannot be read: no JSON object")
+    return content
+
+
+def find_json(path: Path) -> dict[str, Any] | None:
+    """The JSON object in a file that can be made again; None where there is none, or one that cannot be read: said."""
+    try:
+        return read_json(path)
+    except FileNotFoundError:
+        return None
+    except UnreadableError as error:
+        say(f"{error}; it is taken as absent")
+        return None
+
+
+def unreadable(path: Path, error: BaseException) -> UnreadableError:
+    """In one line."""
+    reason = "it is empty" if _is_empty(path) else " ".join(str(error).split())[:200] or type(error).__name__
+    return UnreadableError(f"{path} cannot be read: {reason}")
+
+
+def named(error: OSError, path: Path) -> WriteError:
+    """In one line, with the remedy."""
+    reason = error.strerror or " ".join(str(error).split())
+    full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+    remedy = ". Make room and start the same command again" if full else ""
+    return WriteError(f"cannot write {path}: {reason}; what was there before is still there{remedy}")
+
+
+def _holds(path: Path, content: bytes) -> bool:
+    try:
+        return path.stat().st_size == len(content) and path.read_bytes() == content
+    except OSError:
+        return False
+
+
+def _is_empty(path: Path) -> bool:
+    try:
+        return path.stat().st_size == 0
+    except OSError:
+        return False
+
+
+def _end_of_whole_lines(file: BinaryIO) -> int:
+    """Where a line that was torn begins; the end of a file without one."""
+    size = file.seek(0, os.SEEK_END)
+    file.seek(max(0, size - 1))
+    if not size or file.read(1) == b"\n":
+        return size
+    file.seek(0)
+    return file.read().rfind(b"\n") + 1
+
+
+def _flush_file(file: BinaryIO) -> None:
+    file.flush()
+    os.fsync(file.fileno())
+
+
+def _flush(path: Path) -> None:
+    """fsync of a file or folder by its name."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        # Some network disks do not flush folders; they keep their order by themselves.
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):
+            raise
+    finally:
+        os.close(descriptor)

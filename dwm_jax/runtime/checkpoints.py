@@ -1,6 +1,7 @@
 """Checkpoints of one phase of a run: the newest two and the final one, saved whole or not at all, checked when read."""
 
 import hashlib
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -10,17 +11,35 @@ import orbax.checkpoint as ocp
 from orbax.checkpoint.checkpoint_managers import preservation_policy
 from orbax.checkpoint.options import MultiprocessingOptions
 
-from dwm_jax.runtime import processes
+from dwm_jax.runtime import files, processes
 from dwm_jax.runtime.progress import say
 from dwm_jax.types import PyTree
 
 NUM_KEPT = 2
 # Of what is written below; a checkpoint of another format is refused.
 FORMAT = 1
+# Of a path: orbax saves below a folder with one of these in its name, and then finds nothing there.
+UNREADABLE_CHARACTERS = "[]\\*?"
+# Part of the name of what orbax is still writing.
+UNFINISHED = ".orbax-checkpoint-tmp"
 
 
 class CheckpointError(RuntimeError):
     """A checkpoint cannot be written or read; one line says which and what to do. Nothing was deleted."""
+
+
+def refuse_place(folder: Path | str) -> None:
+    """Refuses a folder in which checkpoints could not be kept, before anything is computed.
+
+    Raises:
+      ValueError: not a local path, or one that orbax cannot read from.
+    """
+    # Path("gs://bucket/x") is the local folder gs:/bucket/x.
+    if "://" in str(folder) or ":/" in str(folder):
+        raise ValueError(f"{folder} is not a local path; name a folder of this machine, or one that is mounted on it")
+    wrong = sorted(set(str(Path(folder).resolve())) & set(UNREADABLE_CHARACTERS))
+    if wrong:
+        raise ValueError(f"{folder} has {' '.join(wrong)} in its path: checkpoints below it cannot be read; rename it")
 
 
 class Checkpoints:
@@ -36,13 +55,16 @@ class Checkpoints:
 
     def __init__(self, directory: Path):
         self.directory = directory.resolve()
+        self._was_read_back = False
         self._manager = self._open()
 
     def _open(self) -> Any:
         if not processes.is_first():
             return _NotHere()
+        refuse_place(self.directory)
         # Orbax makes the folder only where all processes take part.
-        self.directory.mkdir(parents=True, exist_ok=True)
+        files.make_folder(self.directory)
+        self._drop_unfinished()
         return ocp.CheckpointManager(
             self.directory,
             options=ocp.CheckpointManagerOptions(
@@ -60,6 +82,8 @@ class Checkpoints:
     def save(self, step: int, state: PyTree) -> None:
         """Saves `state` (no device axis) under `step`; a step that is there already is left alone.
 
+        The first one is read back at once: what this disk does not keep is not found out hours later.
+
         Raises:
           CheckpointError: the disk is full, or cannot be written.
         """
@@ -74,8 +98,14 @@ class Checkpoints:
                 force=True,
             )
             self._manager.wait_until_finished()
+            files.flush_tree(self.directory / str(step))
+            files.flush(self.directory)
+            if not self._was_read_back:
+                self._read(step, state)
+                self._was_read_back = True
         except Exception as error:
             # Orbax and the libraries below it raise whatever they like.
+            self._drop_unfinished()
             raise CheckpointError(
                 f"could not save step {step} in {self.directory}: {_line(error)}; the checkpoints before it are whole, "
                 f"make room and start the same command again"
@@ -135,10 +165,17 @@ class Checkpoints:
             return
         self._manager.close()
         for step in steps:
-            aside = self.directory.with_name(f"{self.directory.name}.damaged-{step}")
+            name = f"{self.directory.name}.damaged-{step}"
+            places = map(self.directory.with_name, (name, *(f"{name}-{again}" for again in range(2, 1_000))))
+            aside = next(place for place in places if not place.exists())
             (self.directory / str(step)).rename(aside)
             say(f"set aside as {aside}")
         self._manager = self._open()
+
+    def _drop_unfinished(self) -> None:
+        """Removes what saves that were killed, or failed, have left; whoever saves here holds the folder's lock."""
+        for path in self.directory.glob(f"*{UNFINISHED}*"):
+            shutil.rmtree(path, ignore_errors=True)
 
     def restore_raw(self) -> PyTree:
         """The newest checkpoint as nested dictionaries of host arrays, whatever its structure; to look inside."""

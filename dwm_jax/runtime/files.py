@@ -46,7 +46,7 @@ def write(path: Path, content: str | bytes) -> None:
             file.write(content)
             _flush_file(file)
         os.replace(aside, path)
-        _flush(path.parent)
+        flush(path.parent)
     except OSError as error:
         with suppress(OSError):
             aside.unlink()
@@ -79,7 +79,7 @@ def append(path: Path, text: str, header: str = "") -> None:
             file.write(((header if whole == 0 else "") + text).encode())
             _flush_file(file)
         if is_new:
-            _flush(path.parent)
+            flush(path.parent)
     except OSError as error:
         raise named(error, path) from error
 
@@ -93,7 +93,7 @@ def put_in_place(aside: Path, path: Path) -> None:
     try:
         flush_tree(aside)
         os.replace(aside, path)
-        _flush(path.parent)
+        flush(path.parent)
     except OSError as error:
         raise named(error, path) from error
 
@@ -102,10 +102,23 @@ def flush_tree(path: Path) -> None:
     """Brings a file, or a folder with all that is in it, to the disk."""
     for folder, _, names in os.walk(path):
         for name in names:
-            _flush(Path(folder) / name)
-        _flush(Path(folder))
+            flush(Path(folder) / name)
+        flush(Path(folder))
     if path.is_file():
-        _flush(path)
+        flush(path)
+
+
+def flush(path: Path) -> None:
+    """fsync of a file or folder by its name."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        # Some network disks do not flush folders; they keep their order by themselves.
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):
+            raise
+    finally:
+        os.close(descriptor)
 
 
 def make_folder(folder: Path) -> None:
@@ -114,7 +127,7 @@ def make_folder(folder: Path) -> None:
         return
     make_folder(folder.parent)
     folder.mkdir(exist_ok=True)
-    _flush(folder.parent)
+    flush(folder.parent)
 
 
 def read_lines(path: Path) -> list[str]:
@@ -201,16 +214,3 @@ def _end_of_whole_lines(file: BinaryIO) -> int:
 def _flush_file(file: BinaryIO) -> None:
     file.flush()
     os.fsync(file.fileno())
-
-
-def _flush(path: Path) -> None:
-    """fsync of a file or folder by its name."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    except OSError as error:
-        # Some network disks do not flush folders; they keep their order by themselves.
-        if error.errno not in (errno.EINVAL, errno.ENOTSUP):
-            raise
-    finally:
-        os.close(descriptor)

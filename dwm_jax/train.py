@@ -14,6 +14,7 @@ timing.jsonl, policies/, checkpoints/, figures/.
 """
 
 from collections.abc import Sequence
+from functools import cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -78,7 +79,7 @@ def run_phase(phase: Phase[Left], cadence: Cadence) -> Left:
         say(f"{phase.name}: resuming from step {step:,}")
 
     on_devices, data = parallel.replicate(state), None
-    dispatch = parallel.in_one_dispatch(phase.updates, cadence.updates_per_dispatch)
+    dispatch_of = cache(partial(parallel.in_one_dispatch, phase.updates))
     with progress.phase(phase.name, phase.num_updates, step) as shown:
         while step < phase.num_updates:
             if data is None or phase.refreshes_at(step):
@@ -88,8 +89,8 @@ def run_phase(phase: Phase[Left], cadence: Cadence) -> Left:
 
             # ---- many updates, one dispatch; the state passed in is gone
             before = parallel.unreplicate(on_devices) if non_finite.is_searched() else None
-            steps = range(step, step + cadence.updates_per_dispatch)
-            on_devices, metrics_on_device = dispatch(on_devices, data, step)
+            steps = cadence.next_dispatch(step, phase.num_updates)
+            on_devices, metrics_on_device = dispatch_of(len(steps))(on_devices, data, step)
             metrics = {key: np.asarray(value) for key, value in metrics_on_device.items()}
             wrong = non_finite.first_number(metrics, on_devices, steps)
             if wrong is not None:

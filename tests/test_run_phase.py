@@ -1,15 +1,20 @@
 """The loop of a phase: updates, dispatches, data made anew - and a program compiled once."""
 
+import errno
+import os
 from pathlib import Path
 
 import chex
 import jax
 import jax.numpy as jnp
+import pytest
 
-from dwm_jax.phases.phase import Cadence, Evaluation, Phase
+from dwm_jax.phases.phase import Cadence, Evaluation, Phase, RunError
+from dwm_jax.runtime.locks import exclusive
 from dwm_jax.runtime.parallel import one_after_another
 from dwm_jax.runtime.row_files import JsonLines
 from dwm_jax.train import run_phase
+from tests import faults
 
 CADENCE = Cadence(updates_per_dispatch=5, checkpoint_every=10, evaluate_every=10)
 
@@ -88,3 +93,39 @@ def test_the_last_evaluation_is_made_up_for_where_it_is_missing(tmp_path: Path) 
     evaluated.remove(25)
     run_phase(phase, CADENCE)
     assert evaluated == [10, 20, 25]
+
+
+def adding(folder: Path, num_updates: int) -> Phase[float]:
+    """0 + 1 + 2 + ...: the number of each update is added."""
+    return Phase(
+        name="adding",
+        folder=folder,
+        updates=one_after_another(lambda total, one, step: (total + one * step, {"total": total})),
+        make_state=lambda: jnp.zeros(()),
+        make_data=lambda total, step: (total, 1.0),
+        num_updates=num_updates,
+        finish=lambda total, seconds: float(total),
+    )
+
+
+def test_a_phase_taken_over_with_other_dispatches_realigns_and_ends_exactly_at_its_last_update(tmp_path: Path) -> None:
+    assert run_phase(adding(tmp_path, 4), Cadence(4, 4, 4)) == 0 + 1 + 2 + 3
+    assert run_phase(adding(tmp_path, 20), Cadence(6, 6, 6)) == 190  # 19 * 20 / 2
+    assert [row["step"] for row in JsonLines(tmp_path / "metrics.jsonl").read()] == [4, 6, 12, 18, 20]
+
+
+def test_a_checkpoint_beyond_the_last_update_is_refused(tmp_path: Path) -> None:
+    run_phase(adding(tmp_path, 20), CADENCE)
+    with pytest.raises(RunError, match=r"checkpoint 20 in .*/checkpoints/adding lies beyond the 10 updates asked for"):
+        run_phase(adding(tmp_path, 10), CADENCE)
+
+
+def test_a_finished_phase_is_used_from_a_disk_that_cannot_be_written(tmp_path: Path) -> None:
+    with exclusive(tmp_path / ".lock", wait=True):
+        run_phase(adding(tmp_path, 20), CADENCE)
+
+    def refuse(event: str, path: Path) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(path))
+
+    with faults.watching(tmp_path, refuse), exclusive(tmp_path / ".lock", wait=True):
+        assert run_phase(adding(tmp_path, 20), CADENCE) == 190

@@ -28,6 +28,14 @@ class Cadence(NamedTuple):
     checkpoint_every: int
     evaluate_every: int
 
+    def next_dispatch(self, step: int, num_updates: int) -> range:
+        """The updates of the dispatch that begins at `step`: up to the next multiple, and never beyond the last one.
+
+        A shared world model may have been begun by a run with another number of updates in a dispatch.
+        """
+        each = self.updates_per_dispatch
+        return range(step, min((step // each + 1) * each, num_updates))
+
 
 class Run(NamedTuple):
     """What all phases of a run share."""

@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from dwm_jax.phases.phase import Phase
+from dwm_jax.phases.phase import Phase, RunError
 from dwm_jax.runtime import mirrors, processes
 from dwm_jax.runtime.checkpoints import Checkpoints
 from dwm_jax.runtime.row_files import JsonLines
@@ -39,6 +39,11 @@ class Records:
             return 0, self._phase.make_state()
         restored = self._checkpoints.restore(jax.eval_shape(self._phase.make_state))
         assert restored is not None
+        if restored[0] > self._phase.num_updates:
+            raise RunError(
+                f"{self._phase.name}: checkpoint {restored[0]:,} in {self._checkpoints.directory} lies beyond the "
+                f"{self._phase.num_updates:,} updates asked for; move {self._phase.folder} away to train it anew"
+            )
         return restored
 
     def append(self, step: int, means: Metrics) -> None:

@@ -153,6 +153,47 @@ def test_a_damaged_checkpoint_is_said_and_the_one_before_it_taken(
     assert saved.with_name("phase.damaged-2").is_dir()
 
 
+def test_a_second_damage_of_the_same_step_is_set_aside_too(saved: Path) -> None:
+    for value in (5.0, 6.0):
+        truncate(saved / "2")
+        checkpoints = Checkpoints(saved)
+        step, _ = checkpoints.restore(state(0.0)) or (None, None)
+        assert step == 1
+        checkpoints.save(2, state(value))
+        checkpoints.close()
+    assert {path.name for path in saved.parent.iterdir()} == {"phase", "phase.damaged-2", "phase.damaged-2-2"}
+
+
+def test_what_killed_saves_left_is_removed(saved: Path) -> None:
+    (saved / "3.orbax-checkpoint-tmp" / "state").mkdir(parents=True)
+    (saved / "3.orbax-checkpoint-tmp-1700000000" / "state").mkdir(parents=True)
+    Checkpoints(saved).close()
+    assert {path.name for path in saved.iterdir()} == {"1", "2"}
+
+
+@pytest.mark.parametrize("name", ["plain", "with space", "50%", "#1", "lr=0.001,x", "é"])
+def test_odd_names_of_folders_work(name: str, tmp_path: Path) -> None:
+    checkpoints = Checkpoints(tmp_path / name / "checkpoints")
+    checkpoints.save(1, state(1.0))
+    checkpoints.close()
+    step, _ = Checkpoints(tmp_path / name / "checkpoints").restore(state(0.0)) or (None, None)
+    assert step == 1
+
+
+@pytest.mark.parametrize("name", ["lr=[0.001]", "a\\b", "what?", "a*", "gs://bucket/run", "s3:/bucket/run"])
+def test_names_below_which_nothing_could_be_read_are_refused_before_anything_is_made(name: str, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"below it cannot be read; rename it|is not a local path; name a folder"):
+        Checkpoints(tmp_path / name / "checkpoints")
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_first_save_is_read_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # A disk that keeps nothing: what is read is not what was written.
+    monkeypatch.setattr(ocp.CheckpointManager, "restore", lambda *arguments, **keywords: 1 / 0)
+    with pytest.raises(CheckpointError, match=r"could not save step 1 in .*: division by zero"):
+        Checkpoints(tmp_path).save(1, state(1.0))
+
+
 def test_arrays_that_are_not_those_saved_are_damage_too(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # What no checksum below noticed: step 2 comes back with another number in it.
     read = ocp.CheckpointManager.restore

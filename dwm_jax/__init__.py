@@ -1,3 +1,3 @@
 """Diffusion World Model for offline reinforcement learning (arXiv 2402.03570), in JAX and Flax."""
 
-__version__ = "0.2.0"
+__version__ = "0.3.0"

@@ -11,9 +11,12 @@ from typing import Any
 from ml_collections import ConfigDict, config_dict
 
 from dwm_jax.data import tasks
+from dwm_jax.maths.diffusion import PREDICTIONS
 from dwm_jax.maths.normalizers import FITTERS
 from dwm_jax.registry import METHODS, Method
-from dwm_jax.world_models.row_diffusion import PREDICTIONS
+
+# What policies may ask a world model for.
+ASK = ("constant", "reachable")
 
 # Keys that are places, not settings.
 PLACES = ("world_model_dir",)
@@ -66,6 +69,10 @@ def default_config() -> ConfigDict:
     dwm.guidance_weight = 1.2
     dwm.temperature = 0.5
     dwm.observation_normalizer = "cdf"
+    # Whether rows say that the task ended. Without, nothing imagined ever ends.
+    dwm.terminations = False
+    # Level of the quantile of recorded returns that policy.ask = "reachable" needs; 0: none is learnt.
+    dwm.reachable_quantile = 0.0
 
     config.world_models.one_step = one_step = ConfigDict()
     one_step.seed = 0
@@ -73,6 +80,7 @@ def default_config() -> ConfigDict:
     one_step.batch_size = 256
     one_step.hidden = (256, 256, 256, 256)
     one_step.learning_rate = 1e-4
+    one_step.terminations = False
 
     # One-step models whose disagreement makes OneStep-PQL pessimistic.
     config.world_models.ensemble = ensemble = ConfigDict(one_step.to_dict())
@@ -87,6 +95,8 @@ def default_config() -> ConfigDict:
     transformer.num_heads = 4
     transformer.width = 128
     transformer.learning_rate = 1e-4
+    transformer.terminations = False
+    transformer.reachable_quantile = 0.0
 
     # The denoiser of dwm with T = 2, called once per step.
     config.world_models.autoregressive = autoregressive = ConfigDict(dwm.to_dict())
@@ -94,6 +104,7 @@ def default_config() -> ConfigDict:
 
     # Decision Diffuser: states only, and an inverse dynamics model.
     config.world_models.decision_diffuser = decision_diffuser = ConfigDict(dwm.to_dict())
+    del decision_diffuser.terminations, decision_diffuser.reachable_quantile  # a plan is states alone
     decision_diffuser.sequence_length = 32
     decision_diffuser.inverse_hidden = (1024, 1024, 1024)
     decision_diffuser.inverse_dropout = 0.1
@@ -118,8 +129,11 @@ def default_config() -> ConfigDict:
     config.policy = policy = ConfigDict()
     policy.num_updates = 500_000
     policy.batch_size = 128
-    policy.horizon = 5  # H, of imagined trajectories; recorded data has H = 1
+    policy.horizon = 5  # H, of imagined trajectories and of *-H; other learners see one recorded step
     policy.return_to_go = 0.6  # g_eval, scaled like the training labels
+    # What is asked of a world model for a pair: "constant", g_eval; or "reachable", g_eval but no more than the
+    # world model's reachable_quantile of what pairs like it reached in the data.
+    policy.ask = "constant"
     # 1: H-step return; below: lambda-return. One entry per learner.
     policy.lambda_ = ConfigDict({"td3_bc": 1.0, "iql": 0.95, "pql": 1.0})
     # Imagined trajectories kept per data pair, drawn in bulk; 0 draws afresh in every update. One is what recorded
@@ -130,9 +144,6 @@ def default_config() -> ConfigDict:
     policy.refresh_every = 0
     # Data pairs between two refreshes, chosen anew at each; 0: all of them.
     policy.imagined_pairs = 0
-    # Imagined states are clipped, dimension by dimension, to the recorded ones' quantiles of this level and of 1 minus
-    # it; 0: not at all. Models of little training put some at the very edge of the data, where critics extrapolate.
-    policy.clipped_tail = 0.0
     # PQL: m imaginations of a pair are compared, and rewards lowered by kappa times their disagreement.
     policy.pessimism = ConfigDict({"num_samples": 4, "kappa": 0.1})
     policy.generated_fraction = 0.5  # DA-*: how much of a batch is made up, on average
@@ -141,6 +152,7 @@ def default_config() -> ConfigDict:
     config.learners = ConfigDict()
     config.learners.td3_bc = td3_bc = ConfigDict()
     td3_bc.hidden = (256, 256)
+    td3_bc.layer_norm = False  # of the critics; keeps their values from running away where nothing is recorded
     td3_bc.learning_rate = 3e-4
     td3_bc.target_rate = 0.005
     td3_bc.policy_noise = 0.2
@@ -150,6 +162,7 @@ def default_config() -> ConfigDict:
 
     config.learners.iql = iql = ConfigDict()
     iql.hidden = (256, 256)
+    iql.layer_norm = False  # of critics and value
     iql.learning_rate = 3e-4
     iql.target_rate = 0.005
     iql.expectile = 0.7
@@ -222,7 +235,7 @@ def check(config: ConfigDict, num_devices: int) -> None:
     refreshed = config.policy.imagined_pairs == 0 or config.policy.refresh_every > 0
     require(refreshed, "policy.imagined_pairs", "0 (all) without policy.refresh_every: the others would never be seen")
     require(config.policy.imagined_pairs >= 0, "policy.imagined_pairs", "0 (all) or more")
-    require(0 <= config.policy.clipped_tail < 0.5, "policy.clipped_tail", "0 (no clipping), or a level below 0.5")
+    require(config.policy.ask in ASK, "policy.ask", f"one of {', '.join(ASK)}")
     require(config.policy.pessimism.num_samples >= 2, "policy.pessimism.num_samples", "at least 2, to disagree")
     require(config.policy.pessimism.kappa >= 0, "policy.pessimism.kappa", "0 or more")
     require(0 <= config.policy.generated_fraction < 1, "policy.generated_fraction", "a fraction in [0, 1)")
@@ -238,6 +251,9 @@ def check(config: ConfigDict, num_devices: int) -> None:
     for name in needed & {"dwm", "transformer"}:
         limit = f"below world_models.{name}.sequence_length = {config.world_models[name].sequence_length} (H < T)"
         require(config.policy.horizon < config.world_models[name].sequence_length, "policy.horizon", limit)
+    for name in needed & {"dwm", "transformer", "autoregressive"} if config.policy.ask == "reachable" else ():
+        level = f"world_models.{name}.reachable_quantile"
+        require(value_at(config, level) > 0, level, 'above 0 where policy.ask = "reachable": 0.9, say')
     if "ensemble" in {method.model for method in methods.values() if method.learner is not None}:
         limit = f"at most world_models.ensemble.num_members = {config.world_models.ensemble.num_members}"
         samples = config.policy.pessimism.num_samples
@@ -274,6 +290,7 @@ def check_model(config: ConfigDict, name: str, require: Callable[[bool, str, str
         "num_members": (lambda v: v >= 1, "at least 1"),
         "inverse_dropout": (lambda v: 0 <= v < 1, "a probability below 1"),
         "num_layers": (lambda v: v >= 1, "at least 1"),
+        "reachable_quantile": (lambda v: 0 <= v < 1, "0 (none) or a level in (0, 1)"),
     }
     for key, (allowed, rule) in checks.items():
         if key in settings:

@@ -39,6 +39,8 @@ class Method(NamedTuple):
     learner: str | None
     # A key of MODELS: imagines trajectories, makes up transitions, or plans. None: recorded data alone.
     model: str | None = None
+    # Whether it learns from the next H = policy.horizon recorded steps, where a learner without a model takes one.
+    looks_ahead: bool = False
     # Return-to-go relabelling: the world model is fine-tuned on returns that the learner's values have raised.
     relabels_returns: bool = False
 
@@ -54,16 +56,19 @@ WORLD_MODELS_ALONE = {
 
 METHODS = {
     "TD3+BC": Method("td3_bc"),
+    "TD3+BC-H": Method("td3_bc", looks_ahead=True),
     "DWM-TD3BC": Method("td3_bc", "dwm"),
     "OneStep-TD3BC": Method("td3_bc", "one_step"),
     "T-TD3BC": Method("td3_bc", "transformer"),
     "AD-TD3BC": Method("td3_bc", "autoregressive"),
     "IQL": Method("iql"),
+    "IQL-H": Method("iql", looks_ahead=True),
     "DWM-IQL": Method("iql", "dwm"),
     "OneStep-IQL": Method("iql", "one_step"),
     "T-IQL": Method("iql", "transformer"),
     "AD-IQL": Method("iql", "autoregressive"),
     "PQL": Method("pql"),
+    "PQL-H": Method("pql", looks_ahead=True),
     "DWM-PQL": Method("pql", "dwm"),
     "OneStep-PQL": Method("pql", "ensemble"),
     "T-PQL": Method("pql", "transformer"),

@@ -5,7 +5,7 @@ Shape legend. Numeric code names an array's axes in a suffix (`x_TD`), docstring
     B  batch                      S  seeds
     T  sequence_length, rows of a segment: row h is (s_{t+h}, r_{t+h})
     H  horizon, steps of an imagined trajectory (H < T)
-    O  observation size           A  action size          D = O + 1, one row
+    O  observation size           A  action size          D  entries of one row: O + 1, or O + 2 with the termination
     K  diffusion steps            N  sampling steps       L, C  length and channels inside a network
     R  rows of a whole data set   P  transitions (data pairs)
 
@@ -49,7 +49,7 @@ class Segment(NamedTuple):
     actions: Array  # (T, A)  a_t .. a_{t+T-1}; zero where the mask is 0
     return_to_go: Array  # ()     scaled label g_t
     mask: Array  # (T,)   1 where the row is known, 0 past a truncation
-    terminated: Array  # ()     bool: the step at t ended the task
+    terminated: Array  # (T,)   bool: the task has ended by the end of the step; true from the step that ended it on
 
 
 class Transition(NamedTuple):
@@ -67,7 +67,8 @@ class Trajectory(NamedTuple):
 
     next_observations: Array  # (H, O)  s_{t+1} .. s_{t+H}
     rewards: Array  # (H,)   r_t .. r_{t+H-1}
-    discounts: Array  # (H,)   gamma, or 0 where the step terminated
+    # (H,)   gamma; 0 where the step terminated; 1 past the end of a recording, where state and return stand still
+    discounts: Array
 
 
 class Batch(NamedTuple):

@@ -211,7 +211,8 @@ def segment_rows(dataset: Dataset, sequence_length: int, pad: str, episodes: np.
     Args:
       sequence_length: T.
       pad: "absorb" starts at every action and lets `segment_at` pad; "drop" keeps whole segments only, whose T
-        rewards were all recorded (the paper's code).
+        rewards were all recorded (the paper's code). Of two rows the second is the next state alone, so there it
+        keeps the transitions that terminated as well.
       episodes: take these episodes only (indices in order of the data); None takes all.
 
     Raises:
@@ -222,7 +223,8 @@ def segment_rows(dataset: Dataset, sequence_length: int, pad: str, episodes: np.
         is_taken = np.isin(np.arange(num_episodes(dataset)), episodes)
         rows = rows[is_taken[episode_of_row(dataset)[rows]]]
     if pad == "drop":
-        rows = rows[rows + sequence_length <= dataset.last[rows]]
+        ends = dataset.terminated[rows] if sequence_length == 2 else np.zeros(len(rows), bool)
+        rows = rows[ends | (rows + sequence_length <= dataset.last[rows])]
     elif pad != "absorb":
         raise ValueError(f'pad must be "absorb" or "drop", got {pad!r}')
     if len(rows) == 0:
@@ -260,8 +262,8 @@ def split_episodes(dataset: Dataset, holdout_fraction: float, seed: int) -> tupl
 def segment_at(dataset: Dataset, row: Array, sequence_length: int) -> Segment:
     """The segment of T rows that starts at `row`. Jit-able, one segment; `jax.vmap` makes a batch.
 
-    Past a termination rows repeat the terminal state with reward 0 (absorbing); past a truncation they are
-    masked. The final row of a truncated episode is masked as well: its reward is unknown.
+    Past a termination rows repeat the terminal state with reward 0 (absorbing) and stay terminated; past a
+    truncation they are masked. The final row of a truncated episode is masked as well: its reward is unknown.
 
     Args:
       row: int32 scalar from `segment_rows`.
@@ -276,24 +278,29 @@ def segment_at(dataset: Dataset, row: Array, sequence_length: int) -> Segment:
         actions=jnp.where(recorded_T[:, None], jnp.asarray(dataset.actions)[rows_T], 0.0),
         return_to_go=dataset.returns_to_go[row],
         mask=(recorded_T | dataset.terminated[row]).astype(jnp.float32),
-        terminated=terminates(dataset, row),
+        terminated=dataset.terminated[row] & (wanted_T + 1 >= last),
     )
 
 
-def terminates(dataset: Dataset, row: Array) -> Array:
-    """Whether the transition at `row` ended the task: bool scalar. Jit-able."""
-    return dataset.terminated[row] & (row + 1 == dataset.last[row])
+def recorded_steps(dataset: Dataset, row: Array, horizon: int, gamma: float) -> Trajectory:
+    """What was recorded in the H steps from the transition at `row` on. Jit-able, one transition.
 
+    A discount is 0 from the step on that terminated the episode, else gamma - also at the step a truncation followed.
+    Past a truncation the last state stays with reward 0 and discount 1, so that every return over the trajectory,
+    H-step or lambda, is bootstrapped at the last state that was recorded.
 
-def recorded_step(dataset: Dataset, row: Array, gamma: float) -> Trajectory:
-    """What was recorded after the transition at `row`: a trajectory with H = 1. Jit-able, one transition.
-
-    Its discount is 0 where the step terminated the episode, gamma otherwise - after a truncation too.
+    Args:
+      row: int32 scalar, the row of an action.
+      horizon: H >= 1.
     """
+    wanted_H = row + jnp.arange(horizon)
+    last = dataset.last[row]
+    recorded_H = wanted_H < last
+    terminated_H = dataset.terminated[row] & (wanted_H + 1 >= last)
     return Trajectory(
-        next_observations=dataset.observations[row + 1][None],
-        rewards=dataset.rewards[row][None],
-        discounts=jnp.where(terminates(dataset, row), 0.0, gamma)[None],
+        next_observations=jnp.asarray(dataset.observations)[jnp.minimum(wanted_H + 1, last)],
+        rewards=jnp.where(recorded_H, jnp.asarray(dataset.rewards)[jnp.minimum(wanted_H, last)], 0.0),
+        discounts=jnp.where(terminated_H, 0.0, jnp.where(recorded_H, gamma, 1.0)),
     )
 
 

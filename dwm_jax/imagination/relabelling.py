@@ -11,6 +11,7 @@ from dwm_jax.imagination.sources import Pairs
 from dwm_jax.learners.base import Learner
 from dwm_jax.maths.returns import relabelled_return
 from dwm_jax.runtime import parallel
+from dwm_jax.runtime.keys import tagged
 from dwm_jax.types import Array, Key, Metrics, PyTree, Segment
 from dwm_jax.world_models.base import TrainedModel
 
@@ -66,12 +67,12 @@ def relabelling(
         def relabel(segment: Segment) -> Segment:
             # The learner's rewards are scaled, the labels are in units of `return_scale`.
             next_value = learner.value(learner_state, normalize(segment.observations[1])) / pairs.units.reward_scale
-            discount = jnp.where(segment.terminated, 0.0, gamma)
+            discount = jnp.where(segment.terminated[0], 0.0, gamma)
             scaled = segment.rewards[0] / return_scale, discount, next_value / return_scale
             return segment._replace(return_to_go=relabelled_return(segment.return_to_go, *scaled))
 
         def fine_tune() -> PyTree:
-            indices, keys_B = parallel.batch_for(jax.random.fold_in(key, 1), step, batch_size, starts.shape[0])
+            indices, keys_B = parallel.batch_for(tagged(key, "fine-tuning"), step, batch_size, starts.shape[0])
             segments = jax.vmap(lambda row: segment_at(pairs.dataset, row, model.sequence_length))(starts[indices])
             segments = jax.vmap(relabel)(segments)
             return model.update(state.world_model, segments, keys_B, step, parallel.average)[0]

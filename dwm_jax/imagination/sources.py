@@ -9,7 +9,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from dwm_jax.data.dataset import Dataset, recorded_step
+from dwm_jax.data.dataset import Dataset, recorded_steps
 from dwm_jax.learners.policies import Units
 from dwm_jax.maths.losses import pessimistic_rewards
 from dwm_jax.maths.value_expansion import collapse
@@ -33,6 +33,10 @@ class Pairs(NamedTuple):
         return jnp.asarray(self.dataset.actions)[self.rows[pair]]
 
 
+# (model, s_t (O,), a_t (A,)) -> the scaled return () that a world model is asked for; raw units.
+Ask = Callable[[PyTree, Array, Array], Array]
+
+
 class TrajectorySource(NamedTuple):
     """`draw(data, pairs, p, choose_action, key)` -> trajectory after pair p, in the learner's units.
 
@@ -43,32 +47,56 @@ class TrajectorySource(NamedTuple):
     draw: Callable[[PyTree, Pairs, Array, ChooseAction, Key], Trajectory]
 
 
-def recorded(gamma: float) -> TrajectorySource:
-    """The recorded step itself, H = 1, bootstrapping cut at terminations: model-free learning."""
+def recorded(horizon: int, gamma: float) -> TrajectorySource:
+    """The recorded steps themselves, bootstrapping cut at terminations: model-free learning.
+
+    Args:
+      horizon: H; 1 is the learner as published. With more its targets are those of Diffusion-MVE over what was
+        recorded instead of imagined, bootstrapped at the last recorded state where the recording ends before.
+      gamma: discount.
+    """
 
     def draw(data: PyTree, pairs: Pairs, pair: Array, choose_action: ChooseAction, key: Key) -> Trajectory:
         del data, choose_action, key
-        return pairs.units.trajectory(recorded_step(pairs.dataset, pairs.rows[pair], gamma))
+        return pairs.units.trajectory(recorded_steps(pairs.dataset, pairs.rows[pair], horizon, gamma))
 
     return TrajectorySource(data=(), draw=draw)
 
 
-def fresh(rollout: Rollout, model: PyTree, return_to_go: float) -> TrajectorySource:
+def ask_constant(return_to_go: float) -> Ask:
+    """g_eval for every pair (the paper's way)."""
+    return lambda model, observation_O, action_A: jnp.asarray(return_to_go)
+
+
+def ask_reachable(reachable_return: Ask, return_to_go: float) -> Ask:
+    """min(g_eval, q(s, a)): no more than pairs like this one reached in the data.
+
+    Args:
+      reachable_return: q, of the world model that is asked.
+      return_to_go: g_eval, scaled.
+    """
+    return lambda model, observation_O, action_A: jnp.minimum(
+        return_to_go, reachable_return(model, observation_O, action_A)
+    )
+
+
+def fresh(rollout: Rollout, model: PyTree, ask: Ask) -> TrajectorySource:
     """A new imagined trajectory in every update (the paper's way).
 
     Args:
       rollout, model: a world model's rollout and inference state.
-      return_to_go: g_eval, the scaled return the imagination asks for.
+      ask: the scaled return that the imagination of a pair is asked for.
     """
 
     def draw(model: PyTree, pairs: Pairs, pair: Array, choose_action: ChooseAction, key: Key) -> Trajectory:
-        raw = rollout(model, pairs.observation(pair), pairs.action(pair), jnp.asarray(return_to_go), choose_action, key)
+        start = pairs.observation(pair), pairs.action(pair)
+        raw = rollout(model, *start, ask(model, *start), choose_action, key)
         return pairs.units.trajectory(raw)
 
     return TrajectorySource(data=model, draw=draw)
 
 
-def pessimistic(alternatives: Rollout, model: PyTree, return_to_go: float, kappa: float) -> TrajectorySource:
+def pessimistic(alternatives: Rollout, model: PyTree, ask: Ask, kappa: float) -> TrajectorySource:
     """As `fresh`, with rewards lowered where m imaginations of the same pair disagree.
 
         r~_h = mean_i r^i_h - kappa max_{i,j} (|r^i_h - r^j_h|^2 + |s'^i_h - s'^j_h|^2),  states of the first
@@ -80,38 +108,19 @@ def pessimistic(alternatives: Rollout, model: PyTree, return_to_go: float, kappa
     Args:
       alternatives: a world model's rollout with a leading axis m.
       model: its inference state.
-      return_to_go: g_eval.
+      ask: the scaled return that the imagination of a pair is asked for.
       kappa: weight of the penalty.
     """
 
     def draw(model: PyTree, pairs: Pairs, pair: Array, choose_action: ChooseAction, key: Key) -> Trajectory:
-        pair_and_return = pairs.observation(pair), pairs.action(pair), jnp.asarray(return_to_go)
-        imagined_M = jax.vmap(pairs.units.trajectory)(alternatives(model, *pair_and_return, choose_action, key))
+        start = pairs.observation(pair), pairs.action(pair)
+        alternatives_M = alternatives(model, *start, ask(model, *start), choose_action, key)
+        imagined_M = jax.vmap(pairs.units.trajectory)(alternatives_M)
         followed = jax.tree.map(lambda leaf: leaf[0], imagined_M)
         rewards_H = pessimistic_rewards(imagined_M.rewards, imagined_M.next_observations, kappa)
         return followed._replace(rewards=rewards_H)
 
     return TrajectorySource(data=model, draw=draw)
-
-
-def without_tails(source: TrajectorySource, low_O: Array, high_O: Array) -> TrajectorySource:
-    """The source's trajectories, their states clipped to [low, high] in each dimension; in the learner's units.
-
-    A world model that overshoots is stopped at the edge of the data (DWM clips x0 there, a one-step model its next
-    state), so of states that should lie near it too many lie on it, at the most extreme value ever recorded. Critics
-    extrapolate there, and a bootstrap that is a few percent too large on average grows without bound. Quantiles of the
-    data as bounds keep such states where data are. Not in the paper; RESULTS.md has what it does.
-
-    Args:
-      source: of imagined trajectories.
-      low_O, high_O: shape (O,).
-    """
-
-    def draw(data: PyTree, pairs: Pairs, pair: Array, choose_action: ChooseAction, key: Key) -> Trajectory:
-        trajectory = source.draw(data, pairs, pair, choose_action, key)
-        return trajectory._replace(next_observations=jnp.clip(trajectory.next_observations, low_O, high_O))
-
-    return TrajectorySource(data=source.data, draw=draw)
 
 
 def keep_for_target(lambda_: float) -> Callable[[Trajectory], Trajectory]:

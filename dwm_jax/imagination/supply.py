@@ -16,15 +16,16 @@ from ml_collections import ConfigDict
 from dwm_jax.data import dataset as data
 from dwm_jax.data.recording import Recording
 from dwm_jax.imagination import sources
-from dwm_jax.imagination.sources import Pairs, TrajectorySource
+from dwm_jax.imagination.sources import Ask, Pairs, TrajectorySource
 from dwm_jax.learners.base import Learner
 from dwm_jax.learners.policies import Policies, Units
 from dwm_jax.maths.normalizers import fit_standard
 from dwm_jax.registry import Method
 from dwm_jax.runtime import interruption, parallel
+from dwm_jax.runtime.keys import key_for
 from dwm_jax.runtime.progress import phase
 from dwm_jax.types import Array, ChooseAction, Key, PyTree, Trajectory
-from dwm_jax.world_models.base import Generator, TrainedModel
+from dwm_jax.world_models.base import Generator, TrainedModel, WorldModel
 
 # Items per device and dispatch when trajectories or transitions are drawn in bulk.
 CHUNK = 1024
@@ -67,11 +68,9 @@ def supply_of(
         return lambda policies, step: (policies, (all_pairs(), source_data))
 
     if method.model is None or isinstance(models[method.model].model, Generator):
-        source = sources.recorded(config.gamma)
+        source = sources.recorded(config.policy.horizon if method.looks_ahead else 1, config.gamma)
         return Supply(source.draw, lasting(source.data))
     source, needs_policy = imagined_source(method.model, learner, config, models)
-    if config.policy.clipped_tail > 0:
-        source = sources.without_tails(source, *bounds_of(recording, units, config.policy.clipped_tail))
     if method.relabels_returns:
         # The world model is fine-tuned as it imagines; what stays is where its training segments start.
         length = models[method.model].model.sequence_length
@@ -104,10 +103,9 @@ def pooled(
     policy = config.policy
     keep = sources.keep_for_target(policy.lambda_[method.learner])
     draw_pair = sources.draw_several(source, policy.imagined_per_pair, keep)
-    # The pool belongs to the world model, not to a learner's seed; children 0 and 1 of this key trained it.
-    choice_key, draw_key = jax.random.split(
-        jax.random.fold_in(jax.random.key(config.world_models[method.model].seed), 2)
-    )
+    # The pool belongs to the world model, not to a learner's seed.
+    model_seed = config.world_models[method.model].seed
+    choice_key, draw_key = (key_for(model_seed, f"{method.model}: pool of {what}") for what in ("pairs", "draws"))
 
     def draw(on_device: tuple[PyTree, Pairs, Array, PyTree], pair: Array) -> Trajectory:
         model, pairs, number, followed_S = on_device
@@ -159,14 +157,6 @@ def units_of(learner: Learner, recording: Recording) -> Units:
     return Units(fit_standard(dataset.observations[data.transition_rows(dataset)]), jnp.asarray(scale))
 
 
-def bounds_of(recording: Recording, units: Units, tail: float) -> tuple[Array, Array]:
-    """The recorded states' quantiles of level `tail` and 1 - `tail`: two of shape (O,), in the learner's units."""
-    observations = recording.dataset.observations[data.transition_rows(recording.dataset)]
-    low_O, high_O = np.quantile(observations, [tail, 1 - tail], axis=0)
-    normalize = units.observation_normalizer.normalize
-    return normalize(jnp.asarray(low_O, jnp.float32)), normalize(jnp.asarray(high_O, jnp.float32))
-
-
 def pairs_of(
     method: Method, config: ConfigDict, recording: Recording, units: Units, models: dict[str, TrainedModel]
 ) -> Pairs:
@@ -175,7 +165,7 @@ def pairs_of(
     if method.model is not None and isinstance(generator := models[method.model].model, Generator):
         share = config.policy.generated_fraction
         count = round(len(data.transition_rows(dataset)) * share / (1 - share))
-        key = jax.random.fold_in(jax.random.key(config.world_models[method.model].seed), 1)
+        key = key_for(config.world_models[method.model].seed, f"{method.model}: generation")
 
         def generate(model: PyTree, index: Array) -> PyTree:
             return generator.generate(model, jax.random.fold_in(key, index))
@@ -192,13 +182,21 @@ def imagined_source(
     """(fresh imagination with a world model, whether it follows the policy); pessimistic where the learner is."""
     model: Any = models[model_name].model
     inference, policy = models[model_name].inference, config.policy
+    ask = asking(config, model)
     if learner.pessimistic:
         pessimism = policy.pessimism
         alternatives = model.alternatives(policy.horizon, config.gamma, pessimism.num_samples)
-        source = sources.pessimistic(alternatives, inference, policy.return_to_go, pessimism.kappa)
+        source = sources.pessimistic(alternatives, inference, ask, pessimism.kappa)
     else:
-        source = sources.fresh(model.rollout(policy.horizon, config.gamma), inference, policy.return_to_go)
+        source = sources.fresh(model.rollout(policy.horizon, config.gamma), inference, ask)
     return source, model.needs_policy
+
+
+def asking(config: ConfigDict, model: WorldModel) -> Ask:
+    """What `policy.ask` has policies ask a world model for."""
+    if config.policy.ask == "reachable" and model.reachable_return is not None:
+        return sources.ask_reachable(model.reachable_return, config.policy.return_to_go)
+    return sources.ask_constant(config.policy.return_to_go)
 
 
 def in_bulk(

@@ -1,7 +1,8 @@
 """What every offline learner offers to the joinery and the loop: three pure functions.
 
 A new learner is one file with one constructor that returns a `Learner`, plus its line in the registry
-(`dwm_jax/registry.py`). It sees its own units only (observations standardised, rewards scaled), and never
+(`dwm_jax/registry.py`). The constructor is told `observation_size`, `action_size`, the `num_updates` of the whole
+training, and its settings by keyword. It sees its own units only (observations standardised, rewards scaled), and never
 learns where a trajectory came from.
 """
 

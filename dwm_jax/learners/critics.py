@@ -16,13 +16,15 @@ class TwinCritics(NamedTuple):
 
     Attributes:
       hidden: widths of both.
+      layer_norm: whether their hidden layers are normalised.
     """
 
     hidden: tuple[int, ...]
+    layer_norm: bool = False
 
     @property
     def _network(self) -> Any:
-        return Critic(self.hidden)
+        return Critic(self.hidden, self.layer_norm)
 
     def init(self, key: Key, observation_size: int, action_size: int) -> PyTree:
         """Two independent initialisations."""

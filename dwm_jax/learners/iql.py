@@ -41,8 +41,8 @@ def iql(*, expectile: float, **settings: Any) -> Learner:
       3. critics: one Adam step on sum_j mean (Q_j(s, a) - y)^2, y = expand(trajectory, V) with the new V
          (r + discount V(s') for recorded data);
       4. target critics move by `target_rate` towards the new critics.
-    Nothing is drawn at random. Every V(s') is the online value's; there is no target of it. The learning rates are
-    constant; the published code lets the actor's fall along a cosine.
+    Nothing is drawn at random. Every V(s') is the online value's; there is no target of it. The actor's learning
+    rate falls along half a cosine, from its full value at the first of `num_updates` updates to 0 after the last.
 
     Args:
       expectile: tau in (0, 1).
@@ -60,8 +60,10 @@ def pql(**settings: Any) -> Learner:
 
     Args (keywords):
       observation_size, action_size: O and A; actions lie in [-1, 1].
+      num_updates: of the whole training, over which the actor's learning rate falls.
       hidden: widths of actor, critics and value.
-      learning_rate: Adam's, for all networks.
+      layer_norm: whether the hidden layers of critics and value are normalised (as published: not).
+      learning_rate: Adam's, for all networks; the actor's first.
       target_rate: targets <- rate * online + (1 - rate) * targets.
       beta: inverse temperature of the advantage weight.
       weight_clip: the largest advantage weight.
@@ -75,16 +77,19 @@ def _implicit_q_learning(
     pessimistic: bool,
     observation_size: int,
     action_size: int,
+    num_updates: int,
     hidden: Sequence[int],
     learning_rate: float,
     target_rate: float,
     beta: float,
     weight_clip: float,
+    layer_norm: bool = False,
 ) -> Learner:
     actor: Any = GaussianActor(tuple(hidden), action_size)
-    value: Any = Value(tuple(hidden))
-    twin = TwinCritics(tuple(hidden))
+    value: Any = Value(tuple(hidden), layer_norm)
+    twin = TwinCritics(tuple(hidden), layer_norm)
     optimizer = optax.adam(learning_rate)
+    actor_optimizer = optax.adam(optax.cosine_decay_schedule(learning_rate, num_updates))
 
     def init(key: Key) -> State:
         actor_key, critic_key, value_key = jax.random.split(key, 3)
@@ -93,7 +98,10 @@ def _implicit_q_learning(
             critics=twin.init(critic_key, observation_size, action_size),
             value=value.init(value_key, jnp.zeros(observation_size)),
         )
-        return State(online, jax.tree.map(jnp.copy, online.critics), Weights(*map(optimizer.init, online)))
+        optimizer_states = Weights(
+            actor_optimizer.init(online.actor), optimizer.init(online.critics), optimizer.init(online.value)
+        )
+        return State(online, jax.tree.map(jnp.copy, online.critics), optimizer_states)
 
     def log_prob(actor_params: PyTree, observation_BO: Array, action_BA: Array) -> Array:
         mean_BA, std_A = actor.apply(actor_params, observation_BO)
@@ -121,7 +129,7 @@ def _implicit_q_learning(
             return loss, {"actor/loss": loss, "actor/weight": weight_B.mean()}
 
         actor_params, actor_optimizer_state, actor_metrics = apply_gradients(
-            actor_loss, optimizer, online.actor, optimizer_states.actor, average
+            actor_loss, actor_optimizer, online.actor, optimizer_states.actor, average
         )
 
         def bootstrap(observation_O: Array) -> Array:

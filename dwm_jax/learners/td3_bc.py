@@ -30,7 +30,9 @@ def td3_bc(
     *,
     observation_size: int,
     action_size: int,
+    num_updates: int,
     hidden: Sequence[int],
+    layer_norm: bool = False,
     learning_rate: float,
     target_rate: float,
     policy_noise: float,
@@ -49,15 +51,18 @@ def td3_bc(
 
     Args:
       observation_size, action_size: O and A; actions lie in [-1, 1].
+      num_updates: of the whole training; every update here is like any other, whatever their number.
       hidden: widths of actor and critics.
+      layer_norm: whether the critics' hidden layers are normalised (as published: not).
       learning_rate: Adam's, for all networks.
       target_rate: targets <- rate * online + (1 - rate) * targets.
       policy_noise, noise_clip: standard deviation and clip of the target policy's noise.
       policy_delay: critic updates per actor update.
       alpha: weight of the value term in the actor's loss.
     """
+    del num_updates
     actor: Any = TanhActor(tuple(hidden), action_size)
-    twin = TwinCritics(tuple(hidden))
+    twin = TwinCritics(tuple(hidden), layer_norm)
     optimizer = optax.adam(learning_rate)
 
     def init(key: Key) -> State:

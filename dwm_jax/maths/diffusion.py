@@ -1,7 +1,8 @@
 """Denoising diffusion over one sequence: schedule, forward process, training loss, guided strided sampler.
 
 Nothing here knows a network: a *denoiser* is any function `denoise(x_TD, k) -> eps_TD` that predicts the noise
-in x at diffusion step k (1 .. K). Conditions (action, return-to-go) are bound into it by the caller.
+in x at diffusion step k (1 .. K). Conditions (action, return-to-go) are bound into it by the caller. What a network
+puts out - the noise, or the velocity - is a `Prediction`: what it is trained to be, and the noise that follows from it.
 One sequence at a time; `jax.vmap` makes a batch.
 
 The known part of a sequence - the observation in row 0 - is overwritten before every call of the denoiser, in
@@ -9,6 +10,7 @@ training and in sampling alike, and carries no loss.
 """
 
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import chex
 import jax
@@ -69,8 +71,27 @@ def add_noise(x0: Array, noise: Array, alpha_bar: Array) -> Array:
     return jnp.sqrt(alpha_bar) * x0 + jnp.sqrt(1 - alpha_bar) * noise
 
 
+class Prediction(NamedTuple):
+    """What a denoising network puts out. Arrays of one shape; alpha_bar in (0, 1)."""
+
+    # (x0, noise, alpha_bar) -> what the network should put out for add_noise(x0, noise, alpha_bar)
+    target: Callable[[Array, Array, Array], Array]
+    # (output, x, alpha_bar) -> the noise in x that an output stands for
+    noise: Callable[[Array, Array, Array], Array]
+
+
+def velocity(x0: Array, noise: Array, alpha_bar: Array) -> Array:
+    """v = sqrt(abar) eps - sqrt(1 - abar) x0. Source: Salimans & Ho 2022, section 4.
+
+    Args:
+      x0, noise: clean data and the noise added to it, of one shape.
+      alpha_bar: abar_k in [0, 1].
+    """
+    return jnp.sqrt(alpha_bar) * noise - jnp.sqrt(1 - alpha_bar) * x0
+
+
 def noise_from_velocity(velocity_TD: Array, x_TD: Array, alpha_bar: Array | float) -> Array:
-    """eps = sqrt(abar) v + sqrt(1 - abar) x,  for  v = sqrt(abar) eps - sqrt(1 - abar) x0.
+    """eps = sqrt(abar) v + sqrt(1 - abar) x,  for the `velocity` v.
 
     The clean rows are then  x0 = sqrt(abar) x - sqrt(1 - abar) v,  of the size of v at every noise level. Source:
     Salimans & Ho 2022, appendix D.
@@ -83,25 +104,42 @@ def noise_from_velocity(velocity_TD: Array, x_TD: Array, alpha_bar: Array | floa
     return jnp.sqrt(alpha_bar) * velocity_TD + jnp.sqrt(1 - alpha_bar) * x_TD
 
 
+PREDICTIONS = {
+    "noise": Prediction(target=lambda x0, noise, alpha_bar: noise, noise=lambda output, x, alpha_bar: output),
+    "velocity": Prediction(target=velocity, noise=noise_from_velocity),
+}
+
+
 def overwrite_first_observation(x_TD: Array, observation_O: Array) -> Array:
     """Put the known state s_t, clean and normalised, into row 0; the reward entry of row 0 stays."""
     chex.assert_rank([x_TD, observation_O], [2, 1])
     return x_TD.at[0, : observation_O.shape[0]].set(observation_O)
 
 
-def noise_prediction_loss(
-    denoise: Denoise, x0_TD: Array, mask_T: Array, observation_size: int, alphas_bar_K: Array, key: Key
+def denoising_loss(
+    predict: Callable[[Array, Array], Array],
+    target: Callable[[Array, Array, Array], Array],
+    x0_TD: Array,
+    mask_T: Array,
+    observation_size: int,
+    alphas_bar_K: Array,
+    key: Key,
 ) -> Array:
-    """Squared error of the predicted noise at one random diffusion step.
+    """Squared error of what a network puts out at one random diffusion step.
 
-        k ~ U{1..K}, eps ~ N(0, I):   mean over entries of  mask * (eps - denoise(x_k, k))^2
+        k ~ U{1..K}, eps ~ N(0, I):   mean over entries of  mask * (target(x0, eps, abar_k) - predict(x_k, k))^2
+
+    Where the target is the noise this is the loss of Ho et al. 2020, equation 14. Where it is the velocity, every
+    step counts alike: the error of the noise that follows from a velocity is abar_k times the velocity's, so the
+    loss of the noise would leave the last step, where sampling starts, untrained (Salimans & Ho 2022, section 4).
 
     Row 0's observation is overwritten with its clean value and, like rows the mask hides, adds zero to the mean.
     The denominator is always T * D, so the mean over a batch does not depend on how the batch is divided.
-    Source: Ho et al. 2020, equation 14; conditioning as in DWM section 3.1.
+    Conditioning as in DWM section 3.1.
 
     Args:
-      denoise: predicts the noise; called once.
+      predict: `predict(x_TD, k)`, the network; called once.
+      target: what it should put out, as in `Prediction`.
       x0_TD: clean normalised rows, shape (T, D).
       mask_T: 1 for a known row, 0 for one past a truncation, shape (T,).
       observation_size: O; the first O entries of row 0 are the condition.
@@ -116,11 +154,12 @@ def noise_prediction_loss(
     x0_TD = jnp.where(mask_T[:, None] > 0, x0_TD, 0)
     step_key, noise_key = jax.random.split(key)
     k = jax.random.randint(step_key, (), 1, alphas_bar_K.shape[0] + 1)
+    alpha_bar = alphas_bar_K[k - 1]
     noise_TD = jax.random.normal(noise_key, x0_TD.shape, x0_TD.dtype)
-    x_TD = add_noise(x0_TD, noise_TD, alphas_bar_K[k - 1])
+    x_TD = add_noise(x0_TD, noise_TD, alpha_bar)
     x_TD = overwrite_first_observation(x_TD, x0_TD[0, :observation_size])
     weight_TD = jnp.broadcast_to(mask_T[:, None], x0_TD.shape).at[0, :observation_size].set(0)
-    return jnp.mean(weight_TD * (noise_TD - denoise(x_TD, k)) ** 2)
+    return jnp.mean(weight_TD * (target(x0_TD, noise_TD, alpha_bar) - predict(x_TD, k)) ** 2)
 
 
 def guided(

@@ -7,6 +7,18 @@ from jax.lax import stop_gradient
 from dwm_jax.types import Array, Average
 
 
+def pinball_loss(difference: Array, level: float) -> Array:
+    """level * d where d >= 0, (level - 1) * d where d < 0: least at the quantile of that level.
+
+    Source: Koenker & Bassett 1978.
+
+    Args:
+      difference: sample minus estimate, any shape.
+      level: in (0, 1).
+    """
+    return jnp.maximum(level * difference, (level - 1) * difference)
+
+
 def expectile_loss(error: Array, expectile: float) -> Array:
     """Asymmetric squared error, |expectile - 1(u < 0)| u^2, elementwise.
 

@@ -85,6 +85,18 @@ def lambda_return(rewards_H: Array, discounts_H: Array, values_H: Array, lambda_
     return g_0
 
 
+def discounts_until_end(ended_H: Array, gamma: float) -> Array:
+    """gamma while an imagined trajectory goes on, 0 from the first step on that ended it.
+
+    Args:
+      ended_H: bool, whether the step was imagined to end the task, shape (H,); what comes after the first does not
+        count.
+      gamma: discount in [0, 1].
+    """
+    chex.assert_rank(ended_H, 1)
+    return gamma * (1 - jax.lax.cummax(ended_H.astype(jnp.float32)))
+
+
 def relabelled_return(return_to_go: Array, reward: Array, discount: Array, next_value: Array) -> Array:
     """A return-to-go raised to what the learner now believes is possible from here.
 

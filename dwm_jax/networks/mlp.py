@@ -9,14 +9,22 @@ from dwm_jax.types import Array
 
 
 class MLP(nn.Module):
-    """Dense layers with ReLU between them, none after the last: (..., in) -> (..., features[-1])."""
+    """Dense layers with ReLU between them, none after the last: (..., in) -> (..., features[-1]).
+
+    Attributes:
+      features: widths of the layers.
+      layer_norm: whether each hidden layer is normalised before its ReLU, which bounds what a value can extrapolate to
+        (RLPD, Ball et al. 2023, section 4.2).
+    """
 
     features: Sequence[int]
+    layer_norm: bool = False
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
         for width in self.features[:-1]:
-            x = nn.relu(nn.Dense(width)(x))
+            x = nn.Dense(width)(x)
+            x = nn.relu(nn.LayerNorm()(x) if self.layer_norm else x)
         return nn.Dense(self.features[-1])(x)
 
 
@@ -35,20 +43,22 @@ class Critic(nn.Module):
     """Q(s, a): (..., O), (..., A) -> (...)."""
 
     hidden: Sequence[int]
+    layer_norm: bool = False
 
     @nn.compact
     def __call__(self, observation: Array, action: Array) -> Array:
-        return MLP((*self.hidden, 1))(jnp.concatenate([observation, action], axis=-1))[..., 0]
+        return MLP((*self.hidden, 1), self.layer_norm)(jnp.concatenate([observation, action], axis=-1))[..., 0]
 
 
 class Value(nn.Module):
     """V(s): (..., O) -> (...)."""
 
     hidden: Sequence[int]
+    layer_norm: bool = False
 
     @nn.compact
     def __call__(self, observation: Array) -> Array:
-        return MLP((*self.hidden, 1))(observation)[..., 0]
+        return MLP((*self.hidden, 1), self.layer_norm)(observation)[..., 0]
 
 
 class GaussianActor(nn.Module):

@@ -20,6 +20,7 @@ from dwm_jax.registry import LEARNERS
 from dwm_jax.results import policy_files
 from dwm_jax.results.scores import evaluation_rows
 from dwm_jax.runtime import mirrors
+from dwm_jax.runtime.keys import key_for
 from dwm_jax.runtime.row_files import Results
 from dwm_jax.types import Array, Key, Metrics
 from dwm_jax.world_models.base import TrainedModel
@@ -33,6 +34,7 @@ def policy_learning(run: Run, name: str, models: dict[str, TrainedModel]) -> Pha
     settings = {
         "observation_size": recording.dataset.observations.shape[1],
         "action_size": recording.dataset.actions.shape[1],
+        "num_updates": config.policy.num_updates,
         **config.learners[learner_name].to_dict(),
     }
     learner = LEARNERS[learner_name](**settings)
@@ -56,8 +58,8 @@ def policy_learning(run: Run, name: str, models: dict[str, TrainedModel]) -> Pha
     else:
         of_one = drawing_ahead(learner, supply.draw, expand, batch_size, len(run.seeds))
 
-    keys_S = jnp.stack([jax.random.key(seed) for seed in run.seeds])
-    init_keys_S, update_keys_S = jnp.unstack(jax.vmap(jax.random.split)(keys_S), axis=1)
+    init_keys_S = jnp.stack([key_for(seed, "policy: initial state") for seed in run.seeds])
+    update_keys_S = jnp.stack([key_for(seed, "policy: updates") for seed in run.seeds])
 
     def first_policies() -> Policies:
         states_S = jax.jit(jax.vmap(learner.init))(init_keys_S)

@@ -8,12 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 
 from dwm_jax import __version__
 from dwm_jax.data import dataset as data
 from dwm_jax.phases.phase import Phase, Run
 from dwm_jax.registry import MODELS
 from dwm_jax.runtime import files, parallel, processes
+from dwm_jax.runtime.keys import key_for
 from dwm_jax.runtime.locks import exclusive
 from dwm_jax.runtime.progress import say
 from dwm_jax.types import Array, Key, Metrics, PyTree
@@ -48,7 +50,7 @@ def pretraining(run: Run, name: str) -> Iterator[Phase[TrainedModel]]:
     }
     seed, num_updates, batch_size = (settings.pop(key) for key in ("seed", "num_updates", "batch_size"))
     model = MODELS[name](**settings)
-    init_key, train_key = jax.random.split(jax.random.key(seed))
+    init_key, train_key = (key_for(seed, f"{name}: {purpose}") for purpose in ("initial state", "training"))
     starts = data.segment_rows(dataset, model.sequence_length, config.data.pad, run.recording.training_episodes)
     folder, label = folder_of(run, identity), f"world model {name}"
 
@@ -63,7 +65,7 @@ def pretraining(run: Run, name: str) -> Iterator[Phase[TrainedModel]]:
             name=label,
             folder=folder,
             updates=parallel.one_after_another(update_from_segments(model, batch_size, train_key)),
-            make_state=lambda: model.init(init_key, training_rows(dataset)),
+            make_state=lambda: model.init(init_key, training_rows(dataset, run.recording.training_episodes)),
             make_data=lambda state, step: (state, (dataset, starts)),
             num_updates=num_updates,
             finish=finish,
@@ -92,9 +94,9 @@ def update_from_segments(
     return update
 
 
-def training_rows(dataset: data.Dataset) -> TrainingRows:
-    """The recorded transitions, for fitting normalisers. Host."""
-    transitions = data.transition_rows(dataset)
+def training_rows(dataset: data.Dataset, episodes: np.ndarray | None = None) -> TrainingRows:
+    """The transitions of some episodes, or of all, for fitting normalisers. Host."""
+    transitions = data.segment_rows(dataset, 1, "absorb", episodes)
     return TrainingRows(
         observations=dataset.observations[transitions],
         rewards=dataset.rewards[transitions],

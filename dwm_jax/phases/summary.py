@@ -19,6 +19,7 @@ from dwm_jax.registry import METHODS
 from dwm_jax.results import diagnostics, pictures, scores
 from dwm_jax.results.diagnostics import Calibration, PredictionError, with_recorded_actions
 from dwm_jax.runtime import files
+from dwm_jax.runtime.keys import key_for
 from dwm_jax.runtime.progress import say
 from dwm_jax.runtime.row_files import Results
 from dwm_jax.types import ChooseAction, PyTree, Segment
@@ -97,7 +98,7 @@ def diagnose(
 ) -> Diagnosis:
     """Prediction error, calibration and sampling time of every world model, with their pictures."""
     config, task, recording, folder = run.config, run.task, run.recording, run.workdir / "figures"
-    horizon, gamma, key = config.policy.horizon, config.gamma, jax.random.key(0)
+    horizon, gamma, key = config.policy.horizon, config.gamma, key_for(0, "diagnostics")
     normalizer = fit_standard(recording.dataset.observations[data.transition_rows(recording.dataset)])
     dataset = jax.tree.map(jnp.asarray, recording.dataset)
     imaginers = imaginers_of(world_models, methods)

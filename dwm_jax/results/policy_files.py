@@ -141,7 +141,8 @@ def planning(planner: Planner, inference: PyTree, return_to_go: float, seeds: Se
 
 
 def _load_actors(about: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> ActEverywhere:
-    learner = LEARNERS[about["learner"]](**about["settings"])
+    # Files of version 0.2 do not tell the number of updates; nothing that acts depends on it.
+    learner = LEARNERS[about["learner"]](**{"num_updates": 1} | about["settings"])
     # The structure is the learner's own; only names and numbers come from the file.
     one = jax.eval_shape(lambda key: learner.inference(learner.init(key)), jax.random.key(0))
     fields: Any = AffineNormalizer._fields

@@ -16,7 +16,7 @@ from dwm_jax.types import Array, Average, ChooseAction, Key, Metrics, PyTree, Se
 
 
 class TrainingRows(NamedTuple):
-    """Rows a world model fits its normalisers on. Host arrays, raw units, one entry per transition."""
+    """The training episodes' transitions, for fitting normalisers. Host arrays, raw units, one entry each."""
 
     observations: np.ndarray  # (P, O)
     rewards: np.ndarray  # (P,)
@@ -24,6 +24,11 @@ class TrainingRows(NamedTuple):
     actions: np.ndarray  # (P, A)
     # Whether episodes terminate: segments are then padded with reward 0, which a reward's range must hold.
     absorbing: bool
+
+    @property
+    def states(self) -> np.ndarray:
+        """Every state: those that steps start from, and those that steps lead to, which may have ended an episode."""
+        return np.concatenate([self.observations, self.next_observations])
 
 
 class Rollout(Protocol):
@@ -68,6 +73,9 @@ class WorldModel(NamedTuple):
     alternatives: Callable[[int, float, int], Rollout]
     # Whether a rollout follows a policy's actions; if not, its trajectories can be drawn before any policy exists.
     needs_policy: bool
+    # (model, s_t (O,), a_t (A,)) -> the most that pairs like this one reached in the data, scaled like the labels; None
+    # where it was not learnt (`with_reachable_return`).
+    reachable_return: Callable[[PyTree, Array, Array], Array] | None = None
 
 
 class Planner(NamedTuple):

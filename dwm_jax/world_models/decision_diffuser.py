@@ -75,7 +75,7 @@ def decision_diffuser(
 
     Two losses, trained side by side on the same segments:
 
-        diffusion          the masked noise-prediction loss, the return dropped with probability `condition_dropout`
+        diffusion          the masked denoising loss, the return dropped with probability `condition_dropout`
         inverse dynamics   mean over entries of (a_t - f(s_t, s_{t+1}))^2, on the recorded step a segment starts with
 
     `act` draws one plan of T states with classifier-free guidance and clips f's answer to [-1, 1], the range of
@@ -128,7 +128,7 @@ def decision_diffuser(
             diffusion=row_model.init(diffusion_key, x_TD, None, jnp.zeros(())),
             inverse_dynamics=inverse_network(action_size).init(inverse_key, x_TD[:2], training=False),
         )
-        normalizer = FITTERS[observation_normalizer](rows.observations)
+        normalizer = FITTERS[observation_normalizer](rows.states)
         return State(params, jax.jit(optimizer.init)(params), InferenceState(start_ema(params), normalizer))
 
     def losses(params: Params, normalizer: Normalizer, segment: Segment, key: Key) -> tuple[Array, Array]:

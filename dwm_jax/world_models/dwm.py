@@ -1,4 +1,7 @@
-"""The diffusion world model: one conditional diffusion over T rows (s, r), all H < T steps generated at once."""
+"""The diffusion world model: one conditional diffusion over T rows (s, r), all H < T steps generated at once.
+
+With terminations a row is (s, r, c): c = 1 while the episode goes on, -1 from the transition on that ended it.
+"""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -9,9 +12,11 @@ import numpy as np
 import optax
 
 from dwm_jax.maths.normalizers import FITTERS, Normalizer
+from dwm_jax.maths.returns import discounts_until_end
 from dwm_jax.networks.optimization import apply_gradients, move_ema, start_ema
 from dwm_jax.types import Array, Average, ChooseAction, Key, Metrics, PyTree, Segment, Trajectory
 from dwm_jax.world_models.base import Rollout, TrainingRows, WorldModel, independent_draws
+from dwm_jax.world_models.reachable_return import with_reachable_return
 from dwm_jax.world_models.row_diffusion import row_diffusion
 
 
@@ -27,6 +32,36 @@ class State(NamedTuple):
     params: PyTree
     optimizer_state: PyTree
     ema: InferenceState
+
+
+def rows_from_segment(units: InferenceState, segment: Segment, terminations: bool) -> Array:
+    """The rows that a recorded segment is to the model: (s, r) or, with terminations, (s, r, c), normalised, (T, D)."""
+    observations_TO = units.observation_normalizer.normalize(segment.observations)
+    rewards_T1 = units.reward_normalizer.normalize(segment.rewards[:, None])
+    goes_on_T1 = [jnp.where(segment.terminated, -1.0, 1.0)[:, None]] if terminations else []
+    return jnp.concatenate([observations_TO, rewards_T1, *goes_on_T1], axis=1)
+
+
+def range_of_rows(units: InferenceState, terminations: bool) -> tuple[Array, Array]:
+    """Lowest and highest value of every entry of a normalised row: 2 x (D,)."""
+    goes_on = jnp.ones(int(terminations))
+    low_D = jnp.concatenate([units.observation_normalizer.low, units.reward_normalizer.low, -goes_on])
+    high_D = jnp.concatenate([units.observation_normalizer.high, units.reward_normalizer.high, goes_on])
+    return low_D, high_D
+
+
+def trajectory_from_rows(units: InferenceState, x_TD: Array, horizon: int, gamma: float) -> Trajectory:
+    """The H < T steps that normalised rows tell of, raw; they end where an entry c says so, if rows have one.
+
+    Row h holds s_{t+h}, r_{t+h} and c_{t+h}: step h leads from row h to the state in row h + 1.
+    """
+    observation_size = units.observation_normalizer.low.shape[0]
+    observations_TO, rewards_T1, goes_on = jnp.split(x_TD, [observation_size, observation_size + 1], axis=1)
+    return Trajectory(
+        next_observations=units.observation_normalizer.denormalize(observations_TO[1 : horizon + 1]),
+        rewards=units.reward_normalizer.denormalize(rewards_T1[:horizon])[:, 0],
+        discounts=discounts_until_end(jnp.any(goes_on[:horizon] < 0, axis=1), gamma),
+    )
 
 
 def diffusion_world_model(
@@ -45,11 +80,18 @@ def diffusion_world_model(
     guidance_weight: float,
     temperature: float,
     observation_normalizer: str,
+    terminations: bool = False,
+    reachable_quantile: float = 0.0,
 ) -> WorldModel:
     """DWM (section 3.1, algorithm 1): rows x in R^{T x (O+1)} given s_t, a_t and the return-to-go.
 
-    Trained on the masked noise-prediction loss with the return dropped with probability `condition_dropout`;
+    Trained on the masked denoising loss with the return dropped with probability `condition_dropout`;
     sampled with classifier-free guidance along the strided schedule.
+
+    With `terminations` (not in the paper) a row has one entry more: c_h = 1 while the episode goes on and -1 from the
+    transition on that ended it. An imagined step ends the task where c_h < 0; its discount and all later ones are 0.
+    Without, nothing imagined ever ends. Precedents: PolyGRAD (Rigter et al. 2024) and SynthER (Lu et al. 2023), whose
+    generated rows hold the termination too.
 
     Args:
       sequence_length: T; imagines at most T - 1 steps.
@@ -64,6 +106,8 @@ def diffusion_world_model(
       guidance_weight: w; 1 follows the condition, more exaggerates it.
       temperature: factor on the sampler's noise.
       observation_normalizer: "cdf", "min_max" or "standard"; rewards always go by min-max.
+      terminations: whether rows say that the task ended.
+      reachable_quantile: level of `with_reachable_return`; 0 leaves it out.
 
     Raises:
       ValueError: unless 1 <= N <= K.
@@ -83,21 +127,16 @@ def diffusion_world_model(
 
     def init(key: Key, rows: TrainingRows) -> State:
         observation_size, action_size = rows.observations.shape[1], rows.actions.shape[1]
-        x_TD = jnp.zeros((sequence_length, observation_size + 1))
+        x_TD = jnp.zeros((sequence_length, observation_size + 1 + int(terminations)))
         params = row_model.init(key, x_TD, jnp.zeros(action_size), jnp.zeros(()))
         rewards = np.append(rows.rewards, np.zeros(int(rows.absorbing), np.float32))
-        normalizers = (FITTERS[observation_normalizer](rows.observations), FITTERS["min_max"](rewards[:, None]))
+        normalizers = (FITTERS[observation_normalizer](rows.states), FITTERS["min_max"](rewards[:, None]))
         return State(params, jax.jit(optimizer.init)(params), InferenceState(start_ema(params), *normalizers))
-
-    def rows_of(ema: InferenceState, segment: Segment) -> Array:
-        observations_TO = ema.observation_normalizer.normalize(segment.observations)
-        rewards_T1 = ema.reward_normalizer.normalize(segment.rewards[:, None])
-        return jnp.concatenate([observations_TO, rewards_T1], axis=1)
 
     def sample_loss(params: PyTree, ema: InferenceState, segment: Segment, key: Key) -> Array:
         return row_model.loss(
             params,
-            rows_of(ema, segment),
+            rows_from_segment(ema, segment, terminations),
             segment.mask,
             segment.observations.shape[1],
             segment.actions[0],
@@ -133,21 +172,16 @@ def diffusion_world_model(
                 model.params,
                 model.observation_normalizer.normalize(observation_O),
                 sequence_length,
-                jnp.concatenate([model.observation_normalizer.low, model.reward_normalizer.low]),
-                jnp.concatenate([model.observation_normalizer.high, model.reward_normalizer.high]),
+                *range_of_rows(model, terminations),
                 action_A,
                 return_to_go,
                 key,
             )
-            return Trajectory(
-                next_observations=model.observation_normalizer.denormalize(x_TD[1 : horizon + 1, :-1]),
-                rewards=model.reward_normalizer.denormalize(x_TD[:horizon, -1:])[:, 0],
-                discounts=jnp.full(horizon, gamma),
-            )
+            return trajectory_from_rows(model, x_TD, horizon, gamma)
 
         return imagine
 
-    return WorldModel(
+    world_model = WorldModel(
         sequence_length=sequence_length,
         init=init,
         update=update,
@@ -156,3 +190,4 @@ def diffusion_world_model(
         alternatives=independent_draws(rollout),
         needs_policy=False,
     )
+    return with_reachable_return(world_model, reachable_quantile)

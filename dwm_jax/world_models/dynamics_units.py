@@ -11,7 +11,7 @@ from dwm_jax.world_models.base import TrainingRows
 
 
 class DynamicsUnits(NamedTuple):
-    """Maps between raw units and those of a model of y = standardised (s' - s, r), shape (..., D).
+    """Maps between raw units and those of a model of y = standardised (s' - s, r), shape (..., O + 1).
 
     The change of the state rather than the state itself: where a time step is small, it would otherwise drown in
     the state's spread. Source: PETS (Chua et al. 2018).
@@ -22,28 +22,34 @@ class DynamicsUnits(NamedTuple):
     target_normalizer: AffineNormalizer  # (s' - s, r)
     observation_low: Array  # (O,) range of the data
     observation_high: Array  # (O,)
+    reward_low: Array  # () range of the data
+    reward_high: Array  # ()
 
     def target(self, observation: Array, next_observation: Array, reward: Array) -> Array:
-        """What is to be predicted: (..., O), (..., O), (...) raw -> (..., D)."""
+        """What is to be predicted: (..., O), (..., O), (...) raw -> (..., O + 1)."""
         change = next_observation - observation
         return self.target_normalizer.normalize(jnp.concatenate([change, reward[..., None]], axis=-1))
 
     def step(self, observation: Array, prediction: Array) -> tuple[Array, Array]:
-        """The (s', r) that a prediction stands for: (..., O) raw, (..., D) -> (..., O), (...) raw.
+        """The (s', r) that a prediction stands for: (..., O) raw, (..., O + 1) -> (..., O), (...) raw.
 
-        A state that leaves the range of the data is clipped to it: a rollout of a diverging model stays finite.
+        What leaves the range of the data is clipped to it, as the diffusion models' rows are: a rollout of a
+        diverging model stays finite.
         """
         target = self.target_normalizer.denormalize(prediction)
-        return jnp.clip(observation + target[..., :-1], self.observation_low, self.observation_high), target[..., -1]
+        next_observation = jnp.clip(observation + target[..., :-1], self.observation_low, self.observation_high)
+        return next_observation, jnp.clip(target[..., -1], self.reward_low, self.reward_high)
 
 
 def fit_dynamics_units(rows: TrainingRows) -> DynamicsUnits:
     """Fits all of them on recorded transitions."""
-    changes = rows.next_observations - rows.observations
+    states, changes = rows.states, rows.next_observations - rows.observations
     return DynamicsUnits(
-        observation_normalizer=fit_standard(rows.observations),
+        observation_normalizer=fit_standard(states),
         action_normalizer=fit_standard(rows.actions),
         target_normalizer=fit_standard(np.concatenate([changes, rows.rewards[:, None]], axis=1)),
-        observation_low=jnp.asarray(rows.next_observations.min(axis=0)),
-        observation_high=jnp.asarray(rows.next_observations.max(axis=0)),
+        observation_low=jnp.asarray(states.min(axis=0)),
+        observation_high=jnp.asarray(states.max(axis=0)),
+        reward_low=jnp.asarray(rows.rewards.min()),
+        reward_high=jnp.asarray(rows.rewards.max()),
     )

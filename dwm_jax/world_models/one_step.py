@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from dwm_jax.maths.returns import discounts_until_end
 from dwm_jax.networks.mlp import MLP
 from dwm_jax.networks.optimization import apply_gradients
 from dwm_jax.types import Array, Average, ChooseAction, Key, Metrics, PyTree, Segment, Trajectory
@@ -28,26 +29,41 @@ class State(NamedTuple):
     optimizer_state: PyTree
 
 
+class Prediction(NamedTuple):
+    """What a step may lead to, normalised; leading axis M for all members."""
+
+    mean: Array  # (O + 1,) of (s' - s, r)
+    std: Array  # (O + 1,)
+    end: Array  # () logit of the probability that the step ends the task; -inf without terminations
+
+
 class GaussianDynamics(nn.Module):
-    """Mean and standard deviation of the normalised (s' - s, r), from two separate MLPs: (O + A,) -> 2 x (O + 1,)."""
+    """Mean, standard deviation and termination from separate MLPs: (O + A,) -> `Prediction`."""
 
     hidden: Sequence[int]
     target_size: int
+    terminations: bool
 
     @nn.compact
-    def __call__(self, x: Array) -> tuple[Array, Array]:
+    def __call__(self, x: Array) -> Prediction:
         mean = MLP((*self.hidden, self.target_size), name="mean")(x)
         spread = MLP((*self.hidden, self.target_size), name="std")(x)
-        return mean, nn.softplus(spread) + MIN_STD
+        end = MLP((*self.hidden, 1), name="end")(x)[0] if self.terminations else jnp.full((), -jnp.inf)
+        return Prediction(mean, nn.softplus(spread) + MIN_STD, end)
 
 
-def one_step_world_model(*, hidden: Sequence[int], learning_rate: float, num_members: int = 1) -> WorldModel:
+def one_step_world_model(
+    *, hidden: Sequence[int], learning_rate: float, terminations: bool = False, num_members: int = 1
+) -> WorldModel:
     """p(s', r | s, a) = N(mean, diag(std^2)), trained by maximum likelihood, called H times. Or M of them, an ensemble.
 
         loss = mean over entries of  log std + ((y - mean) / std)^2 / 2,     y = normalised (s' - s, r)
 
     It predicts the change of the state, standardised (inputs too), within the range of the data (`DynamicsUnits`):
     the usual parametrisation of a strong one-step baseline.
+
+    With `terminations` (not in the paper) it also says how likely the step ends the task, by binary cross-entropy;
+    an imagined step draws from that, and from the first end on discounts are 0.
 
     The members of an ensemble start from different weights and, as if each were shown batches of its own, weigh
     every sample anew by a draw from Exponential(1). A trajectory follows one member, drawn at random (TS-infinity).
@@ -58,6 +74,7 @@ def one_step_world_model(*, hidden: Sequence[int], learning_rate: float, num_mem
     Args:
       hidden: widths of the hidden layers of both MLPs.
       learning_rate: Adam's.
+      terminations: whether it says that the task ended.
       num_members: M.
 
     `alternatives` raises ValueError where an ensemble is asked for more alternatives than it has members. A single
@@ -66,7 +83,7 @@ def one_step_world_model(*, hidden: Sequence[int], learning_rate: float, num_mem
     optimizer = optax.adam(learning_rate)
 
     def network(units: DynamicsUnits) -> Any:
-        return GaussianDynamics(tuple(hidden), units.target_normalizer.low.shape[0])
+        return GaussianDynamics(tuple(hidden), units.target_normalizer.low.shape[0], terminations)
 
     def init(key: Key, rows: TrainingRows) -> State:
         units = fit_dynamics_units(rows)
@@ -76,19 +93,22 @@ def one_step_world_model(*, hidden: Sequence[int], learning_rate: float, num_mem
         params = jax.jit(jax.vmap(network(units).init, in_axes=(0, None)))(keys_M, inputs)
         return State(InferenceState(params, units), optimizer.init(params))
 
-    def predict(model: InferenceState, observation_O: Array, action_A: Array) -> tuple[Array, Array]:
-        """Mean and standard deviation of every member: 2 x (M, D)."""
+    def predict(model: InferenceState, observation_O: Array, action_A: Array) -> Prediction:
+        """Every member's, leading axis M."""
         observation_O = model.units.observation_normalizer.normalize(observation_O)
         inputs = jnp.concatenate([observation_O, model.units.action_normalizer.normalize(action_A)])
         return jax.vmap(network(model.units).apply, in_axes=(0, None))(model.params, inputs)
 
     def sample_losses(model: InferenceState, segment: Segment) -> tuple[Array, Array]:
         """Loss and squared error of every member: 2 x (M,)."""
-        mean_MD, std_MD = predict(model, segment.observations[0], segment.actions[0])
+        mean_MD, std_MD, end_M = predict(model, segment.observations[0], segment.actions[0])
         # Never masked: a segment starts at an action, and the state it led to was recorded.
         target_D = model.units.target(segment.observations[0], segment.observations[1], segment.rewards[0])
         error_MD = (target_D - mean_MD) / std_MD
-        return jnp.mean(jnp.log(std_MD) + error_MD**2 / 2, axis=1), jnp.mean((target_D - mean_MD) ** 2, axis=1)
+        loss_M = jnp.mean(jnp.log(std_MD) + error_MD**2 / 2, axis=1)
+        if terminations:
+            loss_M += optax.sigmoid_binary_cross_entropy(end_M, segment.terminated[0].astype(jnp.float32))
+        return loss_M, jnp.mean((target_D - mean_MD) ** 2, axis=1)
 
     def update(state: State, segments: Segment, keys: Array, step: Array, average: Average) -> tuple[State, Metrics]:
         del step  # every step is the same
@@ -135,19 +155,22 @@ def one_step_world_model(*, hidden: Sequence[int], learning_rate: float, num_mem
 
             def advance(
                 carry: tuple[Array, Array], step_and_key: tuple[Array, Key]
-            ) -> tuple[tuple[Array, Array], tuple[Array, Array]]:
+            ) -> tuple[tuple[Array, Array], tuple[Array, Array, Array]]:
                 observation_O, action_A = carry
                 step, step_key = step_and_key
-                noise_key, action_key = jax.random.split(step_key)
+                noise_key, action_key, end_key = jax.random.split(step_key, 3)
                 # Every member predicts and some are read: in a batch far cheaper than each sample's own weights.
-                mean_MD, std_MD = (moment[members] for moment in predict(model, observation_O, action_A))
-                prediction_MD = mean_MD + std_MD * jax.random.normal(noise_key, mean_MD.shape[1:])
-                next_MO, rewards_M = model.units.step(observation_O, prediction_MD)
-                return (next_MO[0], choose_action(step + 1, next_MO[0], action_key)), (next_MO, rewards_M)
+                answers = jax.tree.map(lambda leaf: leaf[members], predict(model, observation_O, action_A))
+                noise_D = jax.random.normal(noise_key, answers.mean.shape[1:])
+                next_MO, rewards_M = model.units.step(observation_O, answers.mean + answers.std * noise_D)
+                ended_M = jax.random.uniform(end_key) < jax.nn.sigmoid(answers.end)
+                next_O = next_MO[0]
+                return (next_O, choose_action(step + 1, next_O, action_key)), (next_MO, rewards_M, ended_M)
 
             steps = (jnp.arange(horizon), jax.random.split(key, horizon))
-            _, (next_HMO, rewards_HM) = jax.lax.scan(advance, (observation_O, action_A), steps)
-            return Trajectory(jnp.swapaxes(next_HMO, 0, 1), rewards_HM.T, jnp.full((count, horizon), gamma))
+            _, (next_HMO, rewards_HM, ended_HM) = jax.lax.scan(advance, (observation_O, action_A), steps)
+            discounts_MH = jax.vmap(discounts_until_end, in_axes=(1, None))(ended_HM, gamma)
+            return Trajectory(jnp.swapaxes(next_HMO, 0, 1), rewards_HM.T, discounts_MH)
 
         return imagine
 

@@ -13,8 +13,6 @@ from dwm_jax.networks.initialization import initial_parameters
 from dwm_jax.networks.temporal_unet import TemporalUnet
 from dwm_jax.types import Array, Key, PyTree
 
-PREDICTIONS = ("noise", "velocity")
-
 
 class RowDiffusion(NamedTuple):
     """p(x_TD | s_t, a_t, g_t), normalised rows; a model without action or return-to-go passes None throughout."""
@@ -39,17 +37,17 @@ def row_diffusion(
     guidance_weight: float,
     temperature: float,
 ) -> RowDiffusion:
-    """The noise-prediction loss and the strided guided sampler of `dwm_jax.maths.diffusion` around a `TemporalUnet`.
+    """The loss and the strided guided sampler of `dwm_jax.maths.diffusion` around a `TemporalUnet`.
 
     Args:
       num_diffusion_steps: K.
       num_sampling_steps: N <= K.
       width, multipliers: of the temporal U-Net.
       activations: their type in it, "float32" or "bfloat16".
-      prediction: what the U-Net puts out: the "noise" as in the paper; or the "velocity", of which the noise is made
-        with the row's own noisy values. The loss and the sampler are those of the noise either way. A small network
-        that has to put out the noise itself gets it wrong by a percent at the last of K = 5 steps, which the sampler
-        magnifies a hundredfold; a velocity that is wrong by a percent is a clean row that is wrong by a percent.
+      prediction: what the U-Net puts out and is trained to be, a key of `diffusion.PREDICTIONS`: the "noise" as in the
+        paper, or the "velocity". A small network that puts out the noise gets it wrong by a percent at the last of
+        K = 5 steps, which the sampler magnifies a hundredfold; a velocity that is wrong by a percent is a clean row
+        that is wrong by a percent.
       condition_dropout: p_uncond in [0, 1], how often training hides the return-to-go.
       guidance_weight: w; 1 follows the condition, more exaggerates it.
       temperature: factor on the sampler's noise.
@@ -57,16 +55,13 @@ def row_diffusion(
     Raises:
       ValueError: unless 1 <= N <= K; an unknown prediction.
     """
-    if prediction not in PREDICTIONS:
-        raise ValueError(f"prediction {prediction!r} must be one of {', '.join(PREDICTIONS)}")
+    if prediction not in diffusion.PREDICTIONS:
+        raise ValueError(f"prediction {prediction!r} must be one of {', '.join(diffusion.PREDICTIONS)}")
+    output = diffusion.PREDICTIONS[prediction]
     network: Any = TemporalUnet(width, tuple(multipliers), jnp.dtype(activations))
     alphas_bar_K = diffusion.cosine_schedule(num_diffusion_steps)
+    alphas_bar = jnp.asarray(alphas_bar_K, jnp.float32)
     steps = diffusion.strided_steps(num_diffusion_steps, num_sampling_steps)
-
-    def noise_of(output_TD: Array, x_TD: Array, k: Array) -> Array:
-        if prediction == "noise":
-            return output_TD
-        return diffusion.noise_from_velocity(output_TD, x_TD, jnp.asarray(alphas_bar_K, jnp.float32)[k - 1])
 
     def init(key: Key, x_TD: Array, action_A: Array | None, return_to_go: Array | None) -> PyTree:
         return initial_parameters(network, key, x_TD, jnp.ones(()), action_A, return_to_go)
@@ -84,12 +79,10 @@ def row_diffusion(
         keep = jax.random.bernoulli(drop_key, 1 - condition_dropout).astype(jnp.float32)
         condition_E = network.apply(params, action_A, return_to_go, keep, method=TemporalUnet.embed_condition)
 
-        def denoise(x_TD: Array, k: Array) -> Array:
-            output_TD = network.apply(params, x_TD, k, condition_E, method=TemporalUnet.denoise)
-            return noise_of(output_TD, x_TD, k)
+        def predict(x_TD: Array, k: Array) -> Array:
+            return network.apply(params, x_TD, k, condition_E, method=TemporalUnet.denoise)
 
-        alphas_bar = jnp.asarray(alphas_bar_K, jnp.float32)
-        return diffusion.noise_prediction_loss(denoise, x0_TD, mask_T, observation_size, alphas_bar, loss_key)
+        return diffusion.denoising_loss(predict, output.target, x0_TD, mask_T, observation_size, alphas_bar, loss_key)
 
     def sample(
         params: PyTree,
@@ -105,7 +98,7 @@ def row_diffusion(
 
         def denoise(x_TD: Array, k: Array, condition_E: Array) -> Array:
             output_TD = network.apply(params, x_TD, k, condition_E, method=TemporalUnet.denoise)
-            return noise_of(output_TD, x_TD, k)
+            return output.noise(output_TD, x_TD, alphas_bar[k - 1])
 
         guided = diffusion.guided(denoise, embed(1.0), embed(0.0), guidance_weight)
         return diffusion.sample(

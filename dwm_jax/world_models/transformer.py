@@ -6,11 +6,13 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from dwm_jax.maths.returns import discounts_until_end
 from dwm_jax.networks.optimization import apply_gradients
 from dwm_jax.networks.transformer import CausalTransformer
 from dwm_jax.types import Array, Average, ChooseAction, Key, Metrics, PyTree, Segment, Trajectory
 from dwm_jax.world_models.base import Rollout, TrainingRows, WorldModel, independent_draws
 from dwm_jax.world_models.dynamics_units import DynamicsUnits, fit_dynamics_units
+from dwm_jax.world_models.reachable_return import with_reachable_return
 
 
 class InferenceState(NamedTuple):
@@ -24,7 +26,14 @@ class State(NamedTuple):
 
 
 def transformer_world_model(
-    *, sequence_length: int, num_layers: int, num_heads: int, width: int, learning_rate: float
+    *,
+    sequence_length: int,
+    num_layers: int,
+    num_heads: int,
+    width: int,
+    learning_rate: float,
+    terminations: bool = False,
+    reachable_quantile: float = 0.0,
 ) -> WorldModel:
     """A GPT over the rows of a segment: (s_t .. s_{t+h}, a_t, g_t) -> (s_{t+h+1}, r_{t+h}), by least squares.
 
@@ -35,6 +44,10 @@ def transformer_world_model(
     of the data) becoming the next row. Actions after a_t are hidden from it in both: like DWM it imagines what the
     recorded behaviour would do, given the return it asks for. Masked rows add zero to the mean; its denominator is
     always (T - 1) * (O + 1), so the mean over a batch does not depend on how the batch is divided.
+
+    With `terminations` (not in the paper) the output at row h has one entry more, the logit of the probability that
+    the task has ended by the end of step h, trained by binary cross-entropy over the same rows; an imagined step ends
+    the task where that is more likely than not, and from the first end on discounts are 0.
 
     It is deterministic: all `alternatives` agree, and a pessimist finds no disagreement in it.
 
@@ -47,6 +60,8 @@ def transformer_world_model(
       sequence_length: T; imagines at most T - 1 steps.
       num_layers, num_heads, width: of the blocks.
       learning_rate: Adam's.
+      terminations: whether it says that the task ended.
+      reachable_quantile: level of `with_reachable_return`; 0 leaves it out.
 
     Raises:
       ValueError: unless the width is a multiple of the heads.
@@ -56,7 +71,7 @@ def transformer_world_model(
     optimizer = optax.adam(learning_rate)
 
     def network(units: DynamicsUnits, decode: bool = False) -> Any:
-        target_size = units.target_normalizer.low.shape[0]
+        target_size = units.target_normalizer.low.shape[0] + int(terminations)
         return CausalTransformer(num_layers, num_heads, width, sequence_length - 1, target_size, decode)
 
     def init(key: Key, rows: TrainingRows) -> State:
@@ -75,7 +90,12 @@ def transformer_world_model(
         target_HD = units.target(segment.observations[:-1], segment.observations[1:], segment.rewards[:-1])
         action_A = units.action_normalizer.normalize(segment.actions[0])
         prediction_HD = network(units).apply(model.params, rows_HO, action_A, segment.return_to_go)
-        return jnp.mean(jnp.where(known_H1, target_HD - prediction_HD, 0) ** 2)
+        prediction_HD, end_H1 = jnp.split(prediction_HD, [target_HD.shape[1]], axis=1)
+        loss = jnp.mean(jnp.where(known_H1, target_HD - prediction_HD, 0) ** 2)
+        if terminations:
+            ended_H1 = segment.terminated[:-1, None].astype(jnp.float32)
+            loss += jnp.mean(jnp.where(known_H1, optax.sigmoid_binary_cross_entropy(end_H1, ended_H1), 0))
+        return loss
 
     def update(state: State, segments: Segment, keys: Array, step: Array, average: Average) -> tuple[State, Metrics]:
         del keys, step  # least squares draws nothing and is the same at every step
@@ -105,25 +125,28 @@ def transformer_world_model(
             units, decoder = model.units, network(model.units, decode=True)
             condition = units.action_normalizer.normalize(action_A), jnp.asarray(return_to_go)
 
-            def advance(carry: tuple[Array, PyTree], h: Array) -> tuple[tuple[Array, PyTree], tuple[Array, Array]]:
+            def advance(
+                carry: tuple[Array, PyTree], h: Array
+            ) -> tuple[tuple[Array, PyTree], tuple[Array, Array, Array]]:
                 observation_O, cache = carry
                 row_1O = units.observation_normalizer.normalize(observation_O)[None]
                 prediction_1D, changed = decoder.apply(
                     {**model.params, "cache": cache}, row_1O, *condition, h, mutable=["cache"]
                 )
-                next_O, reward = units.step(observation_O, prediction_1D[0])
-                return (next_O, changed["cache"]), (next_O, reward)
+                target_D, end = jnp.split(prediction_1D[0], [observation_O.shape[0] + 1])
+                next_O, reward = units.step(observation_O, target_D)
+                return (next_O, changed["cache"]), (next_O, reward, jnp.any(end > 0))
 
             rows_HO = jnp.zeros((horizon, *observation_O.shape))
             # Shapes only: an empty memory of `horizon` rows.
             memory = jax.eval_shape(decoder.init, key, rows_HO, *condition)["cache"]
             start = (observation_O, jax.tree.map(jnp.zeros_like, memory))
-            _, (next_observations_HO, rewards_H) = jax.lax.scan(advance, start, jnp.arange(horizon))
-            return Trajectory(next_observations_HO, rewards_H, jnp.full(horizon, gamma))
+            _, (next_observations_HO, rewards_H, ended_H) = jax.lax.scan(advance, start, jnp.arange(horizon))
+            return Trajectory(next_observations_HO, rewards_H, discounts_until_end(ended_H, gamma))
 
         return imagine
 
-    return WorldModel(
+    world_model = WorldModel(
         sequence_length=sequence_length,
         init=init,
         update=update,
@@ -132,3 +155,4 @@ def transformer_world_model(
         alternatives=independent_draws(rollout),
         needs_policy=False,
     )
+    return with_reachable_return(world_model, reachable_quantile)

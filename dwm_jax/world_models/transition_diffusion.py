@@ -105,7 +105,7 @@ def transition_diffusion(
     def row_of(ema: InferenceState, segment: Segment) -> Array:
         # The next state is never masked: a segment starts at an action, and the state it led to was recorded.
         observation_O, next_observation_O = segment.observations[0], segment.observations[1]
-        ends = jnp.stack([segment.terminated.astype(jnp.float32)])
+        ends = segment.terminated[:1].astype(jnp.float32)
         x_D = [observation_O, segment.actions[0], segment.rewards[:1], next_observation_O - observation_O, ends]
         return ema.normalizer.normalize(jnp.concatenate(x_D))
 

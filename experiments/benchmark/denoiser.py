@@ -121,7 +121,7 @@ def sampling(size_name: str, plan: Plan) -> list[Figure]:
 
     on_device = jax.device_put((bench.inference, pairs))
     batch = jnp.arange(BATCH) % len(pairs.rows), jax.random.split(jax.random.key(2), BATCH)
-    chunks = bulk(sources.fresh(rollout, bench.inference, float(goal)), pairs, 1, 1.0, plan.chunk)
+    chunks = bulk(sources.fresh(rollout, bench.inference, sources.ask_constant(float(goal))), pairs, 1, 1.0, plan.chunk)
     product = matrix_product(effort.matrix_size)
     runs = {
         "batch": lambda: jax.block_until_ready(sample_batch(*on_device, *batch)),  # type: ignore[no-untyped-call]

@@ -47,7 +47,10 @@ def policy_updates(size_name: str, learner_name: str, source_name: str, plan: Pl
     config = size.make_config()
     learner_settings = config.learners[learner_name].to_dict()
     learner = LEARNERS[learner_name](
-        observation_size=size.observation_size, action_size=size.action_size, **learner_settings
+        observation_size=size.observation_size,
+        action_size=size.action_size,
+        num_updates=config.policy.num_updates,
+        **learner_settings,
     )
     pairs = random_pairs(random_dataset(size, plan.num_steps, config.gamma))
     lambda_ = config.policy.lambda_[learner_name]
@@ -99,10 +102,10 @@ def make_source(
 ) -> Source:
     """Recorded steps, fresh imagination, or a pool."""
     if source_name == "recorded":
-        return Source(sources.recorded(config.gamma).draw, ())
+        return Source(sources.recorded(1, config.gamma).draw, ())
     bench = make_bench(size_name, plan)
     rollout = bench.model.rollout(config.policy.horizon, config.gamma)
-    fresh = sources.fresh(rollout, bench.inference, config.policy.return_to_go)
+    fresh = sources.fresh(rollout, bench.inference, sources.ask_constant(config.policy.return_to_go))
     if source_name == "fresh":
         return Source(fresh.draw, fresh.data)
     chunks = bulk(fresh, pairs, config.policy.imagined_per_pair, lambda_, plan.chunk)

@@ -18,7 +18,7 @@ def evaluation(size_name: str, plan: Plan) -> list[Figure]:
     """Environment steps per second of an `Evaluator` with the config's seeds and episodes; policies untrained."""
     config, effort = SIZES[size_name].make_config(), plan.effort()
     num_seeds, episodes = config.num_seeds, config.evaluation.episodes
-    learner = LEARNERS["td3_bc"](observation_size=4, action_size=2, **config.learners.td3_bc.to_dict())
+    learner = LEARNERS["td3_bc"](observation_size=4, action_size=2, num_updates=20, **config.learners.td3_bc.to_dict())
     states_S = jax.jit(jax.vmap(learner.init))(jax.random.split(jax.random.key(0), num_seeds))
 
     @jax.jit

@@ -2,8 +2,8 @@
 
     python -m dwm_jax.train --config experiments/configs/grid.py:umaze --workdir runs/grid-umaze
 
-The argument is umaze, medium or large; 5 seeds of each method. `python -m experiments.sweep --scale small` starts from
-this config on the mazes.
+The argument is umaze, medium or large, with ",paper" behind it as published; 5 seeds of each method.
+`python -m experiments.sweep --scale small` starts from this config on the mazes.
 
 Reproduces: the paper's comparison of methods, with small models, 10,000 updates and H = 7.
 
@@ -28,13 +28,16 @@ from ml_collections import ConfigDict
 from dwm_jax.data.maze2d import MAZES
 from dwm_jax.registry import METHODS, WORLD_MODELS_ALONE
 from experiments.configs import quickstart
+from experiments.configs.recipes import task_and_recipe
 from experiments.configs.small import shrink_models
 
 
-def get_config(maze: str = "umaze") -> ConfigDict:
+def get_config(argument: str = "umaze") -> ConfigDict:
+    maze, apply_recipe = task_and_recipe(argument, default="recommended")
     if maze not in MAZES:
         raise ValueError(f"grid.py:{maze}: unknown maze; known: {', '.join(MAZES)}")
     config = quickstart.get_config()
+    apply_recipe(config)
     config.task = f"maze2d-{maze}"
     # Episodes are longer in larger mazes: 200, 150 and 150 of them.
     config.data.num_steps = {"umaze": 60_000, "medium": 90_000, "large": 120_000}[maze]

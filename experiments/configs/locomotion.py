@@ -3,7 +3,8 @@
     python -m dwm_jax.data prepare hopper-medium --file hopper_medium.hdf5
     python -m dwm_jax.train --config experiments/configs/locomotion.py:hopper-medium --workdir runs/hopper-medium
 
-The argument is any task that `python -m dwm_jax.data list` shows. `python -m experiments.sweep --scale small` starts
+The argument is any task that `python -m dwm_jax.data list` shows; by the recommended recipe, or with ",paper" behind
+the task as published. `python -m experiments.sweep --scale small` starts
 from this config on locomotion. The paper's sizes are those of `experiments/configs/paper.py`.
 
 Reproduces: of the paper the crossing of the prediction errors, DWM's below the one-step model's from the second step on
@@ -19,11 +20,14 @@ Source: RESULTS.md, "Hopper and HalfCheetah: the small main table", which has fi
 from ml_collections import ConfigDict
 
 from dwm_jax.config import default_config
+from experiments.configs.recipes import task_and_recipe
 from experiments.configs.small import shrink_models
 
 
-def get_config(task: str = "hopper-medium") -> ConfigDict:
+def get_config(argument: str = "hopper-medium") -> ConfigDict:
+    task, apply_recipe = task_and_recipe(argument, default="recommended")
     config = default_config()
+    apply_recipe(config)
     config.task = task
     config.methods = "DWM-TD3BC,TD3+BC,OneStep-TD3BC"
     config.num_seeds = 3
@@ -31,14 +35,8 @@ def get_config(task: str = "hopper-medium") -> ConfigDict:
     config.checkpoint_every = 2_500
 
     shrink_models(config, num_updates=10_000)
-    # A small denoiser that puts out the noise itself sends a quarter of HalfCheetah's imagined numbers to the edge of
-    # the data's range.
-    config.world_models.dwm.prediction = "velocity"
-
     config.policy.num_updates = 15_000
     config.policy.horizon = 7
     config.policy.return_to_go = 0.7
-    # One imagined number in fifty lies on the edge of Hopper's data; with them critics grow without bound.
-    config.policy.clipped_tail = 0.01
     config.evaluation.every = 2_500
     return config

@@ -4,7 +4,8 @@
     python -m dwm_jax.train --config experiments/configs/paper.py:hopper-medium-v2 --workdir runs/hopper-medium-v2
 
 The argument is a D4RL task: {hopper,walker2d,halfcheetah}-{medium,medium-replay,medium-expert}-v2,
-maze2d-{umaze,medium,large}-v1 or antmaze-umaze-v2. Sizes are those of `dwm_jax.config.default_config()`; horizon 5, and
+maze2d-{umaze,medium,large}-v1 or antmaze-umaze-v2; as published, or with ",recommended" behind it by the recommended
+recipe (experiments/configs/recipes.py). Sizes are those of `dwm_jax.config.default_config()`; horizon 5, and
 the middle of the returns-to-go that the paper searched for the task (it names none for the mazes: the default stays).
 
 Reproduces: a cell of the table of returns, without its search over horizon and return-to-go, which
@@ -17,6 +18,7 @@ from ml_collections import ConfigDict
 
 from dwm_jax.config import default_config
 from dwm_jax.data.d4rl_tasks import D4RL_TASKS
+from experiments.configs.recipes import task_and_recipe
 
 # The evaluation's returns-to-go that the paper searched, by robot and data, in units of the robot's return scale.
 RETURNS_TO_GO = {
@@ -32,10 +34,12 @@ RETURNS_TO_GO = {
 }
 
 
-def get_config(task: str = "hopper-medium-v2") -> ConfigDict:
+def get_config(argument: str = "hopper-medium-v2") -> ConfigDict:
+    task, apply_recipe = task_and_recipe(argument, default="paper")
     if task not in D4RL_TASKS:
         raise ValueError(f"paper.py:{task}: not a task of the paper; they are {', '.join(D4RL_TASKS)}")
     config = default_config()
+    apply_recipe(config)
     config.task = task
     searched = RETURNS_TO_GO.get(task.removesuffix("-v2"))
     if searched:

@@ -13,6 +13,7 @@ Source: RESULTS.md, "maze2d-umaze: the quickstart as shipped".
 from ml_collections import ConfigDict
 
 from dwm_jax.config import default_config
+from experiments.configs.recipes import recommended
 from experiments.configs.small import shrink_models
 
 
@@ -24,6 +25,7 @@ def get_config() -> ConfigDict:
     config.checkpoint_every = 1_000
     config.data.num_steps = 60_000
 
+    recommended(config)
     shrink_models(config, num_updates=4_000)
 
     config.policy.num_updates = 4_000

@@ -89,6 +89,7 @@ def main_table(task: str, scale: str) -> Iterator[Run]:
         yield ["DWM-TD3BC", "DWM-IQL", "DWM-PQL"], setting
     for steps in horizons:
         yield ["OneStep-TD3BC", "OneStep-IQL", "OneStep-PQL"], horizon(steps)
+        yield ["TD3+BC-H", "IQL-H", "PQL-H"], horizon(steps)
 
 
 def model_free(task: str, scale: str) -> Iterator[Run]:

@@ -1,8 +1,9 @@
-"""The three scales of the studies: what each tries, on which tasks, from which config.
+"""The scales of the studies: what each tries, on which tasks, from which config.
 
-"paper" has the paper's tasks, sizes and searches; "small" has small models, data prepared locally under names of their
-own, and fewer values searched, for a workstation; "smoke" takes minutes and shows that everything works: its scores
-mean nothing.
+"paper" has the paper's tasks, sizes and searches, as published; "paper-recommended" the same by the recommended recipe
+(`experiments/configs/recipes.py`). "small" has small models, data prepared locally under names of their own, and fewer
+values searched, for a workstation; "smoke" takes minutes and shows that everything works: its scores mean nothing. Both
+use the recommended recipe.
 """
 
 from typing import NamedTuple
@@ -10,7 +11,7 @@ from typing import NamedTuple
 from dwm_jax.registry import METHODS
 from experiments.configs.paper import RETURNS_TO_GO
 
-SCALES = ("smoke", "small", "paper")
+SCALES = ("smoke", "small", "paper", "paper-recommended")
 
 
 class Grid(NamedTuple):
@@ -77,6 +78,7 @@ GRIDS = {
         model_seeds=5,
     ),
 }
+GRIDS["paper-recommended"] = GRIDS["paper"]
 # The paper's updates of a policy by its source of trajectories (None: recorded); elsewhere it says nothing.
 NUM_UPDATES = {None: 1_000_000, "transition_diffusion": 1_000_000, "one_step": 200_000, "ensemble": 200_000}
 NUM_UPDATES_ELSEWHERE = 500_000  # DWM's
@@ -87,7 +89,7 @@ def stand_in(task: str, scale: str) -> str:
 
     "small" has no walker2d, whose place hopper takes, and no antmaze, whose place the smallest maze takes.
     """
-    if scale == "paper":
+    if GRIDS[scale] is GRIDS["paper"]:
         return task
     if scale == "smoke" or task.startswith("antmaze"):
         return "maze2d-umaze"
@@ -100,6 +102,8 @@ def config_of(task: str, scale: str) -> str:
         return "experiments/configs/smoke.py"
     if scale == "paper":
         return f"experiments/configs/paper.py:{task}"
+    if scale == "paper-recommended":
+        return f"experiments/configs/paper.py:{task},recommended"
     if task.startswith("maze2d-"):
         return f"experiments/configs/grid.py:{task.removeprefix('maze2d-')}"
     return f"experiments/configs/locomotion.py:{task}"
@@ -113,6 +117,6 @@ def returns_to_go(task: str, scale: str) -> tuple[float, ...]:
 
 def num_updates(method: str, scale: str) -> dict[str, str]:
     """Overrides with the paper's number of policy updates; elsewhere every method has the config's own."""
-    if scale != "paper" or METHODS[method].learner is None:
+    if GRIDS[scale] is not GRIDS["paper"] or METHODS[method].learner is None:
         return {}
     return {"policy.num_updates": str(NUM_UPDATES.get(METHODS[method].model, NUM_UPDATES_ELSEWHERE))}

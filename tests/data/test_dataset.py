@@ -75,7 +75,7 @@ def all_segments(flat):
 @jax.jit
 @chex.assert_max_traces(n=1)
 def all_steps(flat):
-    return jax.vmap(lambda row: data.recorded_step(flat, row, GAMMA))(jnp.arange(NUM_ROWS))
+    return jax.vmap(lambda row: data.recorded_steps(flat, row, 1, GAMMA))(jnp.arange(NUM_ROWS))
 
 
 @settings(deadline=None, max_examples=30)
@@ -200,6 +200,18 @@ def test_segments_can_be_taken_from_some_episodes_only():
     flat, _ = data.flatten([FIRST, SECOND], GAMMA, None)
     np.testing.assert_array_equal(data.segment_rows(flat, 2, "absorb", np.array([1])), [3, 4])
     np.testing.assert_array_equal(data.segment_rows(flat, 2, "drop", np.array([1])), [3])
+
+
+def test_of_two_rows_dropping_keeps_the_transitions_that_terminated():
+    flat, _ = data.flatten([FIRST, SECOND], GAMMA, None)
+    # Row 1 led to the end of the task; row 4 to a state whose reward nobody recorded.
+    np.testing.assert_array_equal(data.segment_rows(flat, 2, "drop"), [0, 1, 3])
+
+
+def test_a_segment_is_terminated_from_the_step_that_ended_the_task_on():
+    flat, _ = data.flatten([FIRST, SECOND], GAMMA, None)
+    ended = [np.asarray(data.segment_at(flat, row, 4).terminated).tolist() for row in (0, 1, 3)]
+    assert ended == [[False, True, True, True], [True] * 4, [False] * 4]
 
 
 def test_another_padding_is_refused():

@@ -1,5 +1,7 @@
 """Trajectory sources, on a world that can be imagined by hand."""
 
+from functools import partial
+
 import chex
 import jax
 import jax.numpy as jnp
@@ -11,7 +13,7 @@ from dwm_jax.imagination import sources
 from dwm_jax.imagination.sources import Pairs, TrajectorySource
 from dwm_jax.learners.policies import Units
 from dwm_jax.maths.normalizers import AffineNormalizer
-from dwm_jax.maths.value_expansion import collapse
+from dwm_jax.maths.value_expansion import collapse, expansion
 from dwm_jax.types import Episode, Trajectory
 
 GAMMA = 0.9
@@ -55,7 +57,7 @@ def test_pairs_are_the_recorded_transitions(pairs):
 
 
 def test_recorded_steps_are_in_the_learners_units_and_end_at_terminations(pairs):
-    source = sources.recorded(GAMMA)
+    source = sources.recorded(1, GAMMA)
     draw = jax.jit(jax.vmap(lambda p: source.draw(source.data, pairs, p, half, jax.random.key(0))))
     steps = draw(jnp.arange(4))
     # s' = 1 2 6 7 -> (s' - 2) / 2;  r = 1 2 3 4 -> 10 r;  pair 1 terminated, pair 3 was truncated.
@@ -64,8 +66,31 @@ def test_recorded_steps_are_in_the_learners_units_and_end_at_terminations(pairs)
     np.testing.assert_allclose(steps.discounts[:, 0], [0.9, 0, 0.9, 0.9], rtol=1e-6)
 
 
+def test_several_recorded_steps_end_at_terminations_and_stand_still_past_a_truncation(pairs):
+    source = sources.recorded(3, GAMMA)
+    draw = jax.jit(jax.vmap(lambda p: source.draw(source.data, pairs, p, half, jax.random.key(0))))
+    steps = draw(jnp.arange(4))
+    # From s = 0: 1, 2 and the end.  From s = 5: 6, 7, and there the recording stops.
+    np.testing.assert_array_equal(steps.next_observations[::2, :, 0], [[-0.5, 0, 0], [2, 2.5, 2.5]])
+    np.testing.assert_array_equal(steps.rewards[::2], [[10, 20, 0], [30, 40, 0]])
+    np.testing.assert_allclose(steps.discounts[::2], [[0.9, 0, 0], [0.9, 0.9, 1]], rtol=1e-6)
+    # With V = 100 everywhere the targets are, whatever lambda: 10 + 0.9 20 = 28, and after the truncation
+    # 30 + 0.9 40 + 0.81 100 = 147 for H steps; lambda = 0.5 mixes in 30 + 0.9 100 = 120:  0.5 120 + 0.5 147.
+    value = lambda observation: jnp.asarray(100.0)  # noqa: E731
+    for lambda_, expected in [(1.0, [28, 147]), (0.5, [0.5 * (10 + 90) + 0.5 * 28, 0.5 * 120 + 0.5 * 147])]:
+        targets = jax.vmap(partial(expansion(lambda_), bootstrap=value))(steps)
+        np.testing.assert_allclose(targets[::2], expected, rtol=1e-6)
+
+
+def test_a_reachable_return_is_asked_where_it_is_below_the_constant():
+    ask = sources.ask_reachable(lambda model, observation, action: model * observation[0] + action[0], 0.7)
+    asked = [float(ask(jnp.array(0.1), jnp.array([s]), jnp.array([a]))) for s, a in [(2.0, 0.3), (6.0, 0.3)]]
+    # 0.2 + 0.3, and 0.6 + 0.3 of which 0.7 is asked.
+    np.testing.assert_allclose(asked, [0.5, 0.7], rtol=1e-6)
+
+
 def test_a_fresh_trajectory_starts_at_the_raw_pair_and_ends_in_the_learners_units(pairs):
-    source = sources.fresh(linear_rollout, jnp.array(10.0), return_to_go=0.5)
+    source = sources.fresh(linear_rollout, jnp.array(10.0), sources.ask_constant(0.5))
     drawn = jax.jit(lambda p, key: source.draw(source.data, pairs, p, half, key))(2, jax.random.key(0))
     # s = 5, a = 0.5: s' = 10, then 10 + 10 * (10 / 2) = 60 -> 4 and 29;  r = 5.5 and 10.5 -> 55 and 105
     np.testing.assert_allclose(drawn.next_observations[:, 0], [4, 29])
@@ -73,25 +98,15 @@ def test_a_fresh_trajectory_starts_at_the_raw_pair_and_ends_in_the_learners_unit
     np.testing.assert_allclose(drawn.discounts, [0.9, 0.9])
 
 
-def test_states_beyond_the_bounds_are_clipped_and_nothing_else(pairs):
-    fresh = sources.fresh(linear_rollout, jnp.array(10.0), return_to_go=0.5)
-    source = sources.without_tails(fresh, jnp.array([-1.0]), jnp.array([7.0]))
-    drawn, whole = (s.draw(s.data, pairs, 2, half, jax.random.key(0)) for s in (source, fresh))
-    # 4 and 29, as above; 29 is beyond 7.
-    np.testing.assert_allclose(drawn.next_observations[:, 0], [4, 7])
-    np.testing.assert_array_equal(drawn.rewards, whole.rewards)
-    np.testing.assert_array_equal(drawn.discounts, whole.discounts)
-
-
 def test_fresh_trajectories_differ_by_key(pairs):
-    source = sources.fresh(noisy_rollout, (), return_to_go=0.5)
+    source = sources.fresh(noisy_rollout, (), sources.ask_constant(0.5))
     draw = jax.jit(jax.vmap(lambda seed: source.draw((), pairs, 0, half, jax.random.key(seed)).next_observations))
     drawn = draw(jnp.array([0, 0, 1]))
     assert drawn[0] == drawn[1] != drawn[2]
 
 
 def test_several_draws_differ_and_each_leaves_what_is_kept(pairs):
-    source = sources.fresh(linear_rollout, jnp.array(10.0), return_to_go=0.5)
+    source = sources.fresh(linear_rollout, jnp.array(10.0), sources.ask_constant(0.5))
     draw = sources.draw_several(source, 3, collapse)
 
     def anywhere(step, observation, key):
@@ -130,7 +145,7 @@ def test_another_pair_or_model_does_not_compile_again(pairs):
     @jax.jit
     @chex.assert_max_traces(n=1)
     def draw(model, pair, key):
-        return TrajectorySource(model, sources.fresh(linear_rollout, None, 0.5).draw).draw(
+        return TrajectorySource(model, sources.fresh(linear_rollout, None, sources.ask_constant(0.5)).draw).draw(
             model, pairs, pair, half, key
         )
 
@@ -145,7 +160,7 @@ def test_a_pessimist_lowers_rewards_where_imaginations_disagree_and_follows_the_
         second = Trajectory(jnp.array([[8.0], [6.0]]), jnp.array([0.2, 0.3]), jnp.full(2, GAMMA))
         return jax.tree.map(lambda *leaves: jnp.stack(leaves), first, second)
 
-    source = sources.pessimistic(two_opinions, (), return_to_go=0.5, kappa=0.1)
+    source = sources.pessimistic(two_opinions, (), sources.ask_constant(0.5), kappa=0.1)
     drawn = source.draw(source.data, pairs, jnp.array(0), half, jax.random.key(0))
     # Learner's units: s' 4 and 8 are 1 and 3; r 0.1 and 0.2 are 1 and 2. Step 1: 1.5 - 0.1 (1 + 4); step 2 agrees: 3.
     np.testing.assert_allclose(drawn.rewards, [1.0, 3.0], rtol=1e-6)

@@ -7,9 +7,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from dwm_jax.data.dataset import flatten, segment_at
+from dwm_jax.maths.normalizers import fit_min_max, fit_standard
 from dwm_jax.maths.value_expansion import expansion
 from dwm_jax.registry import LEARNERS
-from dwm_jax.types import Batch, Trajectory
+from dwm_jax.types import Batch, Episode, Trajectory
+from dwm_jax.world_models import dwm
 
 # States 0 .. 4, one step to the right whatever the action; reward 1 for the step from the last one. Then the episode
 # terminates, or the clock truncates it while the last state would go on paying for ever.
@@ -43,16 +46,34 @@ def alone(tree):
     return tree
 
 
-@pytest.mark.parametrize("ending", TRUE_VALUES)
+def trajectory_through_rows(state, horizon, terminates):
+    """The same trajectory as a diffusion world model would tell it: rows with a termination entry, normalised."""
+    assert terminates
+    states = np.append(np.arange(NUM_STATES), NUM_STATES - 1)
+    rewards = np.eye(NUM_STATES, dtype=np.float32)[-1]
+    episode = Episode(
+        np.eye(NUM_STATES, dtype=np.float32)[states], np.zeros((NUM_STATES, 1), np.float32), rewards, True
+    )
+    dataset = jax.tree.map(jnp.asarray, flatten([episode], GAMMA, None)[0])
+    units = dwm.InferenceState(None, fit_standard(episode.observations), fit_min_max(rewards[:, None]))
+    x_TD = dwm.rows_from_segment(units, segment_at(dataset, state, horizon + 1), terminations=True)
+    return dwm.trajectory_from_rows(units, x_TD, horizon, GAMMA)
+
+
+@pytest.mark.parametrize(
+    ("ending", "follow_from"),
+    [("terminated", trajectory_from), ("terminated", trajectory_through_rows), ("truncated", trajectory_from)],
+)
 @pytest.mark.parametrize(("horizon", "lambda_"), [(1, 1.0), (3, 1.0), (3, 0.8)])
 @pytest.mark.parametrize("name", LEARNERS)
-def test_critics_reach_the_true_values(name, horizon, lambda_, ending):
+def test_critics_reach_the_true_values(name, horizon, lambda_, ending, follow_from):
     learner = LEARNERS[name](
         observation_size=NUM_STATES,
         action_size=1,
         hidden=(32, 32),
         learning_rate=1e-3,
         target_rate=0.05,
+        num_updates=10_000,
         **SETTINGS[name],
     )
     expand = expansion(lambda_)
@@ -64,7 +85,7 @@ def test_critics_reach_the_true_values(name, horizon, lambda_, ending):
             states = jax.random.randint(state_key, (B,), 0, NUM_STATES)
             # Actions of every kind: what a policy may choose, the critics have seen.
             actions = jax.random.uniform(action_key, (B, 1), minval=-1, maxval=1)
-            follow = partial(trajectory_from, horizon=horizon, terminates=ending == "terminated")
+            follow = partial(follow_from, horizon=horizon, terminates=ending == "terminated")
             batch = Batch(one_hot(states), actions, jax.vmap(follow)(states))
             return learner.update(state, batch, expand, jax.random.split(update_key, B), step, alone)[0], ()
 

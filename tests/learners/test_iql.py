@@ -14,10 +14,12 @@ from dwm_jax.maths.value_expansion import expand_vanilla
 from dwm_jax.types import Batch, Trajectory
 
 OBSERVATION, ACTION, B = 3, 2, 6
+NUM_UPDATES = 3
 LR, RATE, EXPECTILE, BETA, CLIP = 1e-2, 0.1, 0.8, 3.0, 1.6
 SETTINGS = {
     "observation_size": OBSERVATION,
     "action_size": ACTION,
+    "num_updates": NUM_UPDATES,
     "hidden": (8, 8),
     "learning_rate": LR,
     "target_rate": RATE,
@@ -91,15 +93,16 @@ def log_pi(actor, s, a):
 
 
 @partial(jax.jit, static_argnames="name")
-def published_update(state, batch, name):
-    """Kostrikov et al. 2022 as coded by its authors: value, actor, critics, targets."""
+def published_update(state, batch, name, actor_rate):
+    """Kostrikov et al. 2022 as coded by its authors: value, actor, critics, targets; Adam's rates are LR and, for the
+    actor, what half a cosine has left of it."""
     s, a = batch.observation, batch.action
     s_next, r, d = (leaf[:, 0] for leaf in batch.trajectory)
-    adam = optax.adam(LR)
+    adam = optax.scale_by_adam()
 
-    def descend(loss, params, optimizer_state):
-        steps, optimizer_state = adam.update(jax.grad(loss)(params), optimizer_state)
-        return optax.apply_updates(params, steps), optimizer_state
+    def descend(loss, params, optimizer_state, rate=LR):
+        steps, moments = adam.update(jax.grad(loss)(params), optimizer_state[0])
+        return jax.tree.map(lambda p, step: p - rate * step, params, steps), (moments, *optimizer_state[1:])
 
     q_sa = jnp.minimum(q(state.target_critics, 0, s, a), q(state.target_critics, 1, s, a))
 
@@ -114,7 +117,8 @@ def published_update(state, batch, name):
     def actor_loss(actor):
         return -jnp.mean(weight * log_pi(actor, s, a))
 
-    actor, actor_optimizer = descend(actor_loss, state.online.actor, state.optimizer_states.actor)
+    actor, actor_optimizer = descend(actor_loss, state.online.actor, state.optimizer_states.actor, actor_rate)
+    actor_optimizer = (actor_optimizer[0], actor_optimizer[1]._replace(count=actor_optimizer[1].count + 1))
     y = r + d * v(value, s_next)
 
     def critic_loss(critics):
@@ -129,11 +133,12 @@ def published_update(state, batch, name):
     )
 
 
-def test_two_updates_are_the_published_ones_parameter_for_parameter(name, batch):
+def test_three_updates_are_the_published_ones_parameter_for_parameter(name, batch):
     state = expected = start()
-    for _ in range(2):
+    # (1 + cos(pi n / 3)) / 2 at n = 0, 1, 2, 3: the rate after the last of three updates would be 0.
+    for share in (1.0, 0.75, 0.25, 0.0)[:NUM_UPDATES]:
         state, _ = compiled_update(name)(state, batch)
-        expected = published_update(expected, batch, name)
+        expected = published_update(expected, batch, name, share * LR)
         chex.assert_trees_all_close(state, expected, atol=2e-6, rtol=0)
 
 

@@ -19,6 +19,7 @@ HIDDEN, LR, RATE, NOISE, CLIP, ALPHA = (8, 8), 1e-2, 0.1, 0.6, 0.5, 2.5
 
 def learner(policy_delay=2):
     return td3_bc(
+        num_updates=1,
         observation_size=OBSERVATION,
         action_size=ACTION,
         hidden=HIDDEN,

@@ -11,11 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dwm_jax.maths.diffusion import (
+    PREDICTIONS,
     add_noise,
     cosine_schedule,
+    denoising_loss,
     guided,
     noise_from_velocity,
-    noise_prediction_loss,
     overwrite_first_observation,
     sample,
     strided_steps,
@@ -101,17 +102,19 @@ def true_noise(x, k, x0=X0):
     return (x - jnp.sqrt(ALPHAS_BAR[k - 1]) * x0) / jnp.sqrt(1 - ALPHAS_BAR[k - 1])
 
 
+def noise_loss(denoise, *arguments):
+    return denoising_loss(denoise, PREDICTIONS["noise"].target, *arguments)
+
+
 @jax.jit
 def loss_of_error(error, x0, mask, key):
-    return noise_prediction_loss(lambda x, k: true_noise(x, k) + error, x0, mask, OBSERVATION_SIZE, ALPHAS_BAR, key)
+    return noise_loss(lambda x, k: true_noise(x, k) + error, x0, mask, OBSERVATION_SIZE, ALPHAS_BAR, key)
 
 
 def loss(error=0.0, mask=KNOWN, x0=X0, seed=0):
     """The loss of a denoiser that is right but for `error`."""
     return float(
-        noise_prediction_loss(
-            lambda x, k: true_noise(x, k) + error, x0, mask, OBSERVATION_SIZE, ALPHAS_BAR, jax.random.key(seed)
-        )
+        noise_loss(lambda x, k: true_noise(x, k) + error, x0, mask, OBSERVATION_SIZE, ALPHAS_BAR, jax.random.key(seed))
     )
 
 
@@ -148,7 +151,7 @@ def test_a_masked_row_may_hold_anything():
 
 def test_the_denoiser_sees_the_observation_clean_and_the_rest_noisy():
     seen = []
-    noise_prediction_loss(lambda x, k: seen.append(x) or x, X0, KNOWN, OBSERVATION_SIZE, ALPHAS_BAR, jax.random.key(0))
+    noise_loss(lambda x, k: seen.append(x) or x, X0, KNOWN, OBSERVATION_SIZE, ALPHAS_BAR, jax.random.key(0))
     (x,) = seen
     np.testing.assert_array_equal(x[0, :OBSERVATION_SIZE], X0[0, :OBSERVATION_SIZE])
     assert (x[1:] != X0[1:]).all()
@@ -158,13 +161,48 @@ def test_the_denoiser_sees_the_observation_clean_and_the_rest_noisy():
 def test_every_diffusion_step_is_trained_equally_often():
     # A denoiser that is wrong by k everywhere: 9 - 2 entries count, loss = k^2 * 7 / 9.
     def one(key):
-        return noise_prediction_loss(lambda x, k: true_noise(x, k) + k, X0, KNOWN, OBSERVATION_SIZE, ALPHAS_BAR, key)
+        return noise_loss(lambda x, k: true_noise(x, k) + k, X0, KNOWN, OBSERVATION_SIZE, ALPHAS_BAR, key)
 
     losses = jax.jit(jax.vmap(one))(jax.random.split(jax.random.key(0), 5000))
     k = np.sqrt(np.asarray(losses) * 9 / 7)
     np.testing.assert_allclose(k, np.round(k), atol=1e-2)
     # 1000 each; the standard deviation of a count is 28.
     np.testing.assert_allclose(np.bincount(np.round(k).astype(int), minlength=6), [0] + [1000] * 5, atol=120)
+
+
+@pytest.mark.parametrize("sigma", [0.3, 1.0, 2.0])
+def test_the_velocity_of_gaussian_rows_is_predicted_as_well_as_can_be(sigma):
+    # x0 ~ N(0, sigma^2): x has variance S = abar sigma^2 + 1 - abar, the best guess is E[v | x] = c x with
+    # c = sqrt(abar (1 - abar)) (1 - sigma^2) / S, and what it leaves is Var(v | x) = sigma^2 / S, at every step.
+    variances = ALPHAS_BAR * sigma**2 + 1 - ALPHAS_BAR
+
+    def best(x, k):
+        return jnp.sqrt(ALPHAS_BAR * (1 - ALPHAS_BAR))[k - 1] * (1 - sigma**2) / variances[k - 1] * x
+
+    def one(key):
+        rows_key, loss_key = jax.random.split(key)
+        rows = sigma * jax.random.normal(rows_key, (4, 2))
+        return denoising_loss(best, PREDICTIONS["velocity"].target, rows, jnp.ones(4), 0, ALPHAS_BAR, loss_key)
+
+    losses = jax.jit(jax.vmap(one))(jax.random.split(jax.random.key(0), 20_000))
+    assert losses.mean() == pytest.approx(float(jnp.mean(sigma**2 / variances)), rel=0.03)
+
+
+def test_a_wrong_velocity_costs_the_same_at_every_step_where_its_noise_would_not():
+    # v off by 1 at every unknown entry: 7 of 9. As noise it is off by sqrt(abar_k): the mean of abar weighs it.
+    def one(target, key):
+        def predict(x, k):
+            alpha_bar = ALPHAS_BAR[k - 1]
+            noise = true_noise(x, k)
+            velocity = PREDICTIONS["velocity"].target(X0, noise, alpha_bar) + 1
+            return velocity if target == "velocity" else noise_from_velocity(velocity, x, alpha_bar)
+
+        return denoising_loss(predict, PREDICTIONS[target].target, X0, KNOWN, OBSERVATION_SIZE, ALPHAS_BAR, key)
+
+    keys = jax.random.split(jax.random.key(0), 5_000)
+    losses = {target: jax.jit(jax.vmap(partial(one, target)))(keys) for target in PREDICTIONS}
+    np.testing.assert_allclose(losses["velocity"], 7 / 9, rtol=2e-2)
+    assert losses["noise"].mean() == pytest.approx(float(7 / 9 * ALPHAS_BAR.mean()), rel=0.05)
 
 
 # -------------------------------------------------------------------------------------------- guidance

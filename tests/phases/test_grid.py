@@ -46,10 +46,15 @@ def recording():
 
 
 def mlp(params, x):
-    layers = [params[f"Dense_{i}"] for i in range(3)]
-    for layer in layers[:-1]:
-        x = np.maximum(x @ np.asarray(layer["kernel"]) + np.asarray(layer["bias"]), 0)
-    return x @ np.asarray(layers[-1]["kernel"]) + np.asarray(layers[-1]["bias"])
+    """Three dense layers; between them layer norm, where there are parameters of one, and ReLU."""
+    params = jax.tree.map(np.asarray, params)
+    for i in range(2):
+        x = x @ params[f"Dense_{i}"]["kernel"] + params[f"Dense_{i}"]["bias"]
+        if norm := params.get(f"LayerNorm_{i}"):
+            x = (x - x.mean(axis=1, keepdims=True)) / np.sqrt(x.var(axis=1, keepdims=True) + 1e-6)
+            x = x * norm["scale"] + norm["bias"]
+        x = np.maximum(x, 0)
+    return x @ params["Dense_2"]["kernel"] + params["Dense_2"]["bias"]
 
 
 def value_by_hand(learner, settings, before, after, keys):
@@ -80,7 +85,9 @@ def target_by_hand(trajectory, values, lambda_):
 @pytest.mark.parametrize("name", CELLS)
 def test_cell_trains_on_the_target_its_imagination_implies(name, models):
     settings, method = config(), METHODS[name]
-    learner = LEARNERS[method.learner](observation_size=4, action_size=2, **settings.learners[method.learner].to_dict())
+    learner = LEARNERS[method.learner](
+        observation_size=4, action_size=2, num_updates=NUM_UPDATES, **settings.learners[method.learner].to_dict()
+    )
     trained = {method.model: models(method.model)} if method.model else {}
     units = units_of(learner, recording())
     supply = supply_of(name, method, learner, settings, recording(), units, trained, seeds=[0])
@@ -119,7 +126,7 @@ def test_cell_trains_on_the_target_its_imagination_implies(name, models):
         return imagined, jax.random.key_data(update_keys_B)
 
     imagined_B, key_data_B = jax.tree.map(lambda leaf: np.asarray(leaf[0]), last_batch(on_device))
-    horizon = 1 if method.model is None else settings.policy.horizon
+    horizon = 1 if method.model is None and not method.looks_ahead else settings.policy.horizon
     assert imagined_B.rewards.shape == (batch_size, horizon)
     value = value_by_hand(
         method.learner, settings.learners[method.learner], before, after, jax.random.wrap_key_data(key_data_B)
@@ -129,8 +136,10 @@ def test_cell_trains_on_the_target_its_imagination_implies(name, models):
     np.testing.assert_allclose(trace["critic/target"][-1], np.mean(targets), rtol=1e-4, atol=1e-4)
 
 
-def test_the_grid_has_fifteen_cells_named_as_in_the_paper():
-    assert len(CELLS) == 15
+def test_the_grid_has_the_papers_fifteen_cells_and_learners_that_look_ahead_in_the_recording():
+    ahead = {name for name in CELLS if METHODS[name].looks_ahead}
+    assert ahead == {"TD3+BC-H", "IQL-H", "PQL-H"}
+    assert len(CELLS) == 15 + len(ahead)
     assert {(METHODS[name].learner, METHODS[name].model) for name in CELLS} == {
         (learner, model)
         for learner in LEARNERS

@@ -78,7 +78,7 @@ def test_generated_transitions_are_mixed_in_by_the_fraction_asked_for(finished: 
     config = tiny.config(policy__generated_fraction=0.25)
     recording = load_recording(config)[1]
     models = {"transition_diffusion": tiny.pretrain("transition_diffusion", config, recording, finished)}
-    learner = LEARNERS["td3_bc"](observation_size=4, action_size=2, **config.learners.td3_bc.to_dict())
+    learner = LEARNERS["td3_bc"](observation_size=4, action_size=2, num_updates=20, **config.learners.td3_bc.to_dict())
     pairs = pairs_of(METHODS["DA-TD3BC"], config, recording, units_of(learner, recording), models)
     # 1,200 recorded steps are three quarters of 1,600.
     assert len(pairs.rows) == 1_600
@@ -103,7 +103,7 @@ def test_appended_transitions_are_episodes_of_one_step() -> None:
     )
     both = data.append_transitions(recorded, made_up)
     np.testing.assert_array_equal(data.transition_rows(both), [0, 1, 3, 5])
-    steps = [data.recorded_step(jax.tree.map(jnp.asarray, both), jnp.array(row), 0.9) for row in (3, 5)]
+    steps = [data.recorded_steps(jax.tree.map(jnp.asarray, both), jnp.array(row), 1, 0.9) for row in (3, 5)]
     np.testing.assert_array_equal([step.next_observations[0, 0] for step in steps], [2, 4])
     np.testing.assert_array_equal([step.rewards[0] for step in steps], [10, 30])
     np.testing.assert_allclose([step.discounts[0] for step in steps], [0.9, 0.0], rtol=1e-6)
@@ -131,7 +131,7 @@ class Recorder:
 def test_fine_tuning_starts_after_the_warm_up_on_labels_the_value_has_raised() -> None:
     config = tiny.config()
     recording = load_recording(config)[1]
-    learner = LEARNERS["iql"](observation_size=4, action_size=2, **config.learners.iql.to_dict())
+    learner = LEARNERS["iql"](observation_size=4, action_size=2, num_updates=20, **config.learners.iql.to_dict())
     # Everything is worth 3,000 of the learner's units, so every label is raised.
     learner = learner._replace(value=lambda state, observation: jnp.asarray(3000.0))
     units = units_of(learner, recording)
@@ -142,7 +142,7 @@ def test_fine_tuning_starts_after_the_warm_up_on_labels_the_value_has_raised() -
         state = {"params": jnp.zeros(()), "labels": jnp.zeros(8), "starts": jnp.zeros((8, 4))}  # noqa: RUF012
 
     def draw(model, pairs, pair, choose_action, key):
-        return pairs.units.trajectory(data.recorded_step(pairs.dataset, pairs.rows[pair], 0.99))
+        return pairs.units.trajectory(data.recorded_steps(pairs.dataset, pairs.rows[pair], 1, 0.99))
 
     wrapped, update = relabelling(
         learner,

@@ -19,11 +19,11 @@ from tests import tiny
 
 BATCH = 8
 CONFIG = tiny.config(methods="TD3+BC")
-DRAW = sources.recorded(CONFIG.gamma).draw
+DRAW = sources.recorded(1, CONFIG.gamma).draw
 
 
 def learner_of(name):
-    return LEARNERS[name](observation_size=4, action_size=2, **CONFIG.learners[name].to_dict())
+    return LEARNERS[name](observation_size=4, action_size=2, num_updates=20, **CONFIG.learners[name].to_dict())
 
 
 @cache
@@ -72,7 +72,7 @@ def test_drawn_ahead_is_learnt_as_if_drawn_inside(name, per_dispatch, num_seeds)
 def test_a_draw_that_asks_the_policy_is_refused_ahead_of_the_updates():
     def asks(source_data, pairs, pair, choose_action, key):
         choose_action(jnp.array(0), pairs.observation(pair), key)
-        return pairs.units.trajectory(data.recorded_step(pairs.dataset, pairs.rows[pair], 0.99))
+        return pairs.units.trajectory(data.recorded_steps(pairs.dataset, pairs.rows[pair], 1, 0.99))
 
     with pytest.raises(ValueError, match="follows a policy"):
         learn(partial(ahead, draw=asks), "td3_bc", 1, 2, 2)

@@ -27,6 +27,7 @@ from tests import tiny
 from tests.world_models.linear_system import ROWS
 
 SETTINGS = {
+    "num_updates": 1,
     "observation_size": 3,
     "action_size": 2,
     "hidden": (8,),

@@ -35,7 +35,7 @@ def make_segments(count, seed=0, behave=None):
     rows = [np.stack(column, axis=1).astype(np.float32) for column in (observations, rewards, actions)]
     g = sum(GAMMA**h * rows[1][:, h] for h in range(T))
     ones = np.ones((count, T), np.float32)
-    return Segment(*map(jnp.asarray, (*rows, g / np.abs(g).max(), ones, np.zeros(count, bool))))
+    return Segment(*map(jnp.asarray, (*rows, g / np.abs(g).max(), ones, np.zeros((count, T), bool))))
 
 
 SEGMENTS = make_segments(512)

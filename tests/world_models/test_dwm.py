@@ -1,12 +1,19 @@
 """The diffusion world model on a linear system (linear_system.py)."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from dwm_jax.data.dataset import flatten, recorded_steps, segment_at, transition_rows
 from dwm_jax.maths import diffusion
-from dwm_jax.world_models.dwm import diffusion_world_model
+from dwm_jax.maths.normalizers import fit_min_max, fit_standard
+from dwm_jax.types import Episode
+from dwm_jax.world_models.dwm import InferenceState, diffusion_world_model, rows_from_segment, trajectory_from_rows
 from tests.world_models.linear_system import (
     BATCH,
     GAMMA,
@@ -15,6 +22,7 @@ from tests.world_models.linear_system import (
     T,
     alone,
     compiled_quickly,
+    first,
     leaf_sums,
     no_action,
     train,
@@ -101,7 +109,7 @@ def test_dwm_imagines_every_step_at_once_without_asking_for_an_action(imagined):
 
 def test_dwm_imagines_raw_units_within_the_range_of_the_data(imagined):
     trajectory = imagined(0.2)
-    for values, recorded in [(trajectory.next_observations, ROWS.observations), (trajectory.rewards, ROWS.rewards)]:
+    for values, recorded in [(trajectory.next_observations, ROWS.states), (trajectory.rewards, ROWS.rewards)]:
         assert (values >= recorded.min(axis=0) - 1e-4).all()
         assert (values <= recorded.max(axis=0) + 1e-4).all()
         assert np.ptp(values) > 1  # not the normalised range of 2, but nor a point
@@ -156,3 +164,85 @@ def test_a_dropped_condition_teaches_the_return_embedding_nothing(dwm):
 
 def test_dwm_needs_no_policy():
     assert not make_dwm().needs_policy
+
+
+# ---------------------------------------------------------------------------------------- terminations
+
+
+@given(st.lists(st.tuples(st.integers(2, 6), st.booleans()), min_size=1, max_size=4), st.integers(1, 4))
+@settings(deadline=None, max_examples=20)
+def test_rows_tell_the_trajectory_that_was_recorded(episodes, horizon):
+    rng = np.random.default_rng(0)
+    dataset, _ = flatten(
+        [
+            Episode(
+                rng.normal(size=(length + 1, 2)).astype(np.float32),
+                rng.normal(size=(length, 1)).astype(np.float32),
+                rng.normal(size=length).astype(np.float32),
+                terminated,
+            )
+            for length, terminated in episodes
+        ],
+        GAMMA,
+        None,
+    )
+    units = InferenceState(
+        None, fit_standard(dataset.observations), fit_min_max(np.append(dataset.rewards, 0)[:, None])
+    )
+    dataset = jax.tree.map(jnp.asarray, dataset)
+    for row in transition_rows(dataset):
+        if dataset.terminated[row] or row + horizon <= dataset.last[row]:  # all of it is known
+            x_TD = rows_from_segment(units, segment_at(dataset, row, horizon + 1), terminations=True)
+            told = trajectory_from_rows(units, x_TD, horizon, GAMMA)
+            recorded = recorded_steps(dataset, row, horizon, GAMMA)
+            jax.tree.map(partial(np.testing.assert_allclose, atol=1e-5), told, recorded)
+
+
+def test_without_terminations_nothing_imagined_ends():
+    units = InferenceState(None, fit_standard(ROWS.states), fit_min_max(ROWS.rewards[:, None]))
+    x_TD = rows_from_segment(units, jax.tree.map(lambda leaf: leaf[0], SEGMENTS), terminations=False)
+    assert x_TD.shape == (T, 3)
+    np.testing.assert_allclose(trajectory_from_rows(units, x_TD, 2, GAMMA).discounts, [GAMMA, GAMMA])
+
+
+@pytest.mark.parametrize("normalizer", ["cdf", "min_max", "standard"])
+def test_a_state_that_ended_an_episode_comes_back_from_the_normaliser_unchanged(normalizer):
+    # It lies three times as far out as any state a step started from.
+    ends = ROWS.next_observations.copy()
+    ends[7] = 3 * ROWS.observations.max(axis=0)
+    rows = ROWS._replace(next_observations=ends)
+    fitted = make_dwm(observation_normalizer=normalizer).init(jax.random.key(0), rows).ema.observation_normalizer
+    there = jnp.clip(fitted.normalize(jnp.asarray(ends[7])), fitted.low, fitted.high)
+    np.testing.assert_allclose(fitted.denormalize(there), ends[7], atol=1e-4)
+
+
+def with_ends(segments):
+    """The segments of a task that ends where s'_0 > 0.5: from there on the state stays and nothing is paid."""
+    states, rewards = (np.array(leaf) for leaf in (segments.observations, segments.rewards))
+    ended = np.zeros(rewards.shape, bool)
+    for n, h in zip(*np.nonzero(states[:, 1:, 0] > 0.5), strict=True):
+        if not ended[n, h]:
+            ended[n, h:] = True
+            states[n, h + 1 :] = states[n, h + 1]
+            rewards[n, h + 1 :] = 0
+    return segments._replace(
+        observations=jnp.asarray(states), rewards=jnp.asarray(rewards), terminated=jnp.asarray(ended)
+    )
+
+
+def test_a_fall_is_imagined_as_a_fall_and_what_goes_on_goes_on():
+    segments = with_ends(SEGMENTS)
+    model = make_dwm(terminations=True, prediction="velocity", observation_normalizer="standard", width=16)
+    start = compiled_quickly(lambda key: model.init(key, ROWS))(jax.random.key(0))
+    state = train(model, start, 1_500, segments=segments)[0]
+
+    def one(segment, key):
+        arguments = segment.observations[0], segment.actions[0], segment.return_to_go
+        return model.rollout(1, GAMMA)(state.ema, *arguments, no_action, key).discounts[0]
+
+    pairs = first(200, segments)
+    discounts = compiled_quickly(jax.vmap(one))(pairs, jax.random.split(jax.random.key(1), 200))
+    ended = np.asarray(pairs.terminated[:, 0])
+    assert 40 < ended.sum() < 160
+    assert (discounts[ended] == 0).mean() > 0.9
+    assert (discounts[~ended] == 0).mean() < 0.1

@@ -86,7 +86,7 @@ def test_the_chosen_action_is_a_function_of_the_imagined_state_and_its_step(one_
 def test_imagined_states_stay_within_the_range_of_the_data(one_step_start):
     # Untrained, and pushed: what leaves the range is clipped to it.
     states = imagine(one_step_start, lambda _: lambda *_: jnp.full(2, 50.0)).next_observations
-    low, high = ROWS.next_observations.min(axis=0), ROWS.next_observations.max(axis=0)
+    low, high = ROWS.states.min(axis=0), ROWS.states.max(axis=0)
     assert ((states >= low) & (states <= high)).all()
     assert ((states == low) | (states == high)).any()
 
@@ -127,14 +127,12 @@ def standardised(values, data):
 def test_every_member_is_trained_as_it_would_be_alone(num_members):
     """Against the members one by one: one starts from the key itself, several from its parts and weigh samples."""
     model = one_step_world_model(hidden=(8,), learning_rate=LEARNING_RATE, num_members=num_members)
-    network, optimizer = GaussianDynamics((8,), 3), optax.adam(LEARNING_RATE)
+    network, optimizer = GaussianDynamics((8,), 3, terminations=False), optax.adam(LEARNING_RATE)
     key, sample_keys = jax.random.key(3), jax.random.split(jax.random.key(4), BATCH)
     batch = first(BATCH)
     changes = ROWS.next_observations - ROWS.observations
-    inputs = standardised(
-        np.concatenate([batch.observations[:, 0], batch.actions[:, 0]], axis=1),
-        np.concatenate([ROWS.observations, ROWS.actions], axis=1),
-    )
+    states, actions = batch.observations[:, 0], batch.actions[:, 0]
+    inputs = np.concatenate([standardised(states, ROWS.states), standardised(actions, ROWS.actions)], axis=1)
     targets = standardised(
         np.concatenate([batch.observations[:, 1] - batch.observations[:, 0], batch.rewards[:, :1]], axis=1),
         np.concatenate([changes, ROWS.rewards[:, None]], axis=1),
@@ -147,7 +145,7 @@ def test_every_member_is_trained_as_it_would_be_alone(num_members):
     def members_alone(member_keys):
         def train_alone(member_key, weights):
             def loss(params):
-                mean, std = network.apply(params, jnp.asarray(inputs))
+                mean, std, _ = network.apply(params, jnp.asarray(inputs))
                 return jnp.mean(weights[:, None] * (jnp.log(std) + ((targets - mean) / std) ** 2 / 2))
 
             params = network.init(member_key, jnp.zeros(4))
@@ -211,7 +209,8 @@ def opinionated(state, means, spread):
     # Units in which a target is itself, and no clipping.
     one, far = jnp.ones(3), jnp.full(2, 1e6)
     target_normalizer = state.model.units.target_normalizer._replace(offset=0 * one, scale=one)
-    units = state.model.units._replace(target_normalizer=target_normalizer, observation_low=-far, observation_high=far)
+    bounds = {"observation_low": -far, "observation_high": far, "reward_low": -far[0], "reward_high": far[0]}
+    units = state.model.units._replace(target_normalizer=target_normalizer, **bounds)
     return state.model._replace(params=params, units=units)
 
 

@@ -32,16 +32,15 @@ def silent_params() -> dict[str, jax.Array]:
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_of_a_silent_network_the_velocity_leaves_the_share_of_the_noise_that_cannot_be_seen(seed: int) -> None:
+def test_a_silent_network_errs_by_all_of_what_it_should_put_out(seed: int) -> None:
     params, key = silent_params(), jax.random.key(seed)
 
     def loss(prediction: str) -> float:
         mask_T = jnp.ones(4)
         return float(model(prediction).loss(params, ROWS, mask_T, 2, jnp.zeros(2), jnp.zeros(()), key))
 
-    # Clean rows of zeros: x = sqrt(1 - abar) eps. A predicted noise of 0 errs by eps; a velocity of 0 stands for the
-    # noise sqrt(1 - abar) x = (1 - abar) eps, and errs by abar eps.
-    shares = diffusion.cosine_schedule(5) ** 2
+    # Clean rows of zeros: the noise is eps, the velocity sqrt(abar) eps. Silence errs by that.
+    shares = diffusion.cosine_schedule(5)
     assert np.min(np.abs(loss("velocity") / loss("noise") / shares - 1)) < 1e-3
 
 

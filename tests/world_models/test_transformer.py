@@ -168,7 +168,7 @@ CHANGES = np.concatenate([ROWS.next_observations - ROWS.observations, ROWS.rewar
 def predict(state, observations_LO, action, return_to_go):
     """The network called by hand on L <= T - 1 raw rows."""
     network = CausalTransformer(num_layers=2, num_heads=2, width=16, max_length=T - 1, target_size=3)
-    inputs = standardised(observations_LO, ROWS.observations), standardised(action, ROWS.actions)
+    inputs = standardised(observations_LO, ROWS.states), standardised(action, ROWS.actions)
     return network.apply(state.model.params, *inputs, return_to_go)
 
 
@@ -213,7 +213,7 @@ def test_a_rollout_is_the_network_called_step_by_step(training, horizon):
 def test_imagined_states_stay_within_the_range_of_the_data(start):
     pairs = first(BATCH, SEGMENTS)
     states = imagine(start, pairs._replace(observations=pairs.observations * 50)).next_observations
-    low, high = ROWS.next_observations.min(axis=0), ROWS.next_observations.max(axis=0)
+    low, high = ROWS.states.min(axis=0), ROWS.states.max(axis=0)
     assert ((states >= low) & (states <= high)).all()
     assert ((states == low) | (states == high)).any()
 

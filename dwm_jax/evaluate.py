@@ -78,7 +78,7 @@ def evaluated_row(policies: ExportedPolicies, task: Task, num_episodes: int, see
     """One row of the table: mean and standard deviation over the policies of all seeds."""
     evaluator = Evaluator(task.make_env, len(policies.seeds), num_episodes, seed)
     decisions = itertools.count()
-    returns_SE = evaluator(lambda o: np.asarray(policies.act(o.astype(np.float32), next(decisions))))
+    returns_SE = evaluator(lambda o: np.asarray(policies.act(o.astype(np.float32), next(decisions)))).returns
     evaluator.close()
     scores_S = normalized_scores(returns_SE, task.reference_scores).mean(axis=1)
     returns_S = returns_SE.mean(axis=1)

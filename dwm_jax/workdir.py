@@ -35,7 +35,9 @@ def opened(config: ConfigDict, workdir: Path, shown_in: Sequence[mirrors.Open]) 
     with exclusive(workdir / ".lock", wait=False):
         task, recording = processes.from_first(lambda: begin(config, workdir))
         with mirrors.watching(shown_in, workdir, config.to_dict()):
-            evaluator = Evaluator(task.make_env, config.num_seeds, config.evaluation.episodes, config.evaluation.seed)
+            evaluator = Evaluator(
+                task.make_env, config.num_seeds, config.evaluation.episodes, config.evaluation.seed, config.gamma
+            )
             yield Run(config, workdir, task, recording, evaluator)
 
 

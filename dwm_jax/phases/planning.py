@@ -37,9 +37,9 @@ def evaluate_planner(run: Run, name: str, trained: TrainedModel) -> TrainedMetho
         act_everywhere = policy_files.planning(planner, inference, return_to_go, seeds)
         decisions = itertools.count()
         with phase(f"planning with {name}", 1) as progress:
-            returns_SE = run.evaluator(lambda o: np.asarray(act_everywhere(o.astype(np.float32), next(decisions))))
+            episodes = run.evaluator(lambda o: np.asarray(act_everywhere(o.astype(np.float32), next(decisions))))
             step = run.config.world_models[model_name].num_updates
-            rows = evaluation_rows(name, task.name, task.reference_scores, seeds, step, returns_SE)
+            rows = evaluation_rows(name, task.name, task.reference_scores, seeds, step, episodes)
             results_file.append(rows)
             mirrors.evaluation(rows)
             progress.advance(1, f"score {np.mean([row.score_0_1 for row in rows]):.2f}")

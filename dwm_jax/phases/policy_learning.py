@@ -114,12 +114,19 @@ def evaluation_of(run: Run, name: str, learner: Learner) -> Evaluation:
         per_episode = jax.vmap(learner.act, in_axes=(None, 0))
         return jax.vmap(per_episode)(learner.inference(policies.states_S), observation_SEO)
 
+    @jax.jit
+    def values(policies: Policies, observation_SEO: Array) -> Array:
+        observation_SEO = policies.units.observation_normalizer.normalize(observation_SEO)
+        per_episode = jax.vmap(learner.value, in_axes=(None, 0))
+        return jax.vmap(per_episode)(policies.states_S, observation_SEO) / policies.units.reward_scale
+
     def evaluate(policies: Policies, step: int) -> str:
-        returns_SE = run.evaluator(lambda observation_SEO: act(policies, observation_SEO.astype(np.float32)))
-        rows = evaluation_rows(name, run.task.name, run.task.reference_scores, run.seeds, step, returns_SE)
+        episodes = run.evaluator(lambda observation_SEO: act(policies, observation_SEO.astype(np.float32)))
+        values_SE = np.asarray(values(policies, episodes.starts.astype(np.float32)))
+        rows = evaluation_rows(name, run.task.name, run.task.reference_scores, run.seeds, step, episodes, values_SE)
         results_file.append(rows)
         mirrors.evaluation(rows)
-        scores_S = np.array([row.score_0_1 for row in rows]).reshape(returns_SE.shape).mean(axis=1)
+        scores_S = np.array([row.score_0_1 for row in rows]).reshape(episodes.returns.shape).mean(axis=1)
         return f"score {scores_S.mean():.2f} ± {scores_S.std():.2f}"
 
     def resume(step: int) -> bool:

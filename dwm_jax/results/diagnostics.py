@@ -1,17 +1,20 @@
 """How good is a world model, and how fast? Measured on segments it never saw."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dwm_jax.data.dataset import Dataset, segment_at
+from dwm_jax.data.dataset import Dataset, segment_at, segment_rows
 from dwm_jax.maths.normalizers import AffineNormalizer
 from dwm_jax.types import Array, ChooseAction, Key, PyTree, Segment, Trajectory
 from dwm_jax.world_models.base import Rollout
+
+# (model, segments, returns asked for (n,), key) -> trajectories with leading axis n, on the host
+Imagine = Callable[[PyTree, Segment, np.ndarray, Key], Trajectory]
 
 
 class Comparison(NamedTuple):
@@ -22,14 +25,42 @@ class Comparison(NamedTuple):
 
 
 class PredictionError(NamedTuple):
-    """Mean squared error by step h = 1 .. H (states s_{t+h}, rewards r_{t+h-1})."""
+    """Mean squared error by step h = 1 .. H (states s_{t+h}, rewards r_{t+h-1}), over the steps that were taken.
+
+    What follows a termination is not counted: nothing depends on it.
+    """
 
     observation: np.ndarray  # (H,) mean over dimensions, in units of the data's standard deviation
     reward: np.ndarray  # (H,) raw units
 
 
+class Terminations(NamedTuple):
+    """Ends of the task, imagined against recorded, by step h = 1 .. H; NaN where nothing was recorded to judge by."""
+
+    # Of the segments that ended at step h: the share whose imagination had ended by then.
+    found: np.ndarray  # (H,)
+    # Of the segments that went on after step h: the share whose imagination had ended by then.
+    invented: np.ndarray  # (H,)
+
+
+class ValueAgreement(NamedTuple):
+    """What a learner's critics say of imagined s_{t+h} against recorded ones, by step h = 1 .. H; learner's units.
+
+    Where imagined states lie among the recorded ones, the two means and spreads agree, and the slope of the regression
+    of imagined on recorded values is the share of what follows that the start decides: for a model that draws from the
+    true conditional distribution it equals the correlation.
+    """
+
+    mean_recorded: np.ndarray  # (H,)
+    mean_imagined: np.ndarray  # (H,)
+    std_recorded: np.ndarray  # (H,)
+    std_imagined: np.ndarray  # (H,)
+    slope: np.ndarray  # (H,) of the regression of imagined on recorded values
+    correlation: np.ndarray  # (H,)
+
+
 class Calibration(NamedTuple):
-    """The return asked for against the return of the H steps imagined, over bins of equally many segments.
+    """The return asked for against the return of the H steps imagined, over bins of equally many segments by label.
 
     All in units of the return-to-go's scale. Where the two lines of `imagined` and `recorded` agree, asking for a
     return gives what that return meant in the data.
@@ -40,39 +71,52 @@ class Calibration(NamedTuple):
     recorded: np.ndarray  # (bins,) the same of the recorded ones
 
 
+class Diagnosis(NamedTuple):
+    """What was measured of one world model with one actor in it."""
+
+    error: PredictionError
+    calibration: Calibration  # asked for the segments' own labels
+    calibration_asked: Calibration  # asked for what the policies ask
+    terminations: Terminations
+    spread_over_error: np.ndarray  # (H,)
+    values: dict[str, ValueAgreement]  # by the method whose critics were asked
+    sampling_seconds: dict[int, float]  # by horizon
+
+
 def with_recorded_actions(segment: Segment) -> ChooseAction:
     """Acts as the recording did: the future actions, which a model that generates the future is never told."""
     return lambda step, observation, key: segment.actions[step]
 
 
-def compare(
-    rollout: Rollout,
-    model: PyTree,
-    choose_action: Callable[[Segment], ChooseAction],
-    dataset: Dataset,
-    rows: np.ndarray,
-    horizon: int,
-    key: Key,
-    return_to_go: float | None = None,
-) -> Comparison:
-    """Rolls out from recorded pairs.
+def recorded_segments(dataset: Dataset, rows: np.ndarray, horizon: int) -> Segment:
+    """The segments of H + 1 rows that start at some rows: leading axis n; host arrays."""
+    on_device = jax.tree.map(jnp.asarray, dataset)
+    return jax.device_get(jax.jit(jax.vmap(lambda row: segment_at(on_device, row, horizon + 1)))(jnp.asarray(rows)))
+
+
+def imagining(rollout: Rollout, choose_action: Callable[[Segment], ChooseAction]) -> Imagine:
+    """Imagines from the first pair of each of many segments; compiled once for each number of them.
 
     Args:
-      rollout, model: a world model's rollout over `horizon` steps and its inference state.
+      rollout: of a world model.
       choose_action: segment -> who acts at steps 1 .. H-1.
-      dataset: of the held-out segments.
-      rows: where they start, shape (n,); whole segments of horizon + 1 rows.
-      key: draws the imagination.
-      return_to_go: what to ask for; None asks for each segment's own label.
     """
 
-    def one(row: Array, key: Key) -> Comparison:
-        segment = segment_at(dataset, row, horizon + 1)
-        asked = segment.return_to_go if return_to_go is None else jnp.asarray(return_to_go)
-        start = segment.observations[0], segment.actions[0], asked
-        return Comparison(segment, rollout(model, *start, choose_action(segment), key))
+    def one(model: PyTree, segment: Segment, return_to_go: Array, key: Key) -> Trajectory:
+        start = segment.observations[0], segment.actions[0], return_to_go
+        return rollout(model, *start, choose_action(segment), key)
 
-    return jax.device_get(jax.jit(jax.vmap(one))(jnp.asarray(rows), jax.random.split(key, len(rows))))
+    batch = jax.jit(jax.vmap(one, in_axes=(None, 0, 0, 0)))
+
+    def imagine(model: PyTree, segments: Segment, returns_n: np.ndarray, key: Key) -> Trajectory:
+        return jax.device_get(batch(model, segments, jnp.asarray(returns_n), jax.random.split(key, len(returns_n))))
+
+    return imagine
+
+
+def part_of(comparison: Comparison, which: slice) -> Comparison:
+    """Some of the compared segments."""
+    return jax.tree.map(lambda leaf: leaf[which], comparison)
 
 
 def prediction_error(comparison: Comparison, observation_normalizer: AffineNormalizer) -> PredictionError:
@@ -83,7 +127,99 @@ def prediction_error(comparison: Comparison, observation_normalizer: AffineNorma
         - observation_normalizer.normalize(recorded.observations[:, 1:])
     )
     reward_difference = imagined.rewards - recorded.rewards[:, :-1]
-    return PredictionError(np.mean(difference**2, axis=(0, 2)), np.mean(reward_difference**2, axis=0))
+    taken_nH = steps_taken(recorded)
+    weights_nH = taken_nH / np.maximum(taken_nH.sum(axis=0), 1)
+    return PredictionError(
+        np.sum(weights_nH * np.mean(difference**2, axis=2), axis=0), np.sum(weights_nH * reward_difference**2, axis=0)
+    )
+
+
+def steps_taken(recorded: Segment) -> np.ndarray:
+    """Whether step h was taken: the first always, a later one unless one before it ended the task; (n, H) bool."""
+    ended_nT = np.asarray(recorded.terminated)
+    return np.concatenate([np.ones((len(ended_nT), 1), bool), ~ended_nT[:, :-2]], axis=1)
+
+
+def known_rows(dataset: Dataset, horizon: int, episodes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Starts of segments of which all H steps are known: recorded, or past a termination. Host.
+
+    Returns:
+      (all of them, those whose task ends within the H steps).
+
+    Raises:
+      ValueError: there is none.
+    """
+    rows = segment_rows(dataset, 1, "absorb", episodes)
+    last = dataset.last[rows]
+    known = rows[dataset.terminated[rows] | (rows + horizon <= last)]
+    if not len(known):
+        raise ValueError(f"no held-out episode has {horizon} steps")
+    return known, known[dataset.terminated[known] & (known + horizon >= dataset.last[known])]
+
+
+def terminations(comparison: Comparison, falls: Comparison) -> Terminations:
+    """Ends found and ends invented.
+
+    Args:
+      comparison: any segments, for what is invented.
+      falls: segments whose task ends within H steps, for what is found; may be the same.
+    """
+
+    def ended(of: Comparison) -> tuple[np.ndarray, np.ndarray]:
+        return np.asarray(of.recorded.terminated)[:, :-1], np.asarray(of.imagined.discounts) == 0
+
+    recorded_nH, imagined_nH = ended(falls)
+    at_nH = recorded_nH & steps_taken(falls.recorded)
+    found = _share(imagined_nH, at_nH)
+    recorded_nH, imagined_nH = ended(comparison)
+    return Terminations(found, _share(imagined_nH, ~recorded_nH))
+
+
+def spread_over_error(
+    recorded: Segment, imagined_M: Sequence[Trajectory], observation_normalizer: AffineNormalizer
+) -> np.ndarray:
+    """How spread imagined states are, over how spread they should be, by step h = 1 .. H: shape (H,), 1 is right.
+
+    With draws x_i and the recorded state y, both given the same pair and label,
+
+        spread = mean_i Var(x_i),   unexplained = mean_i |x_i - y|^2 - spread,
+
+    the second being the squared distance of y from the mean of all draws. Of draws from the true conditional
+    distribution the two are equal; a model that imagines conditional means has a ratio near 0.
+
+    Args:
+      recorded: leading axis n.
+      imagined_M: M >= 2 independent draws for each segment, asked for its own label.
+      observation_normalizer: standardises states before they are compared.
+    """
+    draws_MnHO = np.stack([observation_normalizer.normalize(drawn.next_observations) for drawn in imagined_M])
+    errors_MnHO = draws_MnHO - np.asarray(observation_normalizer.normalize(recorded.observations[:, 1:]))
+    taken_nH = steps_taken(recorded)
+    spread_H = (taken_nH * draws_MnHO.var(axis=0, ddof=1).mean(axis=-1)).sum(axis=0)
+    error_H = (taken_nH * (errors_MnHO**2).mean(axis=(0, 3))).sum(axis=0)
+    return np.asarray(spread_H / np.maximum(error_H - spread_H, np.finfo(np.float32).tiny))
+
+
+def value_agreement(value: Callable[[Array], Array], comparison: Comparison) -> ValueAgreement:
+    """What `value` (raw observation (O,) -> ()) says of imagined and of recorded states, where steps were taken."""
+    values = jax.jit(jax.vmap(jax.vmap(value)))
+    recorded_nH = np.asarray(values(jnp.asarray(comparison.recorded.observations[:, 1:])), np.float64)
+    imagined_nH = np.asarray(values(jnp.asarray(comparison.imagined.next_observations)), np.float64)
+    rows = []
+    for taken, x, y in zip(steps_taken(comparison.recorded).T, recorded_nH.T, imagined_nH.T, strict=True):
+        x, y = x[taken], y[taken]
+        covariance = np.mean((x - x.mean()) * (y - y.mean()))
+        spread_x, spread_y = (max(float(z.std()), 1e-30) for z in (x, y))
+        rows.append(
+            (x.mean(), y.mean(), x.std(), y.std(), covariance / spread_x**2, covariance / (spread_x * spread_y))
+        )
+    return ValueAgreement(*np.array(rows).T)
+
+
+def _share(of_nH: np.ndarray, among_nH: np.ndarray) -> np.ndarray:
+    """By step, the share of `of` among those counted; NaN where none is."""
+    count_H = among_nH.sum(axis=0)
+    return np.where(count_H > 0, (of_nH & among_nH).sum(axis=0) / np.maximum(count_H, 1), np.nan)
 
 
 def calibration(comparison: Comparison, gamma: float, return_scale: float, num_bins: int = 10) -> Calibration:
@@ -92,33 +228,24 @@ def calibration(comparison: Comparison, gamma: float, return_scale: float, num_b
     weights_H = gamma ** np.arange(comparison.imagined.rewards.shape[1]) / return_scale
     columns = (
         comparison.recorded.return_to_go,
-        comparison.imagined.rewards @ weights_H,
+        discounted_returns(comparison.imagined) / return_scale,
         comparison.recorded.rewards[:, :-1] @ weights_H,
     )
     bins = np.array_split(order, min(num_bins, len(order)))
     return Calibration(*(np.array([column[index].mean() for index in bins]) for column in columns))
 
 
-def sampling_seconds(
-    rollout: Rollout,
-    model: PyTree,
-    choose_action: Callable[[Segment], ChooseAction],
-    dataset: Dataset,
-    rows: np.ndarray,
-    horizon: int,
-) -> float:
-    """Wall time of one batch of trajectories, one per row; median over repetitions, compilation apart."""
+def discounted_returns(trajectories: Trajectory) -> np.ndarray:
+    """Of each of n trajectories, the discounted return of its H steps; what follows an end is worth nothing. (n,)."""
+    before_nH = np.cumprod(np.asarray(trajectories.discounts), axis=1)[:, :-1]
+    weights_nH = np.concatenate([np.ones((len(before_nH), 1)), before_nH], axis=1)
+    return np.asarray((weights_nH * trajectories.rewards).sum(axis=1))
 
-    @jax.jit
-    def batch(model: PyTree, rows: Array, key: Key) -> Trajectory:
-        def one(row: Array, key: Key) -> Trajectory:
-            segment = segment_at(dataset, row, horizon + 1)
-            start = segment.observations[0], segment.actions[0], segment.return_to_go
-            return rollout(model, *start, choose_action(segment), key)
 
-        return jax.vmap(one)(rows, jax.random.split(key, rows.shape[0]))
-
-    return _median_seconds(lambda key: batch(model, jnp.asarray(rows), key))
+def sampling_seconds(imagine: Imagine, model: PyTree, segments: Segment) -> float:
+    """Wall time of one batch of trajectories, one per segment; median over repetitions, compilation apart."""
+    labels_n = np.asarray(segments.return_to_go)
+    return _median_seconds(lambda key: imagine(model, segments, labels_n, key))
 
 
 def acting_seconds(act: Callable[[Array, Key], Array], observation_O: np.ndarray) -> float:

@@ -1,7 +1,7 @@
 """Policies in their environment: vectorised Gymnasium, one batched policy call per step, fixed seeds."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import gymnasium as gym
 import numpy as np
@@ -14,21 +14,37 @@ from dwm_jax.runtime import interruption
 BatchPolicy = Callable[[np.ndarray], np.ndarray]
 
 
+class Episodes(NamedTuple):
+    """What S policies met in E episodes each; raw units."""
+
+    returns: np.ndarray  # (S, E) undiscounted
+    discounted_returns: np.ndarray  # (S, E) from the start: what the start was worth to the policy
+    starts: np.ndarray  # (S, E, O) first observations
+
+
 class Evaluator:
-    """Runs S policies for E episodes each, side by side, and returns every undiscounted return.
+    """Runs S policies for E episodes each, side by side.
 
     Episode e starts from environment seed `seed + e` for every policy at every evaluation, so that policies,
     methods and moments are compared on the same starts. The environments are made for the first evaluation.
     """
 
-    def __init__(self, make_env: Callable[[], gym.Env[Any, Any]], num_policies: int, num_episodes: int, seed: int):
+    def __init__(
+        self,
+        make_env: Callable[[], gym.Env[Any, Any]],
+        num_policies: int,
+        num_episodes: int,
+        seed: int,
+        gamma: float = 1.0,
+    ):
+        self._gamma = gamma
         self._shape = (num_policies, num_episodes)
         self._make_env = make_env
         self._envs: SyncVectorEnv | None = None
         self._seeds: list[int | None] = [seed + episode for _ in range(num_policies) for episode in range(num_episodes)]
 
-    def __call__(self, policy: BatchPolicy) -> np.ndarray:
-        """Returns of all episodes, shape (S, E).
+    def __call__(self, policy: BatchPolicy) -> Episodes:
+        """All episodes to their ends.
 
         Raises:
           ValueError: an environment without a clock, in which an episode might never end.
@@ -41,7 +57,8 @@ class Evaluator:
             self._envs = SyncVectorEnv(make_envs, autoreset_mode=AutoresetMode.DISABLED)
             require_clock(self._envs.envs[0], "the environment of the evaluation")
         observations, _ = self._envs.reset(seed=self._seeds)
-        returns = np.zeros(len(self._seeds))
+        starts = np.array(observations).reshape(*self._shape, -1)
+        returns, discounted = np.zeros(len(self._seeds)), np.zeros(len(self._seeds))
         running = np.ones(len(self._seeds), bool)
         step = 0
         while running.any():
@@ -50,13 +67,14 @@ class Evaluator:
             self._refuse_non_finite(actions, step)
             observations, rewards, terminated, truncated, _ = self._envs.step(actions)
             returns += np.where(running, rewards, 0.0)
+            discounted += np.where(running, self._gamma**step * rewards, 0.0)
             ended = terminated | truncated
             running &= ~ended
             step += 1
             if ended.any() and running.any():
                 # The others go on; an environment that has ended must be reset to be stepped along with them.
                 observations, _ = self._envs.reset(options={"reset_mask": ended})
-        return returns.reshape(self._shape)
+        return Episodes(returns.reshape(self._shape), discounted.reshape(self._shape), starts)
 
     def close(self) -> None:
         if self._envs is not None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -12,7 +13,7 @@ from matplotlib.ticker import MaxNLocator
 
 from dwm_jax.data.maze2d import GOAL_RADIUS, Maze
 from dwm_jax.results.diagnostics import Calibration, PredictionError
-from dwm_jax.results.scores import Curve
+from dwm_jax.results.scores import CriticCheck, Curve
 from dwm_jax.runtime import files
 
 
@@ -85,16 +86,73 @@ def prediction_errors(path: Path, errors: Mapping[str, PredictionError], title: 
     _save(figure, path)
 
 
-def calibrations(path: Path, calibrations: Mapping[str, Calibration], title: str) -> None:
-    """Imagined return of H steps against the return asked for, beside what was recorded under that label."""
-    figure, axes = _figure(title)
-    recorded = next(iter(calibrations.values()))
-    axes.plot(recorded.requested, recorded.recorded, color="black", linewidth=2, label="recorded")
-    for name, calibration in calibrations.items():
-        axes.plot(calibration.requested, calibration.imagined, marker="o", markersize=3, label=name)
-    axes.set_xlabel("return-to-go asked for (the segment's label)")
-    axes.set_ylabel("discounted return of the imagined steps")
-    _legend_below(figure, axes)
+def calibrations(path: Path, own: Mapping[str, Calibration], asked: Mapping[str, Calibration], title: str) -> None:
+    """Imagined return of H steps against the segments' labels, beside what was recorded under them.
+
+    Args:
+      own, asked: asked for the labels themselves, and for what the policies ask; an empty one is not shown.
+    """
+    shown = {"asked for the label itself": own, "asked for what the policies ask": asked}
+    shown = {subtitle: calibrations for subtitle, calibrations in shown.items() if calibrations}
+    figure = Figure((5 * len(shown), 5), layout="constrained")
+    panels = figure.subplots(1, len(shown), sharex=True, sharey=True, squeeze=False)[0]
+    for axes, (subtitle, calibrations) in zip(panels, shown.items(), strict=True):
+        recorded = next(iter(calibrations.values()))
+        axes.plot(recorded.requested, recorded.recorded, color="black", linewidth=2, label="recorded")
+        for name, calibration in calibrations.items():
+            axes.plot(calibration.requested, calibration.imagined, marker="o", markersize=3, label=name)
+        axes.set_xlabel("the segment's label")
+        axes.set_title(subtitle)
+        axes.spines[["top", "right"]].set_visible(False)
+    panels[0].set_ylabel("discounted return of H steps")
+    _legend_below(figure, panels[0])
+    figure.suptitle(title)
+    _save(figure, path)
+
+
+def by_step(path: Path, panels: Mapping[str, Mapping[str, np.ndarray]], title: str) -> None:
+    """One panel per quantity, one line per world model, against the step of the rollout.
+
+    Args:
+      panels: quantity -> label -> values by step, (H,).
+    """
+    figure = Figure((4.2 * len(panels), 4.6), layout="constrained")
+    labels = list(dict.fromkeys(label for lines in panels.values() for label in lines))
+    colors = {label: f"C{index % 10}" for index, label in enumerate(labels)}
+    handles: dict[str, Any] = {}
+    for axes, (quantity, lines) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels.items(), strict=True):
+        for label, values_H in lines.items():
+            steps = np.arange(1, len(values_H) + 1)
+            (handles[label],) = axes.plot(steps, values_H, marker="o", markersize=3, color=colors[label], label=label)
+        axes.set_title(quantity)
+        axes.set_xlabel("step of the rollout")
+        axes.set_ylim(bottom=min(0, axes.get_ylim()[0]))
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.spines[["top", "right"]].set_visible(False)
+    figure.legend(handles.values(), handles, loc="outside lower center", ncols=2, frameon=False, fontsize="small")
+    figure.suptitle(title)
+    _save(figure, path)
+
+
+def critics(path: Path, task: str, checks: Sequence[CriticCheck], mean_label: float) -> None:
+    """What critics said of the evaluations' starts against the discounted return that followed; one panel a method.
+
+    Args:
+      mean_label: the data's mean return-to-go, a dotted line; raw units like the others.
+    """
+    figure = Figure((3.4 * min(len(checks), 4), 3.4 * -(-len(checks) // 4) + 0.6), layout="constrained")
+    panels = figure.subplots(-(-len(checks) // 4), min(len(checks), 4), sharex=True, squeeze=False).ravel()
+    for axes, check in zip(panels, checks, strict=False):
+        axes.plot(check.steps, check.values, color="C3", marker="o", markersize=3, label="critics, of the starts")
+        axes.plot(check.steps, check.returns, color="C0", marker="o", markersize=3, label="discounted return")
+        axes.axhline(mean_label, color="0.5", linestyle=":", label="mean return-to-go of the data")
+        axes.set_title(check.method)
+        axes.set_xlabel("updates")
+    for axes in panels:
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.set_visible(axes.has_data())
+    _legend_below(figure, panels[0])
+    figure.suptitle(f"{task}: critics against the truth")
     _save(figure, path)
 
 

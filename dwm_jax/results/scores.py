@@ -6,8 +6,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from dwm_jax.results.diagnostics import PredictionError
-from dwm_jax.results.evaluator import normalized_scores
+from dwm_jax.results.diagnostics import Diagnosis
+from dwm_jax.results.evaluator import Episodes, normalized_scores
 from dwm_jax.runtime.row_files import Result
 
 
@@ -26,15 +26,60 @@ def evaluation_rows(
     reference_scores: tuple[float, float] | None,
     seeds: Sequence[int],
     step: int,
-    returns_SE: np.ndarray,
+    episodes: Episodes,
+    values_SE: np.ndarray | None = None,
 ) -> list[Result]:
-    """One row per seed and episode of one evaluation."""
-    scores_SE = normalized_scores(returns_SE, reference_scores)
+    """One row per seed and episode of one evaluation.
+
+    Args:
+      values_SE: what the method's critics say of the episodes' starts, raw units; None where nobody says.
+    """
+    scores_SE = normalized_scores(episodes.returns, reference_scores)
+    values_SE = np.full_like(scores_SE, np.nan) if values_SE is None else values_SE
     return [
-        Result(method, task, seed, step, episode, returns_SE[s, episode], score, 100 * score)
+        Result(
+            method=method,
+            task=task,
+            seed=seed,
+            step=step,
+            episode=episode,
+            return_raw=episodes.returns[s, episode],
+            score_0_1=score,
+            score_0_100=100 * score,
+            discounted_return=episodes.discounted_returns[s, episode],
+            value_at_start=values_SE[s, episode],
+        )
         for s, seed in enumerate(seeds)
         for episode, score in enumerate(scores_SE[s])
     ]
+
+
+class CriticCheck(NamedTuple):
+    """A method's critics against the truth, by evaluation: means over seeds and episodes, raw units."""
+
+    method: str
+    steps: np.ndarray  # (evaluations,)
+    values: np.ndarray  # (evaluations,) what the critics said of the starts
+    returns: np.ndarray  # (evaluations,) the discounted returns that followed
+
+    @property
+    def last(self) -> tuple[float, float]:
+        """(said, true) over the last three evaluations."""
+        return float(self.values[-3:].mean()), float(self.returns[-3:].mean())
+
+
+def critic_checks(results: Sequence[Result]) -> dict[str, CriticCheck]:
+    """One check per method whose critics said something."""
+    pairs: dict[str, dict[int, list[tuple[float, float]]]] = defaultdict(lambda: defaultdict(list))
+    for result in results:
+        if not np.isnan(result.value_at_start):
+            pairs[result.method][result.step].append((result.value_at_start, result.discounted_return))
+    return {
+        method: CriticCheck(
+            method, np.array(sorted(by_step)), *np.array([np.mean(by_step[step], axis=0) for step in sorted(by_step)]).T
+        )
+        for method, by_step in pairs.items()
+    }
 
 
 def curves(results: Sequence[Result]) -> list[Curve]:
@@ -95,24 +140,53 @@ def summary(
     return "\n".join(lines) + "\n"
 
 
-def model_summary(errors: Mapping[str, PredictionError], pretraining: Mapping[str, float]) -> str:
+def critic_summary(checks: Mapping[str, CriticCheck], mean_q: Mapping[str, float], mean_label: float) -> str:
+    """The table of the critics as Markdown.
+
+    Args:
+      checks, mean_q: by method; raw units.
+      mean_label: the data's mean return-to-go.
+    """
+    lines = [
+        "Critics against the truth, raw discounted returns: what they said of the starts of the last three "
+        "evaluations, what followed there, and their mean over the data pairs, whose own mean return-to-go is "
+        f"{mean_label:.4g}.",
+        "",
+        "| method | said of the starts | true | ratio | mean Q over the data |",
+        "|---|---|---|---|---|",
+    ]
+    for name, check in checks.items():
+        said, true = check.last
+        ratio = f"{said / true:.2f}" if true else "-"
+        lines.append(f"| {name} | {said:.4g} | {true:.4g} | {ratio} | {mean_q[name]:.4g} |")
+    return "\n".join(lines) + "\n"
+
+
+def model_summary(found: Mapping[str, Diagnosis], pretraining: Mapping[str, float]) -> str:
     """The table of the world models as Markdown.
 
     Args:
-      errors: by world model and who acted in it, as "model, following ...".
+      found: by world model and who acted in it, as "model, following ...".
       pretraining: wall seconds by model.
     """
-    horizon = len(next(iter(errors.values())).reward)
+    horizon = len(next(iter(found.values())).error.reward)
     lines = [
-        "Mean squared error on held-out segments at the first and the last imagined step; states in units of the "
-        "data's standard deviation, averaged over dimensions.",
+        "World models on held-out segments at the first and the last imagined step. State: mean squared error in units "
+        "of the data's standard deviation, averaged over dimensions. Spread: variance between draws over the variance "
+        "that is unexplained; 1 is right. Falls: of the recorded ends of the task the share imagined by then, and of "
+        "the segments that went on the share imagined to have ended.",
         "",
         f"| world model | state, step 1 | state, step {horizon} | reward, step 1 | reward, step {horizon} "
+        f"| spread, step 1 | spread, step {horizon} | falls found | falls invented by step {horizon} "
         "| pretraining (s) |",
-        "|---|---|---|---|---|---|",
+        "|---|---|---|---|---|---|---|---|---|---|",
     ]
-    for label, error in errors.items():
-        cells = [f"{value:.3g}" for values in (error.observation, error.reward) for value in (values[0], values[-1])]
+    for label, one in found.items():
+        series = (one.error.observation, one.error.reward, one.spread_over_error)
+        cells = [f"{value:.3g}" for values in series for value in (values[0], values[-1])]
+        known = np.isfinite(one.terminations.found)
+        cells.append(f"{one.terminations.found[known].mean():.3g}" if known.any() else "-")
+        cells.append(f"{one.terminations.invented[-1]:.3g}")
         lines.append(f"| {label} | {' | '.join(cells)} | {pretraining[label.split(',')[0]]:.0f} |")
     return "\n".join(lines) + "\n"
 

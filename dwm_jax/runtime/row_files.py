@@ -6,6 +6,7 @@ Of a run's processes the first writes.
 """
 
 import json
+import math
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -53,6 +54,10 @@ class Result(NamedTuple):
     return_raw: float
     score_0_1: float
     score_0_100: float
+    # Discounted, from the start of the episode, and what the method's critics said of that start; raw units. NaN where
+    # there is no critic, and in files of version 0.2.
+    discounted_return: float = math.nan
+    value_at_start: float = math.nan
 
 
 class Results:
@@ -66,13 +71,14 @@ class Results:
             files.append(self.path, "".join(map(_line, rows)), header=_line(Result._fields))
 
     def read(self) -> list[Result]:
-        """All whole rows, in a file with its header or, as an earlier version left some, without.
+        """All whole rows, in a file with its header or, as an earlier version left some, without; of version 0.2 too,
+        which had no columns of critics.
 
         Raises:
           UnreadableError: naming the line.
         """
         lines = list(enumerate(files.read_lines(self.path), 1))
-        if lines and lines[0][1] == _line(Result._fields):
+        if lines and lines[0][1].startswith(f"{Result._fields[0]},{Result._fields[1]},"):
             del lines[0]
         return [_result(self.path, number, line) for number, line in lines]
 
@@ -98,8 +104,10 @@ def _object(path: Path, number: int, line: str) -> dict[str, Any]:
 
 
 def _result(path: Path, number: int, line: str) -> Result:
-    types = list(Result.__annotations__.values())
+    types, cells = list(Result.__annotations__.values()), line.rstrip("\n").split(",")
     try:
-        return Result(*(convert(cell) for convert, cell in zip(types, line.rstrip("\n").split(","), strict=True)))
+        if len(cells) not in (len(types) - len(Result._field_defaults), len(types)):
+            raise ValueError(f"{len(cells)} columns")
+        return Result(*(convert(cell) for convert, cell in zip(types, cells, strict=False)))
     except ValueError as error:
         raise UnreadableError(f"{path} cannot be read: line {number} is no row of {_line(Result._fields)}") from error

@@ -149,7 +149,7 @@ def quality(study: str, task: str, runs: Sequence[Run], folder: Path) -> str:
     if calibrations:
         file = f"figures/{study or 'runs'}-{task.replace('/', '-')}-calibration.svg"
         with drawing.style(font_size=11):
-            pictures.calibrations(folder / file, calibrations, f"{task}: return of {horizon} steps")
+            pictures.calibrations(folder / file, calibrations, {}, f"{task}: return of {horizon} steps")
         made.append((f"Return asked for against the return of {horizon} imagined steps on {task}", file))
     return f"The world models on held-out segments, {horizon} steps:\n\n{markdown.figures(*made)}"
 

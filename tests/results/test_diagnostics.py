@@ -10,8 +10,14 @@ from dwm_jax.maths.normalizers import AffineNormalizer
 from dwm_jax.results.diagnostics import (
     Comparison,
     calibration,
-    compare,
+    discounted_returns,
+    imagining,
+    known_rows,
     prediction_error,
+    recorded_segments,
+    spread_over_error,
+    terminations,
+    value_agreement,
     with_recorded_actions,
 )
 from dwm_jax.types import Episode, Segment, Trajectory
@@ -49,10 +55,10 @@ def biased_rollout(bias, observation, action, return_to_go, choose_action, key):
     return Trajectory(jnp.stack(states), jnp.stack(rewards), jnp.ones(HORIZON))
 
 
-def compared(dataset, bias, choose_action=with_recorded_actions, **asked):
-    rows = data.segment_rows(dataset, HORIZON + 1, "drop")
-    arguments = dataset, rows, HORIZON, jax.random.key(0)
-    return compare(biased_rollout, jnp.asarray(bias), choose_action, *arguments, **asked)
+def compared(dataset, bias, choose_action=with_recorded_actions):
+    segments = recorded_segments(dataset, data.segment_rows(dataset, HORIZON + 1, "drop"), HORIZON)
+    imagine = imagining(biased_rollout, choose_action)
+    return Comparison(segments, imagine(jnp.asarray(bias), segments, segments.return_to_go, jax.random.key(0)))
 
 
 def error(dataset, bias, choose_action=with_recorded_actions):
@@ -79,15 +85,16 @@ def test_other_actions_err_from_the_second_step_on(dataset):
     assert (reward[1:] > 0.01).all()
 
 
-def test_a_segment_is_asked_for_its_own_label_unless_told_otherwise(dataset):
+def test_every_segment_is_asked_for_its_own_return(dataset):
     def echo(model, observation, action, return_to_go, choose_action, key):
         return Trajectory(jnp.tile(observation, (HORIZON, 1)), jnp.full(HORIZON, return_to_go), jnp.ones(HORIZON))
 
     rows = data.segment_rows(dataset, HORIZON + 1, "drop")
-    arguments = (), with_recorded_actions, dataset, rows, HORIZON, jax.random.key(0)
-    own = compare(echo, *arguments)
-    np.testing.assert_array_equal(own.imagined.rewards[:, 0], dataset.returns_to_go[rows])
-    np.testing.assert_array_equal(compare(echo, *arguments, return_to_go=0.25).imagined.rewards, 0.25)
+    segments = recorded_segments(dataset, rows, HORIZON)
+    asked = np.arange(len(rows), dtype=np.float32)
+    imagined = imagining(echo, with_recorded_actions)((), segments, asked, jax.random.key(0))
+    np.testing.assert_array_equal(imagined.rewards, np.repeat(asked[:, None], HORIZON, axis=1))
+    np.testing.assert_array_equal(imagined.next_observations[:, 0], dataset.observations[rows])
 
 
 def test_calibration_bins_the_discounted_return_by_label():
@@ -95,10 +102,98 @@ def test_calibration_bins_the_discounted_return_by_label():
     recorded_rewards = np.array([[4.0, 0.0, 9.0], [0.0, 4.0, 9.0], [2.0, 0.0, 9.0], [0.0, 0.0, 9.0]])
     imagined_rewards = np.array([[6.0, 0.0], [0.0, 0.0], [0.0, 4.0], [2.0, 0.0]])
     labels = np.array([0.4, 0.1, 0.3, 0.2])
-    segment = Segment(np.zeros((4, 3, 1)), recorded_rewards, np.zeros((4, 3, 1)), labels, np.ones((4, 3)), np.zeros(4))
-    trajectory = Trajectory(np.zeros((4, 2, 1)), imagined_rewards, np.ones((4, 2)))
+    segment = Segment(
+        np.zeros((4, 3, 1)), recorded_rewards, np.zeros((4, 3, 1)), labels, np.ones((4, 3)), np.zeros((4, 3), bool)
+    )
+    trajectory = Trajectory(np.zeros((4, 2, 1)), imagined_rewards, np.full((4, 2), 0.5))
     measured = calibration(Comparison(segment, trajectory), gamma=0.5, return_scale=10.0, num_bins=2)
     # Low bin: labels 0.1, 0.2 (segments 1, 3); high bin: 0.3, 0.4 (segments 2, 0).
     np.testing.assert_allclose(measured.requested, [0.15, 0.35])
     np.testing.assert_allclose(measured.recorded, [(0.2 + 0.0) / 2, (0.2 + 0.4) / 2])
     np.testing.assert_allclose(measured.imagined, [(0.0 + 0.2) / 2, (0.2 + 0.6) / 2])
+
+
+# ------------------------------------------------------------------------------------- ends of the task
+
+
+def segments_ending_at(ends, horizon):
+    """Segments of horizon + 1 rows whose task ends with step `end` (from 0; None: it goes on)."""
+    count = len(ends)
+    terminated = np.array([[end is not None and h >= end for h in range(horizon + 1)] for end in ends])
+    zeros = np.zeros((count, horizon + 1))
+    return Segment(zeros[..., None], zeros, zeros[..., None], np.zeros(count), np.ones_like(zeros), terminated)
+
+
+def trajectories_ending_at(ends, horizon):
+    discounts = np.array([[0.0 if end is not None and h >= end else 0.9 for h in range(horizon)] for end in ends])
+    return Trajectory(np.zeros((len(ends), horizon, 1)), np.ones((len(ends), horizon)), discounts)
+
+
+def test_ends_found_and_invented_are_counted_by_step():
+    # Recorded ends at steps 1, 1, 3 and three that go on; imagined at 1, 2, 2 and, of the others, one at 3.
+    comparison = Comparison(
+        segments_ending_at([0, 0, 2, None, None, None], 3), trajectories_ending_at([0, 1, 1, None, 2, None], 3)
+    )
+    found, invented = terminations(comparison, comparison)
+    # Of two that ended at step 1 one was imagined by then; none ended at step 2; the one at step 3 was.
+    np.testing.assert_array_equal(found, [0.5, np.nan, 1.0])
+    # Going on after step 1: four, none imagined ended; after step 2 the same four, one ended; after step 3 three, one.
+    np.testing.assert_allclose(invented, [0, 1 / 4, 1 / 3])
+
+
+def test_what_follows_an_end_is_worth_nothing():
+    # 1 + 0.9 + 0.81; 1; 1 + 0.9
+    np.testing.assert_allclose(discounted_returns(trajectories_ending_at([None, 0, 1], 3)), [2.71, 1.0, 1.9])
+
+
+def test_errors_past_an_end_do_not_count():
+    recorded = segments_ending_at([0, None], 2)
+    imagined = trajectories_ending_at([0, None], 2)
+    states = np.array([[[1.0], [100.0]], [[3.0], [5.0]]])  # recorded ones are 0
+    rewards = np.array([[1.0, 100.0], [2.0, 4.0]])
+    comparison = Comparison(recorded, imagined._replace(next_observations=states, rewards=rewards))
+    one = AffineNormalizer(jnp.zeros(1), jnp.ones(1), -jnp.ones(1), jnp.ones(1))
+    error = prediction_error(comparison, one)
+    np.testing.assert_allclose(error.observation, [(1 + 9) / 2, 25])
+    np.testing.assert_allclose(error.reward, [(1 + 4) / 2, 16])
+
+
+def test_known_rows_are_recorded_or_past_a_termination():
+    steps = np.ones((3, 1)), np.ones(3)
+    states = np.arange(4.0)[:, None]
+    flat, _ = data.flatten([Episode(states, *steps, True), Episode(states, *steps, False)], 0.9, 1.0)
+    # Rows 0 1 2 (3) and 4 5 6 (7). Of two steps row 6 knows one alone.
+    known, ending = known_rows(flat, 2, np.array([0, 1]))
+    np.testing.assert_array_equal(known, [0, 1, 2, 4, 5])
+    np.testing.assert_array_equal(ending, [1, 2])
+    with pytest.raises(ValueError, match="no held-out episode has 4 steps"):
+        known_rows(flat, 4, np.array([1]))
+
+
+# ------------------------------------------------------------------------------------ spread and values
+
+
+@pytest.mark.parametrize("spread", [0.0, 0.5, 1.0])
+def test_the_spread_of_draws_is_measured_against_what_is_unexplained(spread):
+    # Recorded: a mean plus noise of variance 4; imagined: the same mean plus noise of `spread` of that variance.
+    rng = np.random.default_rng(0)
+    means = rng.normal(size=(4_000, 1, 2))
+    recorded = segments_ending_at([None] * 4_000, 1)
+    states = np.concatenate([means, means + 2 * rng.normal(size=means.shape)], axis=1)
+    recorded = recorded._replace(observations=states)
+    draws = [
+        Trajectory(
+            means + 2 * np.sqrt(spread) * rng.normal(size=means.shape), np.zeros((4_000, 1)), np.ones((4_000, 1))
+        )
+        for _ in range(4)
+    ]
+    np.testing.assert_allclose(spread_over_error(recorded, draws, NORMALIZER), [spread], atol=0.06)
+
+
+def test_values_of_imagined_states_are_held_against_those_of_recorded_ones():
+    # V(s) = 2 s. Imagined: half the recorded state and 1, exactly: slope a half, correlation 1.
+    states = np.array([0.0, 1.0, 2.0, 3.0])
+    recorded = segments_ending_at([None] * 4, 1)._replace(observations=np.stack([states, states], axis=1)[..., None])
+    imagined = trajectories_ending_at([None] * 4, 1)._replace(next_observations=(states / 2 + 1)[:, None, None])
+    agreement = value_agreement(lambda observation: 2 * observation[0], Comparison(recorded, imagined))
+    np.testing.assert_allclose(np.array(agreement)[:, 0], [3.0, 3.5, np.sqrt(5), np.sqrt(5) / 2, 0.5, 1.0], rtol=1e-6)

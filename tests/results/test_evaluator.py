@@ -3,6 +3,7 @@
 from typing import Any
 
 import gymnasium as gym
+import jax
 import numpy as np
 import pytest
 
@@ -37,13 +38,16 @@ def test_an_environment_without_a_clock_is_refused_before_its_first_step() -> No
 
 
 def test_returns_stop_at_the_end_of_each_episode() -> None:
-    evaluator = Evaluator(countdown, num_policies=2, num_episodes=3, seed=0)
+    evaluator = Evaluator(countdown, num_policies=2, num_episodes=3, seed=0, gamma=0.5)
     # Policy 0 pays 0.5 a step, policy 1 pays 1; seeds 0, 1, 2 give lengths 2, 3, 4.
     pay = np.array([0.5, 1.0])[:, None, None]
-    returns = evaluator(lambda observations: np.broadcast_to(pay, observations.shape))
-    np.testing.assert_allclose(returns, [[1.0, 1.5, 2.0], [2.0, 3.0, 4.0]])
+    met = evaluator(lambda observations: np.broadcast_to(pay, observations.shape))
+    np.testing.assert_allclose(met.returns, [[1.0, 1.5, 2.0], [2.0, 3.0, 4.0]])
+    # 1 + 0.5, 1 + 0.5 + 0.25, .. of the pay
+    np.testing.assert_allclose(met.discounted_returns, pay[..., 0] * [1.5, 1.75, 1.875])
+    np.testing.assert_array_equal(met.starts[..., 0], [[0, 1, 2], [0, 1, 2]])
     again = evaluator(lambda observations: np.broadcast_to(pay, observations.shape))
-    np.testing.assert_array_equal(returns, again)
+    jax.tree.map(np.testing.assert_array_equal, met, again)
     evaluator.close()
 
 

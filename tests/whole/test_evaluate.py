@@ -136,7 +136,7 @@ def test_an_exported_planner_repeats_the_runs_evaluation_to_the_bit(finished: Pa
     task = get_task(policies.task, num_steps=0, seed=0)
     evaluator = Evaluator(task.make_env, len(policies.seeds), settings["episodes"], settings["seed"])
     decisions = itertools.count()
-    returns_SE = evaluator(lambda o: np.asarray(policies.act(o.astype(np.float32), next(decisions))))
+    returns_SE = evaluator(lambda o: np.asarray(policies.act(o.astype(np.float32), next(decisions)))).returns
     evaluator.close()
     rows = [row for row in csv.DictReader((finished / "results.csv").open()) if row["method"] == "DD"]
     assert [int(row["seed"]) for row in rows] == list(policies.seeds)

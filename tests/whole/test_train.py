@@ -14,7 +14,7 @@ from dwm_jax.config import ConfigError
 from dwm_jax.runtime import provenance
 from dwm_jax.runtime.checkpoints import Checkpoints
 from dwm_jax.runtime.locks import InUseError, exclusive
-from dwm_jax.runtime.row_files import JsonLines
+from dwm_jax.runtime.row_files import JsonLines, Result
 from dwm_jax.train import train
 from dwm_jax.workdir import load_recording
 from tests import tiny
@@ -34,7 +34,9 @@ def test_run_leaves_every_file_the_readme_names(undisturbed: Path) -> None:
     pictures = {path.name for path in (run / "figures").glob("*.png")}
     assert pictures == {
         "calibration.png",
+        "critics.png",
         "imagination.png",
+        "imagined_states.png",
         "learning_curves.png",
         "prediction_error.png",
         "returns_to_go.png",
@@ -54,12 +56,15 @@ def test_every_episode_of_every_seed_and_evaluation_is_kept(undisturbed: Path) -
     rows = list(csv.DictReader((undisturbed / "run" / "results.csv").open()))
     # 3 methods x 2 evaluations (updates 10 and 20) x 2 seeds x 1 episode
     assert len(rows) == 3 * 2 * 2 * 1
-    assert list(rows[0]) == ["method", "task", "seed", "step", "episode", "return_raw", "score_0_1", "score_0_100"]
+    assert list(rows[0]) == list(Result._fields)
     for row in rows:
         # D4RL's reference scores of umaze: 23.85 and 161.86
         expected = (float(row["return_raw"]) - 23.85) / (161.86 - 23.85)
         np.testing.assert_allclose(float(row["score_0_1"]), expected, rtol=1e-6)
         np.testing.assert_allclose(float(row["score_0_100"]), 100 * expected, rtol=1e-6)
+        # Of rewards 0 and 1 the discounted sum is the smaller; the critics said something of the start.
+        assert 0 <= float(row["discounted_return"]) <= float(row["return_raw"])
+        assert np.isfinite(float(row["value_at_start"]))
 
 
 def test_metrics_have_one_row_per_seed_and_dispatch(undisturbed: Path) -> None:

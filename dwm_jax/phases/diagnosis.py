@@ -1,0 +1,216 @@
+"""What a finished run measures of its world models on held-out segments, with the pictures of it.
+
+Everything is measured on the same segments, imagined by one compiled function per world model: asked for their own
+labels, once and a few times more for the spread, and asked for what the run's policies ask.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from ml_collections import ConfigDict
+
+from dwm_jax.data import dataset as data
+from dwm_jax.data.recording import Recording
+from dwm_jax.imagination.supply import asking, exploring
+from dwm_jax.learners.policies import Learnt, TrainedMethod
+from dwm_jax.maths.normalizers import fit_standard
+from dwm_jax.phases.phase import Run
+from dwm_jax.registry import METHODS
+from dwm_jax.results import diagnostics, pictures
+from dwm_jax.results.diagnostics import Comparison, Diagnosis, with_recorded_actions
+from dwm_jax.runtime.keys import key_for, tagged
+from dwm_jax.types import Array, ChooseAction, PyTree, Segment, Trajectory
+from dwm_jax.world_models.base import Rollout, TrainedModel, WorldModel
+
+# Segments that are measured, that are drawn, and that are sampled at once when sampling is timed.
+NUM_MEASURED, NUM_DRAWN, NUM_TIMED = 1024, 60, 128
+# Draws of each segment, for the spread.
+NUM_DRAWS = 4
+
+
+class Imaginer(NamedTuple):
+    """A world model with someone to act inside it."""
+
+    model_name: str
+    world_model: WorldModel
+    inference: PyTree
+    choose_action: Callable[[Segment], ChooseAction]
+
+    def rollout(self, horizon: int, gamma: float) -> Rollout:
+        return self.world_model.rollout(horizon, gamma)
+
+
+class Measured(NamedTuple):
+    """Held-out segments, and how many of them are any; the others are there because their task ends."""
+
+    segments: Segment  # leading axis n
+    rows: np.ndarray  # (n,) where they start
+    num_any: int
+
+    @property
+    def any(self) -> slice:
+        return slice(self.num_any)
+
+
+def diagnose(
+    run: Run, models: Mapping[str, TrainedModel], methods: Mapping[str, TrainedMethod]
+) -> dict[str, Diagnosis]:
+    """Every world model's diagnosis, by its name and who acted in it; pictures go to the run's figures.
+
+    Raises:
+      ValueError: no held-out episode is long enough.
+    """
+    measured = measured_segments(run.recording, run.config.policy.horizon)
+    imaginers = imaginers_of(models, methods)
+    found = {label: diagnose_one(run, label, imaginer, measured, methods) for label, imaginer in imaginers.items()}
+    draw(run, measured, found)
+    if run.task.maze is not None and "dwm" in imaginers:
+        draw_maze(run, imaginers["dwm"], measured)
+    return found
+
+
+def diagnose_one(
+    run: Run, label: str, imaginer: Imaginer, measured: Measured, methods: Mapping[str, TrainedMethod]
+) -> Diagnosis:
+    """All measurements of one world model."""
+    config, recording = run.config, run.recording
+    horizon, gamma, scale = config.policy.horizon, config.gamma, recording.return_scale
+    normalizer = fit_standard(recording.dataset.observations[data.transition_rows(recording.dataset)])
+    imagine = diagnostics.imagining(imaginer.rollout(horizon, gamma), imaginer.choose_action)
+    segments, key = measured.segments, key_for(0, "diagnostics")
+
+    def imagined(returns_n: np.ndarray, purpose: str) -> Trajectory:
+        return imagine(imaginer.inference, segments, returns_n, tagged(key, purpose))
+
+    labels_n = np.asarray(segments.return_to_go)
+    own_M = [Comparison(segments, imagined(labels_n, f"draw {number}")) for number in range(NUM_DRAWS)]
+    whole_M = [diagnostics.part_of(own, measured.any) for own in own_M]
+    own, whole = own_M[0], whole_M[0]
+    asked_n = asked_returns(config, imaginer, segments)
+    asked = diagnostics.part_of(Comparison(segments, imagined(asked_n, "asked")), measured.any)
+    return Diagnosis(
+        error=diagnostics.prediction_error(whole, normalizer),
+        calibration=diagnostics.calibration(whole, gamma, scale),
+        calibration_asked=diagnostics.calibration(asked, gamma, scale),
+        terminations=diagnostics.terminations(whole, own),
+        spread_over_error=diagnostics.spread_over_error(
+            whole.recorded, [drawn.imagined for drawn in whole_M], normalizer
+        ),
+        values={
+            name: diagnostics.value_agreement(value_of(method.learnt), whole)
+            for name, method in methods.items()
+            if method.learnt is not None and METHODS[name].model == imaginer.model_name
+        },
+        sampling_seconds={}
+        if "following" in label
+        else sampling_seconds(config, imaginer, recording, measured.rows[:NUM_TIMED]),
+    )
+
+
+def measured_segments(recording: Recording, horizon: int) -> Measured:
+    """Segments of the held-out episodes (of all, if none is held out), and those that end within them besides."""
+    episodes = recording.heldout_episodes if len(recording.heldout_episodes) else recording.training_episodes
+    known, ending = diagnostics.known_rows(recording.dataset, horizon, episodes)
+    rng = np.random.default_rng(0)
+    some, falls = (rng.permutation(rows)[:NUM_MEASURED] for rows in (known, ending))
+    rows = np.concatenate([some, falls])
+    return Measured(diagnostics.recorded_segments(recording.dataset, rows, horizon), rows, len(some))
+
+
+def asked_returns(config: ConfigDict, imaginer: Imaginer, segments: Segment) -> np.ndarray:
+    """What the run's policies would ask of the segments' first pairs: (n,)."""
+    ask = asking(config, imaginer.world_model)
+    of_pairs = jax.jit(jax.vmap(ask, in_axes=(None, 0, 0)))
+    asked = of_pairs(imaginer.inference, segments.observations[:, 0], segments.actions[:, 0])
+    return np.asarray(jnp.broadcast_to(asked, len(segments.return_to_go)))
+
+
+def sampling_seconds(
+    config: ConfigDict, imaginer: Imaginer, recording: Recording, rows: np.ndarray
+) -> dict[int, float]:
+    """Time of a batch of trajectories, one per row, by the horizons that the config names."""
+    return {
+        h: diagnostics.sampling_seconds(
+            diagnostics.imagining(imaginer.rollout(h, config.gamma), imaginer.choose_action),
+            imaginer.inference,
+            diagnostics.recorded_segments(recording.dataset, rows, h),
+        )
+        for h in config.diagnostics.sampling_horizons
+    }
+
+
+def value_of(learnt: Learnt) -> Callable[[Array], Array]:
+    """What the first seed's critics say of a raw state: (O,) -> ()."""
+    state = jax.tree.map(lambda leaf: leaf[0], learnt.policies.states_S)
+    units = learnt.policies.units
+    return lambda observation_O: learnt.learner.value(state, units.observation_normalizer.normalize(observation_O))
+
+
+def imaginers_of(models: Mapping[str, TrainedModel], methods: Mapping[str, TrainedMethod]) -> dict[str, Imaginer]:
+    """Every world model by name; one that needs actions gets the recorded ones, and its first policy's too."""
+    imaginers: dict[str, Imaginer] = {}
+    for name, trained in models.items():
+        model: Any = trained.model
+        actors: dict[str, Any] = {name: with_recorded_actions}
+        if model.needs_policy:
+            actors = {f"{name}, told the recorded actions": with_recorded_actions}
+            followers = [(f, m.learnt) for f, m in methods.items() if METHODS[f].model == name and m.learnt is not None]
+            actors |= {
+                f"{name}, following {follower}'s policy": with_policy(learnt) for follower, learnt in followers[:1]
+            }
+        imaginers |= {label: Imaginer(name, model, trained.inference, actor) for label, actor in actors.items()}
+    return imaginers
+
+
+def with_policy(learnt: Learnt) -> Callable[[Segment], ChooseAction]:
+    """segment -> acts as the first seed's policy does inside a rollout, as in training."""
+    state = jax.tree.map(lambda leaf: leaf[0], learnt.policies.states_S)
+    choose_action = exploring(learnt.learner, state, learnt.policies.units)
+    return lambda segment: choose_action
+
+
+# --------------------------------------------------------------------------------------------------- pictures
+
+
+def draw(run: Run, measured: Measured, found: Mapping[str, Diagnosis]) -> None:
+    """The pictures of all world models, one for each measurement that says something."""
+    folder, task, horizon = run.workdir / "figures", run.task.name, run.config.policy.horizon
+    errors = {label: one.error for label, one in found.items()}
+    title = f"{task}: prediction error on held-out episodes ({measured.num_any} segments)"
+    pictures.prediction_errors(folder / "prediction_error.png", errors, title)
+    pictures.calibrations(
+        folder / "calibration.png",
+        {label: one.calibration for label, one in found.items()},
+        {label: one.calibration_asked for label, one in found.items()},
+        f"{task}: return of {horizon} steps",
+    )
+    by_step = {"spread over error (1 is right)": {label: one.spread_over_error for label, one in found.items()}}
+    falls = {label: one.terminations for label, one in found.items()}
+    if any(np.isfinite(of.found).any() for of in falls.values()):
+        by_step["terminations found"] = {label: of.found for label, of in falls.items()}
+        by_step["terminations invented"] = {label: of.invented for label, of in falls.items()}
+    slopes = {f"{name} in {label}": of.slope for label, one in found.items() for name, of in one.values.items()}
+    if slopes:
+        by_step["slope of V(imagined) on V(recorded)"] = slopes
+    pictures.by_step(folder / "imagined_states.png", by_step, f"{task}: imagined against recorded, by step")
+    seconds = {label: one.sampling_seconds for label, one in found.items() if one.sampling_seconds}
+    if seconds:
+        number = min(NUM_TIMED, len(measured.rows))
+        pictures.sampling_times(folder / "sampling_time.png", seconds, f"{task}: time of {number} trajectories")
+
+
+def draw_maze(run: Run, dwm: Imaginer, measured: Measured) -> None:
+    """Recorded and imagined ways through the maze from the same starts, asked for what the policies ask."""
+    config, task, horizon = run.config, run.task, run.config.policy.horizon
+    assert task.maze is not None
+    segments = jax.tree.map(lambda leaf: leaf[:NUM_DRAWN], measured.segments)
+    imagine = diagnostics.imagining(dwm.rollout(horizon, config.gamma), dwm.choose_action)
+    asked_n = asked_returns(config, dwm, segments)
+    imagined = imagine(dwm.inference, segments, asked_n, key_for(0, "diagnostics: maze"))
+    recorded_XY = np.asarray(segments.observations)[..., :2]
+    imagined_XY = np.concatenate([recorded_XY[:, :1], imagined.next_observations[..., :2]], axis=1)
+    title = f"{task.name}: {horizon} steps from held-out states, return-to-go {config.policy.return_to_go:g}"
+    pictures.maze_trajectories(run.workdir / "figures" / "imagination.png", task.maze, recorded_XY, imagined_XY, title)

@@ -19,16 +19,17 @@ import numpy as np
 from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from dwm_jax.registry import METHODS, WORLD_MODELS_ALONE
 from dwm_jax.runtime import files
 from dwm_jax.runtime.files import UnreadableError
 from dwm_jax.runtime.locks import is_held
-from dwm_jax.runtime.progress import duration, say
+from dwm_jax.runtime.progress import duration, printable, say
 from dwm_jax.runtime.row_files import JsonLines, Results
 
 # What a damaged file raises when it is read and taken apart.
-UNREADABLE = (OSError, ValueError, LookupError, TypeError, AttributeError)
+UNREADABLE = (OSError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError)
 
 
 class Phase(NamedTuple):
@@ -150,8 +151,8 @@ def table_of(phases: list[Phase]) -> Table:
         table.add_column(column, justify="right", no_wrap=True)
     for phase in phases:
         table.add_row(
-            phase.run,
-            phase.name,
+            Text(printable(phase.run)),  # Text: a name in brackets is no mark-up
+            Text(printable(phase.name)),
             phase.state,
             f"{phase.step:,}",
             f"{phase.total:,}",

@@ -3,7 +3,7 @@
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 
 from rich.console import Console
@@ -59,8 +59,16 @@ class Phase:
 
 def say(text: str) -> None:
     """One line to the user, above any live bar; of a run's processes the first speaks for all."""
-    if processes.is_first():
-        print(text, file=sys.stderr, flush=True)
+    if not processes.is_first():
+        return
+    # A terminal that was closed, a pipe nobody reads: the work goes on without being watched.
+    with suppress(OSError):
+        print(printable(text), file=sys.stderr, flush=True)
+
+
+def printable(text: str) -> str:
+    """With a ? for every control character: names come from files, and a terminal obeys what it is sent."""
+    return "".join(letter if letter.isprintable() or letter in "\n\t" else "?" for letter in text)
 
 
 @cache

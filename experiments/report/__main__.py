@@ -16,23 +16,23 @@ import argparse
 import csv
 import io
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from dwm_jax.runtime import files
-from experiments.report import document, reading, sections
+from experiments.report import document, markdown, reading, sections
 from experiments.report.markdown import page
 from experiments.studies.catalogue import STUDIES
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         "python -m experiments.report", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("runs", type=Path, metavar="RUNS", help="a workdir, or a folder that holds some")
     parser.add_argument("-o", "--output", type=Path, metavar="DIR", required=True, help="the report's folder; made")
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
     found = reading.read_all(options.runs, list(STUDIES))
     if not found.runs:
         broken = f"; {found.gaps[0].place} {found.gaps[0].reason}" if found.gaps else ": no config.json in it or below"
@@ -48,15 +48,23 @@ def main() -> None:
 
 def write(found: reading.Found, runs: Path, folder: Path) -> None:
     """Everything the report is made of."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for earlier in (folder / "figures").glob("*.svg"):
-        earlier.unlink()  # of a report of other runs
     made = document.made_of(found, folder)
     text = document.write(found, made, runs)
+    remove_earlier(folder, text)
     files.write(folder / "report.md", text)
     files.write(folder / "report.html", page(text, document.title(found), folder))
     write_rows(folder / "comparison.csv", sections.raw_rows(made))
     write_rows(folder / "evaluations.csv", (row for run in found.runs for row in reading.evaluations(run)))
+
+
+def remove_earlier(folder: Path, text: str) -> None:
+    """Removes the pictures that the earlier report in `folder` shows and `text` does not, and nothing else."""
+    try:
+        earlier = (folder / "report.md").read_text("utf-8")
+    except (FileNotFoundError, ValueError):
+        return
+    for name in markdown.pictures_in(earlier) - markdown.pictures_in(text):
+        (folder / markdown.PICTURES / name).unlink(missing_ok=True)
 
 
 def write_rows(path: Path, rows: Iterable[dict[str, Any]]) -> None:

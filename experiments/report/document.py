@@ -52,7 +52,7 @@ def write(found: Found, made: Sequence[Section], runs_folder: Path) -> str:
     costs = [timing.learning(distinct(found.runs)), timing.pretraining(found.models)]
     parts.append(("Wall times", "\n".join(cost for cost in costs if cost) or "No run has a timing.jsonl.\n"))
     parts.append(("Commands, commits and machines", origin(found, runs_folder)))
-    heading = [f"# {title(found)}\n", summary(found), HOW_TO_READ]
+    heading = [f"# {markdown.plain(title(found))}\n", summary(found), HOW_TO_READ]
     contents = [f"- [{name}](#{markdown.anchor(name)})" for name, _ in parts]
     return "\n".join([*heading, *contents, ""] + [f"\n## {name}\n\n{text}" for name, text in parts])
 
@@ -68,7 +68,7 @@ def summary(found: Found) -> str:
     methods = sum(len(run.curves) for run in runs)
     tasks = sorted({markdown.plain(run.task) for run in found.runs})
     gaps = f"{len(found.gaps)} thing(s) are" if found.gaps else "nothing is"
-    scale = f' of a sweep at scale "{found.scale}"' if found.scale else ""
+    scale = f' of a sweep at scale "{markdown.plain(found.scale)}"' if found.scale else ""
     rows = (
         " Raw rows: [comparison.csv](comparison.csv) (the tables, unrounded), [evaluations.csv](evaluations.csv) "
         "(every evaluation)."
@@ -115,9 +115,10 @@ def commands(runs: Sequence[Run], folder: Path) -> str:
     lines = []
     for run in runs:
         itself = run.folder.resolve() == folder.resolve() / run.place
-        lines.append(f"# {run.place}" + ("" if itself else f": {_from_runs(str(run.folder.resolve()), folder)}"))
+        place = run.place + ("" if itself else f": {_from_runs(str(run.folder.resolve()), folder)}")
+        lines.append(f"# {markdown.one_line(place)}")
         lines += [command(start, folder) for start in run.starts] or ["# not recorded: no starts.jsonl"]
-    return "```sh\n" + "\n".join(lines) + "\n```\n"
+    return markdown.fenced(lines, "sh")
 
 
 def command(start: Start, folder: Path) -> str:
@@ -128,7 +129,8 @@ def command(start: Start, folder: Path) -> str:
     interpreter, *arguments = start.command
     shown = [Path(interpreter).name, *(_from_runs(argument, folder) for argument in arguments)]
     flags = f"XLA_FLAGS={shlex.quote(start.xla_flags)} " if start.xla_flags else ""
-    return f"{flags}{shlex.join(shown)}  # {start.time}, commit {start.circumstances[0] or 'unknown'}"
+    remark = markdown.one_line(f"{start.time}, commit {start.circumstances[0] or 'unknown'}")
+    return f"{flags}{shlex.join(shown)}  # {remark}"
 
 
 def _from_runs(argument: str, folder: Path) -> str:

@@ -32,6 +32,7 @@ def style(font_size: float = 13) -> Iterator[None]:
         "font.sans-serif": ["DejaVu Sans", "Verdana"],
         "svg.fonttype": "none",
         "svg.hashsalt": "dwm_jax",
+        "text.parse_math": False,  # a name may have a $ in it
     }
     with matplotlib.rc_context(changed):
         yield

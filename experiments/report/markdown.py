@@ -1,7 +1,9 @@
 """Pieces of Markdown, and one self-contained HTML page of them: pictures inlined, nothing fetched from anywhere."""
 
 import base64
-import mimetypes
+import hashlib
+import html
+import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from string import Template
@@ -10,6 +12,8 @@ import numpy as np
 from markdown_it import MarkdownIt
 
 NOTHING = "–"
+# The folder of a report's pictures.
+PICTURES = "figures"
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -22,8 +26,30 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 def plain(text: str) -> str:
-    """Text from outside, a run's name or what is wrong with it, that is to be shown as it is."""
-    return text.replace("&", "&amp;").replace("<", "&lt;").replace("|", "\\|")
+    """Text from outside, a run's name or what is wrong with it, on one line and as it is: no link, picture or HTML."""
+    escaped = re.sub(r"([\\`\[\]|])", r"\\\1", one_line(text))
+    return escaped.replace("&", "&amp;").replace("<", "&lt;")
+
+
+def one_line(text: str) -> str:
+    """Without line breaks, and with a ? for every other character that cannot be printed."""
+    return "".join(letter if letter.isprintable() else "?" for letter in " ".join(text.split()))
+
+
+def fenced(lines: Sequence[str], language: str) -> str:
+    """Lines of code as they are; the fence is longer than any in them."""
+    longest = max((len(ticks) for line in lines for ticks in re.findall("`+", line)), default=0)
+    fence = "`" * max(3, longest + 1)
+    return "\n".join([fence + language, *lines, fence]) + "\n"
+
+
+def picture_file(*parts: str, kind: str = "svg") -> str:
+    """Where a picture lies below the report's folder, named by parts of which some come from outside."""
+    name = "-".join(parts)
+    kept = re.sub(r"[^A-Za-z0-9_+.=-]", "-", name)[:100]
+    # What had to be changed may now be another's name.
+    unlike = "" if kept == name else "-" + hashlib.sha256(name.encode()).hexdigest()[:8]
+    return f"{PICTURES}/{kept}{unlike}.{kind}"
 
 
 def heading(task: str) -> str:
@@ -57,12 +83,17 @@ def difference(value: float, digits: int = 2) -> str:
 
 def figures(*pictures: tuple[str, str]) -> str:
     """(description, file) pairs in one paragraph: side by side where there is room."""
-    return "\n".join(f"![{description}]({file})" for description, file in pictures) + "\n"
+    return "\n".join(f"![{plain(description)}]({file})" for description, file in pictures) + "\n"
+
+
+def pictures_in(text: str) -> set[str]:
+    """The names below `PICTURES` that a report shows; of any text at most such names."""
+    return set(re.findall(rf"\]\({PICTURES}/([A-Za-z0-9_+=-][A-Za-z0-9_+.=-]*)\)", text))
 
 
 def folded(title: str, text: str) -> str:
     """Text that opens on demand; printed open."""
-    return f"<details>\n<summary>{title}</summary>\n\n{text}\n</details>\n"
+    return f"<details>\n<summary>{html.escape(title)}</summary>\n\n{text}\n</details>\n"
 
 
 def anchor(heading: str) -> str:
@@ -93,12 +124,15 @@ def page(text: str, title: str, folder: Path) -> str:
             token.attrSet("id", anchor(tokens[position + 1].content))
         for child in token.children or []:
             if child.type == "image":
-                child.attrSet("src", inlined(folder / str(child.attrGet("src"))))
+                child.attrSet("src", inlined(folder, str(child.attrGet("src"))))
     body = parser.renderer.render(tokens, parser.options, {})
-    return Template(TEMPLATE.read_text()).substitute(title=title, body=body)
+    return Template(TEMPLATE.read_text("utf-8")).substitute(title=html.escape(title), body=body)
 
 
-def inlined(path: Path) -> str:
-    """The file as a data URI."""
-    kind, _ = mimetypes.guess_type(path.name)
+def inlined(folder: Path, source: str) -> str:
+    """A picture of the report in `folder` as a data URI; nothing else that lies on this machine, and no link to it."""
+    path = folder / source
+    kind = {".svg": "image/svg+xml", ".png": "image/png"}.get(path.suffix)
+    if kind is None or pictures_in(f"]({source})") != {path.name} or path.is_symlink() or not path.is_file():
+        return "data:,"
     return f"data:{kind};base64,{base64.b64encode(path.read_bytes()).decode()}"

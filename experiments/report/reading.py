@@ -15,7 +15,7 @@ from dwm_jax.runtime.row_files import JsonLines, Result, Results
 from experiments.studies.variations import settings_of
 
 # What a damaged file raises when it is read and taken apart.
-UNREADABLE = (OSError, ValueError, LookupError, TypeError, AttributeError)
+UNREADABLE = (OSError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError)
 
 
 # What of a start is shown beside its command, where it is known.

@@ -121,7 +121,7 @@ def learning_curves(study: str, task: str, shown: Sequence[Line], folder: Path) 
     planners = by_learner.pop(None, [])
     made = []
     for learner, curves in by_learner.items():
-        file = f"figures/{study or 'runs'}-{task.replace('/', '-')}-{learner}.svg"
+        file = markdown.picture_file(study or "runs", task, str(learner))
         with drawing.style(font_size=11):  # its legend leaves no room for more
             draw_learning_curves(folder / file, task, [*curves, *planners])
         made.append((f"Learning curves on {task}, {learner}", file))
@@ -149,7 +149,7 @@ def curve_over_setting(study: Study, task: str, shown: Sequence[Line], folder: P
         for label, lines in groups.items()
         if (found := _reported_curve(lines[0], paper))
     ]
-    file = f"figures/{study.name}-{task.replace('/', '-')}.svg"
+    file = markdown.picture_file(study.name, task)
     label = next((line.counterpart.label for line in shown if line.counterpart), "paper")
     with drawing.style():
         drawing.lines(folder / file, [*ours, *theirs], task, name, "score (0-1)", label)

@@ -57,7 +57,7 @@ def sampling(study: str, by_task: Mapping[str, list[Run]], file: str | None, fol
             if model in models:
                 rows.append([f"paper: {subject}", *(values.get(h, markdown.NOTHING) for h in horizons)])
         text += [markdown.heading(task), markdown.table(["world model", *(f"H = {h}" for h in horizons)], rows)]
-        path = f"figures/{study}-{task.replace('/', '-')}.svg"
+        path = markdown.picture_file(study, task)
         with drawing.style():
             pictures.sampling_times(folder / path, seconds, f"{task}: time of 128 trajectories")
         text.append(markdown.figures((f"Time of a batch of trajectories against the horizon on {task}", path)))

@@ -101,7 +101,7 @@ def over_tasks(
                 for method, found in seeds.items()
                 if METHODS[method].learner in (learner, None)
             }
-            file = f"figures/profiles-{learner}.svg"
+            file = markdown.picture_file("profiles", learner)
             drawing.profiles(folder / file, thresholds, shown, f"Performance profiles, {learner}")
             made.append((f"Performance profiles, {learner}: the fraction of seeds above each score", file))
     return made

@@ -1,6 +1,5 @@
 """How good the world models are: prediction error by step, against diffusion steps, calibration of returns."""
 
-import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -9,6 +8,7 @@ import numpy as np
 
 from dwm_jax.results import pictures
 from dwm_jax.results.diagnostics import PredictionError
+from dwm_jax.runtime import files
 from experiments.report import drawing, markdown
 from experiments.report.drawing import Points
 from experiments.report.reading import Run
@@ -23,6 +23,8 @@ UNITS = (
 # Our labels, which say who acts in a model, by the paper's names.
 LABELS = {"dwm": "dwm", "one_step": "one_step, told the recorded actions"}
 QUANTITIES = {"observation": "state", "reward": "reward"}
+# How a PNG file begins, and bytes beyond which it is none of a run's.
+PNG, LARGEST_PICTURE = b"\x89PNG\r\n\x1a\n", 10 * 2**20
 
 
 class ReportedErrors(NamedTuple):
@@ -128,7 +130,7 @@ def error_pictures(
             if paper and label in paper.errors:
                 theirs = getattr(paper.errors[label], quantity).tolist()
                 lines.append(Points(label, range(1, len(theirs) + 1), theirs, [], is_ours=False))
-        file = f"figures/{study or 'runs'}-{task.replace('/', '-')}-{quantity}-error.svg"
+        file = markdown.picture_file(study or "runs", task, quantity, "error")
         label = paper.beside(task).label if paper else ""
         with drawing.style():
             drawing.lines(folder / file, lines, task, "step", f"squared error, {name}", label, is_log=True)
@@ -147,21 +149,29 @@ def quality(study: str, task: str, runs: Sequence[Run], folder: Path) -> str:
     made = error_pictures(study, task, errors, None, folder)
     calibrations = {label: found for run in reversed(measured) for label, found in run.calibrations.items()}
     if calibrations:
-        file = f"figures/{study or 'runs'}-{task.replace('/', '-')}-calibration.svg"
+        file = markdown.picture_file(study or "runs", task, "calibration")
         with drawing.style(font_size=11):
             pictures.calibrations(folder / file, calibrations, {}, f"{task}: return of {horizon} steps")
         made.append((f"Return asked for against the return of {horizon} imagined steps on {task}", file))
     return f"The world models on held-out segments, {horizon} steps:\n\n{markdown.figures(*made)}"
 
 
+def own_picture(path: Path) -> bytes | None:
+    """A picture that a run has drawn; None where there is none, or something else: a link to some file."""
+    is_file = path.is_file() and path.resolve() == path.parent.parent.resolve() / path.parent.name / path.name
+    if not is_file or path.stat().st_size > LARGEST_PICTURE:
+        return None
+    content = path.read_bytes()
+    return content if content.startswith(PNG) else None
+
+
 def label_histogram(study: str, task: str, place: Path, folder: Path) -> str:
     """The training labels that the returns-to-go are to be read against: a run's own picture; "" where it has none."""
-    source = place / "figures" / "returns_to_go.png"
-    if not source.exists():
+    picture = own_picture(place / "figures" / "returns_to_go.png")
+    if picture is None:
         return ""
-    file = f"figures/{study}-{task.replace('/', '-')}-labels.png"
-    (folder / file).parent.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(source, folder / file)
+    file = markdown.picture_file(study, task, "labels", kind="png")
+    files.write(folder / file, picture)
     return markdown.figures((f"Returns-to-go of the training segments of {task}", file))
 
 

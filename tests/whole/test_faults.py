@@ -4,7 +4,11 @@ Counted, not timed: `tests/faults.py` hears of every write. What is learnt is a 
 it is the writes that are tried, and there are as many as in any run.
 """
 
+import errno
+import itertools
+import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +25,8 @@ from experiments.report import __main__ as report_command
 from tests import faults, tiny
 from tests.data.d4rl_files import arrays_of, make_episodes, write
 
+# pytest's `record_property`: counts go into its report (`--junit-xml`).
+Record = Callable[[str, object], None]
 # What `dwm_jax.train` turns into one line and an exit code; anything else would be a traceback.
 SAID = (RuntimeError, ValueError, FloatingPointError, OSError)
 # Wall-clock figures stand in these, and nothing else differs between two undisturbed runs.
@@ -62,7 +68,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 # ---------------------------------------------------------------------------------------------- commands
 
 
-def run_training(root: Path) -> None:
+def run_training(root: Path, name: str = "run") -> int:
     config = tiny.config(
         methods="TD3+BC",
         num_seeds=2,
@@ -72,15 +78,24 @@ def run_training(root: Path) -> None:
         evaluation__every=5,
         data__num_steps=600,
     )
-    train(config, root / "run")
+    try:
+        train(config, root / name)
+    except SAID as error:
+        print(f"error: {error}")
+        return 1
+    return 0
 
 
-def prepare(root: Path) -> None:
-    assert data_command.main(["prepare", "mine-v0", "--file", str(root.parent / "mine.hdf5")]) == 0
+def prepare(root: Path) -> int:
+    return data_command.main(["prepare", "mine-v0", "--file", str(root.parent / "mine.hdf5")])
 
 
-def report(root: Path) -> None:
-    report_command.main([str(root.parent / "runs"), "-o", str(root / "report")])
+def report(root: Path) -> int:
+    try:
+        report_command.main([str(root.parent / "runs"), "-o", str(root / "report")])
+    except SystemExit as end:
+        return int(end.code or 0)
+    return 0
 
 
 def outcome(root: Path) -> dict[str, Any]:
@@ -102,22 +117,56 @@ COMMANDS = {"a run": run_training, "prepare": prepare, "report": report}
 
 
 @pytest.fixture
-def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def root(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """All that the commands write lies below it; beside it, what they read."""
     monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path / "root" / "minari"))
     (tmp_path / "root").mkdir()
     write(tmp_path / "mine.hdf5", arrays_of(make_episodes([(2, True)] * 3, 11, 3)), "Hopper-v5")
+    if request.node.callspec.params["name"] == "report":
+        monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path / "minari"))
+        assert run_training(tmp_path / "runs") == 0
     return tmp_path / "root"
 
 
+def empty(root: Path) -> None:
+    shutil.rmtree(root)
+    root.mkdir()
+
+
 @pytest.mark.parametrize("name", COMMANDS)
-def test_a_kill_at_any_write_changes_nothing(name: str, root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_kill_at_any_write_changes_nothing(name: str, root: Path, record_property: Record) -> None:
     command = COMMANDS[name]
     states = faults.states_of_kills(root, root.parent / "states", lambda: command(root))
     expected = outcome(root)
-    print(f"{name}: {len(states)} kills")
     for state in states:
         shutil.rmtree(root)
         shutil.copytree(state, root, symlinks=True)
-        command(root)
+        assert command(root) == 0, state
         assert outcome(root) == expected, state
+    record_property("kills", len(states))
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_a_disk_that_is_full_from_any_write_on_is_said_and_changes_nothing(
+    name: str, root: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], record_property: Record
+) -> None:
+    command = COMMANDS[name]
+    assert command(root) == 0
+    expected = outcome(root)
+    for first in itertools.count(1):
+        empty(root)
+        capfd.readouterr()
+        with faults.full_disk(root, first, monkeypatch) as refused:
+            code = command(root)
+        if not refused:
+            break
+        shown = capfd.readouterr()
+        assert code in (1, 2), refused
+        # One line says it, and names a file.
+        lines = [line for line in (shown.out + shown.err).splitlines() if line.startswith("error: ")]
+        assert len(lines) == 1, refused
+        assert str(root) in lines[0], lines[0]
+        assert os.strerror(errno.ENOSPC) in lines[0], lines[0]
+        assert command(root) == 0, refused
+        assert outcome(root) == expected, refused
+    record_property("full_disks", first - 1)

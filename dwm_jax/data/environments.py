@@ -6,15 +6,15 @@ across its versions.
 """
 
 import importlib
+import json
 import warnings
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import gymnasium as gym
 import numpy as np
-from gymnasium.envs.registration import EnvSpec
 
-from dwm_jax.data import d4rl_mazes
+from dwm_jax.data import d4rl_mazes, trust
 from dwm_jax.data.robotics import gymnasium_robotics
 from dwm_jax.data.spaces import ActionRange, KeyPath, action_range, flatten_observations, observation_keys
 
@@ -28,6 +28,8 @@ REFERENCE_SCORES = {
 RETURN_SCALES = {"Hopper": 400.0, "Walker2d": 550.0, "HalfCheetah": 1200.0}
 # Observations of gym's Ant in D4RL's time: 27, and 84 contact forces.
 OLD_ANT_SIZE = 111
+# Arguments of `gym.make` that are not the data's to say.
+_OURS = ("render_mode", "id", "vectorization_mode", "disable_env_checker", "max_episode_steps")
 # Environments that D4RL had and Gymnasium has not, by D4RL's names.
 D4RL_ENVIRONMENTS: dict[str, Callable[..., gym.Env[Any, Any]]] = d4rl_mazes.ENVIRONMENTS
 
@@ -37,15 +39,22 @@ def robot(environment: str) -> str:
     return bare_id(environment).rsplit("/", 1)[-1].rsplit("-v", 1)[0]
 
 
+def module_of(environment: str) -> str:
+    """The module of "module:Id-v0"; empty where none is named."""
+    return environment.rpartition(":")[0]
+
+
 def bare_id(environment: str) -> str:
     """An id without its module: "Id-v0" of "module:Id-v0"."""
     return environment.rsplit(":", 1)[-1]
 
 
 def is_known(environment: str) -> bool:
-    """Whether `make` knows the id. Makes nothing; imports the module of "module:Id-v0", as Gymnasium does."""
+    """Whether `make` knows the id. Makes nothing; imports the module of "module:Id-v0" where the user has named it."""
     if environment in D4RL_ENVIRONMENTS:
         return True
+    if (module := module_of(environment)) and not trust.is_allowed(module):
+        return False
     _register(environment)
     return bare_id(environment) in gym.registry and not _is_a_stub(environment)
 
@@ -103,7 +112,8 @@ def make(
 
     Args:
       environment: a Gymnasium id ("module:Id-v0" imports the module first), or a key of D4RL_ENVIRONMENTS.
-      spec: Gymnasium's specification (JSON) where the data carries one; it settles arguments and clock.
+      spec: Gymnasium's specification (JSON) where the data carries one; it settles arguments and clock, nothing else:
+        what is called is what this machine has under the id.
       keys: the order in which the data flattened a dict observation; None takes the environment's own.
       actions: the bounds that the data's actions were scaled from; None takes the environment's own.
       observation_size: O of the data, to be checked.
@@ -190,12 +200,23 @@ def _make(environment: str, spec: str | None, render_mode: str | None, clock: in
         else:
             _register(environment)
             try:
-                env = gym.make(environment if spec is None else EnvSpec.from_json(spec), **arguments)
+                env = gym.make(environment, **({} if spec is None else _arguments_of(spec)), **arguments)
             except Exception as error:  # whatever a third party's environment raises when it is made
                 raise ValueError(
                     f"environment {environment!r} cannot be made here: {type(error).__name__}: {error}"
                 ) from error
     return env if clock is None else gym.wrappers.TimeLimit(env, clock)
+
+
+def _arguments_of(spec: str) -> dict[str, Any]:
+    """Of a specification that came with data: keyword arguments and clock.
+
+    Its entry point, wrappers and whatever else would be called are left where they are.
+    """
+    described = json.loads(spec)
+    arguments = {key: value for key, value in dict(described.get("kwargs") or {}).items() if key not in _OURS}
+    clock = described.get("max_episode_steps")
+    return arguments | ({} if clock is None else {"max_episode_steps": int(clock)})
 
 
 def _register(environment: str) -> None:
@@ -205,8 +226,12 @@ def _register(environment: str) -> None:
       ValueError: the module cannot be imported.
     """
     gym.register_envs(gymnasium_robotics)
-    module, colon, _ = environment.rpartition(":")
-    if colon:
+    if module := module_of(environment):
+        if not trust.is_allowed(module):
+            raise ValueError(
+                f"environment {environment!r} asks for the Python module {module!r}, which is imported only where you "
+                f"have named it yourself: prepare the data with --file, under a name of its own, --env {environment}"
+            )
         try:
             importlib.import_module(module)
         except Exception as error:  # whatever a third party's module raises when it is imported

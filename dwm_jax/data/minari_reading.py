@@ -6,7 +6,6 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import gymnasium as gym
 import h5py
 import numpy as np
 from h5py import h5d, h5s
@@ -57,18 +56,27 @@ def open_stored(folder: Path) -> Stored:
     try:
         dataset = MinariDataset(folder)
         metadata = dict(dataset.storage.read_raw_metadata(folder))
-        environment, spec = _environment(metadata)
+        environment = _environment(metadata)
     except ImportError as error:
         raise ValueError(f"{folder}: {error}") from error
     except Exception as error:  # Minari and Gymnasium raise anything, asserts included, on data they do not know
         raise ValueError(f"{folder} is not a readable Minari data set: {type(error).__name__}: {error}") from error
+    try:
+        return _stored(Path(folder), dataset, metadata, *environment)
+    except (ArithmeticError, AttributeError, LookupError, TypeError) as error:
+        raise ValueError(f"{folder}: its metadata.json is not in order: {type(error).__name__}: {error}") from error
+
+
+def _stored(
+    folder: Path, dataset: MinariDataset, metadata: dict[str, Any], environment: str | None, spec: str | None
+) -> Stored:
     provenance = metadata.get("dwm_jax", {})
     keys = provenance.get("observation_keys")
     bounds = provenance.get("action_range")
     scores = (metadata.get("ref_min_score"), metadata.get("ref_max_score"))
     return Stored(
         dataset_id=str(dataset.id),
-        folder=Path(folder),
+        folder=folder,
         metadata=metadata,
         num_episodes=int(dataset.total_episodes),
         num_steps=int(dataset.total_steps),
@@ -121,7 +129,7 @@ def read_and_clip(stored: Stored, *, may_clip: bool) -> tuple[Rows, Clipped]:
         if num_steps > stored.num_steps:
             raise ValueError(f"{where}: more steps than the {stored.num_steps:,} its metadata.json promises")
         sizes = episode.observations.shape[1], episode.actions.shape[1]
-        rows = rows if rows is not None else Rows(stored.num_steps, stored.num_episodes, *sizes)
+        rows = rows if rows is not None else _room(stored, *sizes)
         if sizes != (rows.observations.shape[1], rows.actions.shape[1]):
             raise ValueError(f"{where}: observation and action sizes are {sizes}, unlike those before")
         rows.append(episode)
@@ -133,6 +141,15 @@ def read_and_clip(stored: Stored, *, may_clip: bool) -> tuple[Rows, Clipped]:
             f"{stored.num_steps:,} in {stored.num_episodes:,}"
         )
     return rows, clipped
+
+
+def _room(stored: Stored, observation_size: int, action_size: int) -> Rows:
+    try:
+        return Rows(stored.num_steps, stored.num_episodes, observation_size, action_size)
+    except (MemoryError, ValueError, OverflowError) as error:
+        raise ValueError(
+            f"{stored.folder}: there is no memory for the {stored.num_steps:,} steps that its metadata.json promises"
+        ) from error
 
 
 def _episode(stored: Stored, raw: list[np.ndarray], where: str) -> tuple[Episode, np.ndarray]:
@@ -245,7 +262,4 @@ def _environment(metadata: dict[str, Any]) -> tuple[str | None, str | None]:
     text = metadata.get("eval_env_spec") or metadata.get("env_spec")
     if text is None:
         return None, None
-    spec = json.loads(text)
-    # Written by older Gymnasium releases, refused by newer ones.
-    known = gym.envs.registration.EnvSpec.__dataclass_fields__
-    return str(spec["id"]), json.dumps({key: value for key, value in spec.items() if key in known})
+    return str(json.loads(text)["id"]), text

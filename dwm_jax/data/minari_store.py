@@ -8,6 +8,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from dwm_jax.data import minari_reading
 from dwm_jax.data.minari_reading import Stored
 from dwm_jax.runtime import files, interruption
 from dwm_jax.runtime.locks import exclusive
+from dwm_jax.runtime.progress import say
 from dwm_jax.types import Episode
 
 PREPARE = "python -m dwm_jax.data prepare"
@@ -116,7 +118,7 @@ def put_once(dataset_id: str, write: Callable[[Path], None]) -> bool:
     path = path_of(dataset_id)
     if path.exists():
         return False
-    with exclusive(path.parent / f".{path.name}.lock", wait=True):
+    with _locked(path):
         if path.exists():
             return False
         # Only the holder of the lock writes here: what is there was left by a process that died.
@@ -158,6 +160,26 @@ def read_episodes(dataset_id: str) -> Sequence[Episode]:
     return minari_reading.read(stored(dataset_id))
 
 
+def read_made(dataset_id: str, make: Callable[[], object]) -> Sequence[Episode]:
+    """`read_episodes` of data that `make` makes, always the same: what is there and damaged is made again.
+
+    Raises:
+      ValueError: it cannot be read when it has just been made.
+    """
+    make()
+    try:
+        return read_episodes(dataset_id)
+    except ValueError as error:
+        say(f"{error}; it is made again")
+    with _locked(path_of(dataset_id)):
+        try:
+            return read_episodes(dataset_id)  # another process was here before
+        except ValueError:
+            shutil.rmtree(path_of(dataset_id))
+    make()
+    return read_episodes(dataset_id)
+
+
 def local_ids() -> list[str]:
     """The ids of all local data sets, sorted. Lists folders, opens no file."""
     root = path_of("")
@@ -173,6 +195,11 @@ def local_ids() -> list[str]:
 def raw_metadata(dataset_id: str) -> dict[str, Any]:
     """The metadata.json of a local data set."""
     return dict(MinariStorage.read_raw_metadata(path_of(dataset_id) / "data"))
+
+
+def _locked(path: Path) -> AbstractContextManager[None]:
+    """Only one process makes, or removes, the data set at `path`."""
+    return exclusive(path.parent / f".{path.name}.lock", wait=True)
 
 
 def _write(folder: Path, dataset_id: str, contents: Contents) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 import minari
 
-from dwm_jax.data import download, minari_reading, minari_store, tasks
+from dwm_jax.data import download, environments, minari_reading, minari_store, tasks, trust
 from dwm_jax.data.d4rl_tasks import D4RL_TASKS
 from dwm_jax.data.importing import NOWHERE, Wishes, read_contents
 from dwm_jax.data.minari_reading import Stored
@@ -49,23 +49,25 @@ def prepare(
     if name in tasks.MADE_TASKS:
         raise ValueError(f"{name} is made on the spot by a run, from no file and no download; there is nothing to do")
     dataset_id = minari_store.local_id(name)
+    if wishes.environment is not None and (module := environments.module_of(wishes.environment)):
+        trust.allow(module)
+    sources: list[dict[str, Any]] | None = None
     if files:
-        sources = [_source(path) for path in files]
-        if minari_store.exists(dataset_id):
-            _refuse_other(name, dataset_id, sources, wishes)
-            return dataset_id, False
-        return dataset_id, minari_store.make_once(dataset_id, lambda: read_contents(name, files, sources, wishes))
-    if minari_store.exists(dataset_id):
-        _refuse_other(name, dataset_id, None, wishes)
-        return dataset_id, False
-    if name in D4RL_TASKS:
-        return dataset_id, minari_store.make_once(dataset_id, lambda: _download_d4rl(name, wishes, on_progress))
-    if name != dataset_id:
+        known = sources = [_source(path) for path in files]
+        made = minari_store.make_once(dataset_id, lambda: read_contents(name, files, known, wishes))
+    elif name in D4RL_TASKS:
+        made = minari_store.make_once(dataset_id, lambda: _download_d4rl(name, wishes, on_progress))
+    elif name == dataset_id:
+        made = minari_store.put_once(dataset_id, lambda aside: _download_minari(dataset_id, aside))
+    else:
         raise ValueError(
             f"nothing is known about {name!r}: known names are {', '.join(tasks.known_names())}; a Minari id ends in "
             "its version (mujoco/hopper/medium-v0); a file of your own comes with --file"
         )
-    return dataset_id, minari_store.put_once(dataset_id, lambda aside: _download_minari(dataset_id, aside))
+    if not made:
+        # There already, or made by another process while this one waited for it.
+        _refuse_other(name, dataset_id, sources, wishes)
+    return dataset_id, made
 
 
 def _download_d4rl(name: str, wishes: Wishes, on_progress: Progress) -> Contents:

@@ -183,7 +183,8 @@ def _maze_episodes(maze_name: str, num_steps: int, seed: int) -> Sequence[Episod
     # The simulator's version is part of the name: MuJoCo promises no equality across versions. So is the recipe's (v1).
     simulator = mujoco.__version__.replace(".", "")
     dataset_id = f"dwm-maze2d-{maze_name}-steps{num_steps}-seed{seed}-mujoco{simulator}-v1"
-    minari_store.write_once(
+    make = partial(
+        minari_store.write_once,
         dataset_id,
         partial(maze2d.record_episodes, maze_name, num_steps, seed),
         observation_space=gym.spaces.Box(-np.inf, np.inf, (4,), np.float32),
@@ -193,4 +194,4 @@ def _maze_episodes(maze_name: str, num_steps: int, seed: int) -> Sequence[Episod
         algorithm="waypoint controller",
         requirements=[f"mujoco=={mujoco.__version__}", "gymnasium-robotics"],
     )
-    return minari_store.read_episodes(dataset_id)
+    return minari_store.read_made(dataset_id, make)

@@ -77,6 +77,24 @@ def test_an_environment_can_be_given_and_a_d4rl_name_brings_its_own(command, tmp
     assert minari_store.stored("hopper-medium-v2").environment == "Hopper-v4"
 
 
+def test_whoever_waited_for_another_of_the_same_name_is_told_that_its_files_were_others(
+    command, file, tmp_path, monkeypatch
+):
+    other = write(tmp_path / "other.hdf5", arrays_of(hopper(1)), "Hopper-v5")
+    make_once = minari_store.make_once
+
+    def be_slow(dataset_id, make):
+        # Both have found the name free; the other one is first at the lock.
+        monkeypatch.setattr(minari_store, "make_once", make_once)
+        assert command("prepare", "mine", "--file", other)[0] == 0
+        return make_once(dataset_id, make)
+
+    monkeypatch.setattr(minari_store, "make_once", be_slow)
+    code, _, err = command("prepare", "mine", "--file", file)
+    assert code == 1
+    assert "made from other files; choose another name, or remove that folder" in err
+
+
 def test_preparing_again_does_nothing_and_other_files_are_refused(command, file, tmp_path):
     command("prepare", "mine", "--file", file)
     code, out, _ = command("prepare", "mine", "--file", file)
@@ -596,7 +614,7 @@ def test_an_interrupt_leaves_nothing_half_done(command, file, root, monkeypatch)
         raise interruption.Interrupted(signal.SIGINT)
 
     with monkeypatch.context() as patch:
-        patch.setattr(os, "rename", interrupted)
+        patch.setattr(os, "replace", interrupted)
         code, _, err = command("prepare", "mine", "--file", file)
     assert code == 130
     assert err == "stopped by SIGINT; start the same command again to go on, a download where it stopped\n"

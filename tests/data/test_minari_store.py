@@ -3,6 +3,7 @@
 import os
 import socket
 import threading
+from pathlib import Path
 
 import gymnasium as gym
 import minari
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 from minari.storage.datasets_root_dir import get_dataset_path
 
+from dwm_jax.data import tasks
 from dwm_jax.data.minari_store import read_episodes, write_once
 from dwm_jax.runtime.locks import exclusive
 from dwm_jax.types import Episode
@@ -102,7 +104,7 @@ def test_writing_that_fails_leaves_nothing_and_can_be_repeated(root, monkeypatch
         raise OSError("disk full")
 
     with monkeypatch.context() as patch:
-        patch.setattr(os, "rename", rename_fails)
+        patch.setattr(os, "replace", rename_fails)
         with pytest.raises(OSError, match="disk full"):
             write()
     assert os.environ["MINARI_DATASETS_PATH"] == str(root)
@@ -132,3 +134,21 @@ def test_one_who_waited_for_another_does_not_make_it_again():
         path.mkdir()
     waiting.join()
     assert errors == []
+
+
+def test_made_data_that_was_damaged_is_named_and_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path))
+    task = tasks.get_task("maze2d-umaze", num_steps=300, seed=0)
+    expected = task.load_episodes()
+    (file,) = tmp_path.glob("*/data/main_data.hdf5")
+    for damage in (b"", file.read_bytes()[:1000]):
+        file.write_bytes(damage)
+        (episode,) = task.load_episodes()
+        np.testing.assert_array_equal(episode.observations, expected[0].observations)
+        assert "cannot be read" in (shown := capsys.readouterr().err)
+        assert shown.endswith("; it is made again\n")
+    (file.parent / "metadata.json").write_text("")
+    assert len(task.load_episodes()) == 1
+    assert capsys.readouterr().err.endswith("; it is made again\n")

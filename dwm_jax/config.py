@@ -136,6 +136,8 @@ def default_config() -> ConfigDict:
     policy.ask = "constant"
     # 1: H-step return; below: lambda-return. One entry per learner.
     policy.lambda_ = ConfigDict({"td3_bc": 1.0, "iql": 0.95, "pql": 1.0})
+    # Share of a batch, on average, that is drawn from the first 20 steps of episodes besides what chance draws there.
+    policy.start_share = 0.0
     # Imagined trajectories kept per data pair, drawn in bulk; 0 draws afresh in every update. One is what recorded
     # data have, too; scores with 1, 4, 16 and fresh ones agree within their spread (PERFORMANCE.md).
     policy.imagined_per_pair = 1
@@ -229,6 +231,7 @@ def check(config: ConfigDict, num_devices: int) -> None:
         require(0 <= config.policy.lambda_[learner] <= 1, f"policy.lambda_.{learner}", "in [0, 1]")
     require(0 < config.learners.iql.expectile < 1, "learners.iql.expectile", "in (0, 1)")
     require(config.policy.imagined_per_pair >= 0, "policy.imagined_per_pair", "0 (fresh) or more")
+    require(0 <= config.policy.start_share < 1, "policy.start_share", "a fraction in [0, 1)")
     require(config.policy.refresh_every >= 0, "policy.refresh_every", "0 (never) or more")
     pooled = config.policy.refresh_every == 0 or config.policy.imagined_per_pair > 0
     require(pooled, "policy.refresh_every", "0 where policy.imagined_per_pair = 0: nothing is kept to be refreshed")

@@ -205,6 +205,13 @@ def transition_rows(dataset: Dataset) -> np.ndarray:
     return np.flatnonzero(np.arange(len(dataset.last), dtype=np.int32) < dataset.last).astype(np.int32)
 
 
+def start_rows(dataset: Dataset, num_steps: int) -> np.ndarray:
+    """The rows of the first `num_steps` actions of every episode: shape (n,), int32. Host."""
+    rows = transition_rows(dataset)
+    first_row = np.append(0, np.unique(dataset.last)[:-1] + 1)
+    return rows[rows - first_row[episode_of_row(dataset)[rows]] < num_steps]
+
+
 def segment_rows(dataset: Dataset, sequence_length: int, pad: str, episodes: np.ndarray | None = None) -> np.ndarray:
     """The rows at which a segment may start. Host.
 

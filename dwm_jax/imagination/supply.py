@@ -29,6 +29,8 @@ from dwm_jax.world_models.base import Generator, TrainedModel, WorldModel
 
 # Items per device and dispatch when trajectories or transitions are drawn in bulk.
 CHUNK = 1024
+# Steps of an episode that `policy.start_share` repeats.
+START_STEPS = 20
 
 # What the updates read: the pairs, and the data of the source their trajectories come from.
 Data = tuple[Pairs, PyTree]
@@ -107,9 +109,11 @@ def pooled(
     model_seed = config.world_models[method.model].seed
     choice_key, draw_key = (key_for(model_seed, f"{method.model}: pool of {what}") for what in ("pairs", "draws"))
 
-    def draw(on_device: tuple[PyTree, Pairs, Array, PyTree], pair: Array) -> Trajectory:
-        model, pairs, number, followed_S = on_device
+    def draw(on_device: tuple[PyTree, Pairs, Array, Array, PyTree], pair: Array) -> Trajectory:
+        model, pairs, copies, number, followed_S = on_device
+        # A row that is there twice is imagined twice.
         key = jax.random.fold_in(jax.random.fold_in(draw_key, number), pairs.rows[pair])
+        key = jax.random.fold_in(key, copies[pair])
         if not needs_policy:
             return draw_pair(model, pairs, pair, nobody, key)
 
@@ -125,13 +129,24 @@ def pooled(
         if needs_policy and step % policy.refresh_every == 0:
             policies = policies._replace(imagined_by_S=jax.tree.map(np.array, policies.states_S))
         pairs = all_pairs()
+        copies = copy_numbers(np.asarray(pairs.rows))
         if policy.imagined_pairs:
             key = jax.random.fold_in(choice_key, number)
-            pairs = pairs._replace(rows=jax.random.choice(key, pairs.rows, (policy.imagined_pairs,), replace=False))
-        on_device = source.data, pairs, np.int32(number), policies.imagined_by_S
+            chosen = jax.random.choice(key, len(copies), (policy.imagined_pairs,), replace=False)
+            pairs, copies = pairs._replace(rows=pairs.rows[chosen]), copies[np.asarray(chosen)]
+        on_device = source.data, pairs, copies, np.int32(number), policies.imagined_by_S
         return policies, (pairs, in_bulk(f"imagining for {name}", draw_chunks, len(pairs.rows), on_device))
 
     return Supply(sources.draw_kept, make, policy.refresh_every, needs_policy)
+
+
+def copy_numbers(rows: np.ndarray) -> np.ndarray:
+    """How many times each entry has stood further in front: shape (P,), int32. [3 5 3 3] gives [0 0 1 2]. Host."""
+    order = np.argsort(rows, kind="stable")
+    in_order = rows[order]
+    numbers = np.empty(len(rows), np.int32)
+    numbers[order] = np.arange(len(rows)) - np.searchsorted(in_order, in_order)
+    return numbers
 
 
 def nobody(step: Array, observation: Array, key: Key) -> Array:
@@ -160,7 +175,12 @@ def units_of(learner: Learner, recording: Recording) -> Units:
 def pairs_of(
     method: Method, config: ConfigDict, recording: Recording, units: Units, models: dict[str, TrainedModel]
 ) -> Pairs:
-    """The transitions a learner sees: the recorded ones, and as many generated ones as the config mixes in."""
+    """The transitions a learner sees: the recorded ones, and as many generated ones as the config mixes in.
+
+    The first steps of episodes are there several times, so that on average `policy.start_share` of a batch are repeated
+    ones. Every evaluation begins there, in data of long episodes they are one pair in a hundred, and where a policy
+    stands still at the start nothing that it learnt elsewhere shows (RESULTS.md, "The start").
+    """
     dataset = recording.dataset
     if method.model is not None and isinstance(generator := models[method.model].model, Generator):
         share = config.policy.generated_fraction
@@ -173,7 +193,9 @@ def pairs_of(
         chunks = parallel.map_chunks(generate, CHUNK)
         transitions = in_bulk(f"generating with {method.model}", chunks, count, models[method.model].inference)
         dataset = data.append_transitions(dataset, transitions)
-    return Pairs(dataset, jnp.asarray(data.transition_rows(dataset)), units)
+    rows, share = data.transition_rows(dataset), config.policy.start_share
+    repeated = np.resize(data.start_rows(recording.dataset, START_STEPS), round(len(rows) * share / (1 - share)))
+    return Pairs(dataset, jnp.asarray(np.concatenate([rows, repeated])), units)
 
 
 def imagined_source(

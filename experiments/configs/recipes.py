@@ -11,7 +11,16 @@ from ml_collections import ConfigDict
 
 def paper(config: ConfigDict) -> None:
     """As published: noise prediction between empirical CDFs, no terminations, one return for all, plain critics."""
-    _set(config, normalizer="cdf", prediction="noise", terminations=False, quantile=0.0, ask="constant", norm=False)
+    _set(
+        config,
+        normalizer="cdf",
+        prediction="noise",
+        terminations=False,
+        quantile=0.0,
+        ask="constant",
+        norm=False,
+        starts=0.0,
+    )
 
 
 def recommended(config: ConfigDict) -> None:
@@ -27,6 +36,8 @@ def recommended(config: ConfigDict) -> None:
         # One return for all asks a falling robot not to fall, and the world model obliges.
         quantile=0.9,
         ask="reachable",
+        # Every evaluation begins where few pairs are: a policy that stands still there shows nothing of what it learnt.
+        starts=0.1,
         # ReLU critics extrapolate at states no update visits, and bootstrap what they extrapolate.
         norm=True,
     )
@@ -48,7 +59,15 @@ def task_and_recipe(argument: str, default: str) -> tuple[str, Callable[[ConfigD
 
 
 def _set(
-    config: ConfigDict, *, normalizer: str, prediction: str, terminations: bool, quantile: float, ask: str, norm: bool
+    config: ConfigDict,
+    *,
+    normalizer: str,
+    prediction: str,
+    terminations: bool,
+    quantile: float,
+    ask: str,
+    norm: bool,
+    starts: float,
 ) -> None:
     everywhere = {
         "observation_normalizer": normalizer,
@@ -61,3 +80,4 @@ def _set(
     for settings in config.learners.values():
         settings.layer_norm = norm
     config.policy.ask = ask
+    config.policy.start_share = starts

@@ -202,6 +202,12 @@ def test_segments_can_be_taken_from_some_episodes_only():
     np.testing.assert_array_equal(data.segment_rows(flat, 2, "drop", np.array([1])), [3])
 
 
+def test_start_rows_are_the_first_actions_of_every_episode():
+    flat, _ = data.flatten([FIRST, SECOND], GAMMA, None)
+    np.testing.assert_array_equal(data.start_rows(flat, 1), [0, 3])
+    np.testing.assert_array_equal(data.start_rows(flat, 9), [0, 1, 3, 4])
+
+
 def test_of_two_rows_dropping_keeps_the_transitions_that_terminated():
     flat, _ = data.flatten([FIRST, SECOND], GAMMA, None)
     # Row 1 led to the end of the task; row 4 to a state whose reward nobody recorded.

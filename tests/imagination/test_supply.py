@@ -9,7 +9,7 @@ import pytest
 
 from dwm_jax.config import ConfigError, check
 from dwm_jax.imagination.sources import draw_kept
-from dwm_jax.imagination.supply import supply_of, units_of
+from dwm_jax.imagination.supply import copy_numbers, supply_of, units_of
 from dwm_jax.learners.policies import Policies
 from dwm_jax.registry import LEARNERS, METHODS
 from dwm_jax.runtime.checkpoints import Checkpoints
@@ -31,6 +31,7 @@ class Echo:
     """A world model whose only step ends at the action it is given, with noise as its reward."""
 
     sequence_length = 2
+    reachable_return = None
 
     def __init__(self, needs_policy):
         self.needs_policy = needs_policy
@@ -50,7 +51,13 @@ class Echo:
 
 def pool_of(needs_policy, seeds=SEEDS, **overrides):
     """(supply, policies): seed s of the policies always chooses the action (s / 10, s / 10)."""
-    settings = {"policy__imagined_per_pair": 2, "policy__refresh_every": 10, "policy__horizon": 1} | overrides
+    settings = {
+        "policy__imagined_per_pair": 2,
+        "policy__refresh_every": 10,
+        "policy__horizon": 1,
+        "policy__start_share": 0.0,
+    }
+    settings |= overrides
     config = tiny.config(methods=METHOD, **settings)
     recording = load_recording(config)[1]
     learner = LEARNERS["td3_bc"](observation_size=4, action_size=2, num_updates=20, **config.learners.td3_bc.to_dict())
@@ -77,6 +84,18 @@ def test_a_pool_has_m_trajectories_of_every_pair():
         atol=1e-6,
     )
     assert len(np.unique(pool.rewards)) > 2_390
+
+
+def test_starts_are_repeated_and_every_copy_has_a_trajectory_of_its_own():
+    supply, policies = pool_of(needs_policy=False, policy__start_share=0.25)
+    _, (pairs, pool) = supply.make(policies, 0)
+    # Four episodes of 300 steps: 400 of 1,600 are the 80 starts five times over.
+    assert len(pairs.rows) == 1_600
+    rows, counts = np.unique(np.asarray(pairs.rows), return_counts=True)
+    assert len(rows) == 1_200
+    np.testing.assert_array_equal(np.sort(counts)[[-80, -81, -1]], [6, 1, 6])
+    assert len(np.unique(pool.rewards)) > 3_180
+    np.testing.assert_array_equal(copy_numbers(np.array([3, 5, 3, 3])), [0, 0, 1, 2])
 
 
 def test_only_what_follows_the_policy_as_it_is_is_drawn_inside_its_update():

@@ -1,7 +1,8 @@
 """The command line of the main job: one config, one workdir, one clear line when something is wrong.
 
-Exit codes: 0 done, 1 the run stopped (the line says why), 2 the command or its config is wrong, 130 interrupted from
-the keyboard, 143 by SIGTERM; after the last two the same command goes on.
+Exit codes: 0 done, 1 the run stopped (the line says why), 2 the command or its config is wrong, 75 another process is
+at work in the workdir, 129 the terminal was closed, 130 interrupted from the keyboard, 143 by SIGTERM; after the last
+four the same command goes on.
 """
 
 import os
@@ -16,7 +17,7 @@ from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
 from dwm_jax.config import ConfigError, check
-from dwm_jax.runtime import cluster, interruption, mirrors, non_finite, parallel, processes
+from dwm_jax.runtime import cluster, interruption, locks, mirrors, non_finite, parallel, processes
 from dwm_jax.runtime.cluster import ClusterError
 from dwm_jax.runtime.locks import InUseError
 from dwm_jax.runtime.progress import say
@@ -69,8 +70,10 @@ def run(train: Callable[[ConfigDict, Path, Sequence[mirrors.Open]], None], usage
                 shown_in = mirrors.requested(tensorboard_flag.value, wandb_flag.value)
                 train(config_flag.value, Path(str(workdir_flag.value)), shown_in)
                 processes.finish()
-        except (ConfigError, ClusterError, InUseError) as error:
+        except (ConfigError, ClusterError) as error:
             fail(error, 2)
+        except InUseError as error:
+            fail(error, locks.EXIT_CODE)
         except (RuntimeError, ValueError, FloatingPointError, OSError) as error:
             fail(error, 1)
         except interruption.Interrupted as stop:

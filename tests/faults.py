@@ -40,7 +40,8 @@ def _hear(event: str, arguments: tuple[Any, ...]) -> None:
     if not path.is_absolute() and event in ("os.remove", "os.rmdir") and at is not None:
         path = Path(os.readlink(f"/proc/self/fd/{at}")) / path
     root, watch = _watches[-1]
-    if path.is_relative_to(root):
+    is_there = event == "os.mkdir" and path.exists()  # asked for in case it is not
+    if path.is_relative_to(root) and not is_there:
         watch(event, path)
 
 

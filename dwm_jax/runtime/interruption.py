@@ -20,14 +20,16 @@ from dwm_jax.runtime import processes
 # From the signal to the end of the process, at the longest.
 GRACE_SECONDS = 8.0
 
-SIGNALS = (signal.SIGTERM, signal.SIGINT)
+# The last is what a terminal that is closed sends; `nohup` has it ignored, and so it stays.
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
 class Interrupted(Exception):  # noqa: N818 - it is a request, not an error
     """A signal asked the run to stop.
 
     Attributes:
-      exit_code: 128 + the signal's number, as a shell reports it: 143 for SIGTERM, 130 for an interrupt.
+      exit_code: 128 + the signal's number, as a shell reports it: 143 for SIGTERM, 130 for an interrupt, 129 for a
+        terminal that was closed.
     """
 
     def __init__(self, number: int):
@@ -52,7 +54,7 @@ def check() -> None:
 
 @contextmanager
 def listening() -> Iterator[None]:
-    """SIGTERM and SIGINT leave word inside the block, and end the process when nobody answers in time.
+    """`SIGNALS` leave word inside the block, and end the process when nobody answers in time.
 
     For the main thread only. A second signal ends the process at once.
     """
@@ -60,7 +62,8 @@ def listening() -> Iterator[None]:
     os.set_blocking(writer, False)
     # The interpreter writes a signal's number into the pipe even while compiled code keeps it from its handlers.
     earlier_fd = signal.set_wakeup_fd(writer)
-    earlier = {number: signal.signal(number, lambda number, frame: None) for number in SIGNALS}
+    heard = [number for number in SIGNALS if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN]
+    earlier = {number: signal.signal(number, lambda number, frame: None) for number in heard}
     watchdog = threading.Thread(target=_watch, args=(reader,), daemon=True)
     watchdog.start()
     try:

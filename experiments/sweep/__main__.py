@@ -17,7 +17,8 @@ cores. "slurm" submits an array of jobs that go back into the queue when they ar
 again, it submits all that is not done, what is still in the queue too. "print" prints the commands and writes them to
 RUNS/launch, with a script for TPU pods and Kubernetes Jobs.
 
-Exit codes: 0 all is done (submitted, printed), 1 something failed, 2 the command is wrong, 130 and 143 interrupted.
+Exit codes: 0 all is done (submitted, printed), 1 something failed, 2 the command is wrong, 75 the folder, or some of
+its runs, are in use by other processes, 129, 130 and 143 interrupted.
 """
 
 import argparse
@@ -33,6 +34,7 @@ from typing import NoReturn
 
 from dwm_jax.config import ConfigError, check
 from dwm_jax.data import tasks as data_tasks
+from dwm_jax.runtime import locks
 from dwm_jax.runtime.locks import InUseError, exclusive
 from dwm_jax.runtime.progress import say
 from experiments.studies.catalogue import SCALES, STUDIES, Member, members_at, tasks_at
@@ -53,8 +55,12 @@ def main() -> None:
             show(stages, record)
         else:
             launch(options, stages, record)
-    except (ConfigError, InUseError, ValueError) as error:
+    except InUseError as error:
+        leave(locks.EXIT_CODE, f"error: {error}")
+    except (ConfigError, ValueError) as error:
         leave(2, f"error: {' '.join(str(error).split())}")
+    except OSError as error:
+        leave(1, f"error: {' '.join(str(error).split())}")
 
 
 def launch(options: argparse.Namespace, stages: Sequence[Stage], record: Record) -> None:
@@ -68,7 +74,9 @@ def launch(options: argparse.Namespace, stages: Sequence[Stage], record: Record)
     elif options.launcher == "slurm":
         parameters = dict(parameter.split("=", 1) for parameter in options.slurm)
         executor = slurm.slurm_executor(record.folder / "slurm", parameters, options.workers)
-    record.folder.mkdir(parents=True, exist_ok=True)
+    for run in runs:
+        if run.damage is not None:
+            say(f"{run.name} counts as not done: {run.damage}")
     with exclusive(record.folder / ".lock", wait=False):
         record.set(runs)
         make_links(runs, record.folder)
@@ -205,7 +213,8 @@ def run_here(missing: Sequence[Stage], found: Devices, workers: int | None, prog
             leave(128 + number, f"stopped by {reason}: {progress.counts()}; start the same command again to go on")
     for run in progress.failed:
         say(f"failed: {run.name}: {run.log}")
-    leave(1 if progress.failed else 0, f"{progress.counts()}: {progress.record.folder}")
+    code = 1 if progress.failed else locks.EXIT_CODE if progress.elsewhere else 0
+    leave(code, f"{progress.counts()}: {progress.record.folder}")
 
 
 def leave(code: int, line: str) -> NoReturn:

@@ -23,7 +23,8 @@ done 3< "$1"
 exit $failed
 """
 
-# A pod takes the line of its index. Exit code 2 says that the command or its config is wrong: no retry would help.
+# A pod takes the line of its index. Exit code 2 says that the command or its config is wrong: no retry would help. 75
+# (in use by another process) and 143 (asked to stop, and saved) are no failures: the pod comes again and goes on.
 KUBERNETES_JOB = """\
 # One pod with one GPU for each command of {stage}.txt. IMAGE holds this repository in its working folder, its
 # requirements and the prepared data; CLAIM is a volume claim that holds {mount}.
@@ -42,6 +43,8 @@ spec:
     rules:
       - action: FailIndex
         onExitCodes: {{operator: In, values: [2]}}
+      - action: Ignore
+        onExitCodes: {{operator: In, values: [75, 143]}}
       - action: Ignore
         onPodConditions: [{{type: DisruptionTarget}}]
   template:

@@ -1,5 +1,6 @@
 """Runs on this machine: a pool of processes, one for each GPU, or as many as asked for, each with its cores."""
 
+import ctypes
 import json
 import os
 import signal
@@ -12,10 +13,16 @@ from contextlib import contextmanager
 from itertools import pairwise
 from typing import NamedTuple
 
+from dwm_jax.runtime import locks
+from dwm_jax.runtime.progress import say
 from experiments.sweep.plan import ROOT, Run
 
-SIGNALS = (signal.SIGTERM, signal.SIGINT)
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 POLL_SECONDS = 0.1
+# What runs get to save and leave in when the sweep fails, before they are killed.
+GRACE_SECONDS = 20.0
+# Of <linux/prctl.h>: the signal that a process gets when its parent dies.
+PR_SET_PDEATHSIG = 1
 
 
 class Devices(NamedTuple):
@@ -47,6 +54,11 @@ class Outcome(NamedTuple):
     def was_interrupted(self) -> bool:
         """Whether it was asked to stop, and has said so or was ended by it."""
         return any(self.exit_code in (-number, 128 + number) for number in SIGNALS)
+
+    @property
+    def is_elsewhere(self) -> bool:
+        """Whether another process is at work on it."""
+        return self.exit_code == locks.EXIT_CODE
 
 
 def devices() -> Devices:
@@ -106,7 +118,8 @@ def run_all(
     """Every run, as many at a time as there are places; one that fails stops no other.
 
     SIGTERM and SIGINT are passed on to the runs, which save and leave; no other is started. A second signal is passed
-    on too, and ends them at once.
+    on too, and ends them at once. A terminal that was closed (SIGHUP) stops them as SIGTERM does. However this ends, by
+    an error too, no run goes on: even where this process is killed, they are told to save and leave (Linux).
 
     Returns:
       The number of the signal that stopped it; None when all runs have ended.
@@ -114,15 +127,22 @@ def run_all(
     waiting, free = deque(runs), list(places)
     running: dict[subprocess.Popen[bytes], tuple[Run, Place, float]] = {}
     passed_on = 0
-    with heard() as signals:
+    with heard() as signals, ending(running):
         while running or (waiting and not signals):
             while waiting and free and not signals:
                 run, place = waiting.popleft(), free.pop(0)
-                running[start(run, place)] = (run, place, time.monotonic())
-                started(run)
+                try:
+                    running[start(run, place)] = (run, place, time.monotonic())
+                except OSError as error:
+                    say(f"{run.name} cannot be started: {error}")
+                    started(run)
+                    ended(run, Outcome(1, 0.0))
+                    free.append(place)
+                else:
+                    started(run)
             for number in signals[passed_on:]:
                 for child in running:
-                    child.send_signal(number)
+                    child.send_signal(signal.SIGTERM if number == signal.SIGHUP else number)
                 passed_on += 1
             for child in [child for child in running if child.poll() is not None]:
                 run, place, since = running.pop(child)
@@ -144,17 +164,51 @@ def start(run: Run, place: Place) -> subprocess.Popen[bytes]:
             stdout=log,
             stderr=subprocess.STDOUT,
             process_group=0,  # Ctrl-C reaches the sweep alone, which passes it on once
+            preexec_fn=end_with_parent(),
         )
     if place.cores:
         os.sched_setaffinity(process.pid, place.cores)  # jax counts its threads by it, long after this
     return process
 
 
+def end_with_parent() -> Callable[[], None] | None:
+    """For a child, before it becomes what it runs: when its parent dies, it is asked to save and leave. Linux only."""
+    if sys.platform != "linux":
+        return None
+    prctl, parent = ctypes.CDLL(None, use_errno=True).prctl, os.getpid()
+
+    def ask() -> None:
+        prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+        if os.getppid() != parent:  # it was dead before
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    return ask
+
+
+@contextmanager
+def ending(running: Mapping[subprocess.Popen[bytes], object]) -> Iterator[None]:
+    """Whatever raises inside the block, the children in `running` end: they save, or are killed when they do not."""
+    try:
+        yield
+    finally:
+        children = list(running)
+        for child in children:
+            child.terminate()
+        deadline = time.monotonic() + GRACE_SECONDS
+        for child in children:
+            try:
+                child.wait(max(0.0, deadline - time.monotonic()))
+            except subprocess.TimeoutExpired:
+                child.kill()
+                child.wait()
+
+
 @contextmanager
 def heard() -> Iterator[list[int]]:
     """The signals that come inside the block, in their order."""
     signals: list[int] = []
-    earlier = {number: signal.signal(number, lambda number, frame: signals.append(number)) for number in SIGNALS}
+    listened = [number for number in SIGNALS if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN]
+    earlier = {number: signal.signal(number, lambda number, frame: signals.append(number)) for number in listened}
     try:
         yield signals
     finally:

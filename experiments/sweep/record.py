@@ -56,12 +56,14 @@ class Progress:
     def __init__(self, record: Record, runs: Sequence[Run]):
         self.record = record
         self.failed: list[Run] = []
+        self.elsewhere: list[Run] = []
         self._total = len(runs)
         self._done = sum(run.is_done() for run in runs)
         self._running = 0
 
     def counts(self) -> str:
-        return f"{self._done} of {self._total} done, {self._running} running, {len(self.failed)} failed"
+        elsewhere = f", {len(self.elsewhere)} at work in other processes" if self.elsewhere else ""
+        return f"{self._done} of {self._total} done, {self._running} running, {len(self.failed)} failed{elsewhere}"
 
     def started(self, run: Run) -> None:
         self._running += 1
@@ -76,8 +78,11 @@ class Progress:
             self._done += 1
         elif outcome.was_interrupted:
             how = "stopped"
+        elif outcome.is_elsewhere:
+            how = f"at work in another process, see {run.log};"
+            self.elsewhere.append(run)
         else:
             how = f"failed with exit code {outcome.exit_code}, see {run.log}"
             self.failed.append(run)
-        self.record.set([run], "failed" if run in self.failed else None)
+        self.record.set([run], "failed" if run in self.failed else "running" if run in self.elsewhere else None)
         say(f"{run.name}: {how} after {duration(outcome.seconds)}; {self.counts()}")

@@ -9,10 +9,13 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from dwm_jax.runtime import locks
 from experiments.sweep.plan import ROOT, Run, Stage
 
 # Slurm's own limit on the jobs of an array (MaxArraySize) is 1001 unless an administrator raises it.
 LARGEST_ARRAY = 1_000
+# Exit codes of a run that has saved and left when it was asked to, or found another process at work on it.
+COMES_AGAIN = (128 + signal.SIGTERM, -signal.SIGTERM, locks.EXIT_CODE)
 # A run resumes as often as its time is up.
 MAX_NUM_TIMEOUTS = 1_000
 
@@ -22,6 +25,7 @@ class Job:
 
     def __init__(self) -> None:
         self._process: subprocess.Popen[bytes] | None = None
+        self._is_stopped = False
 
     def __call__(self, command: Sequence[str], log: str) -> None:
         """Runs the command to its end.
@@ -39,7 +43,12 @@ class Job:
                 stderr=subprocess.STDOUT,
                 preexec_fn=lambda: signal.signal(signal.SIGUSR2, signal.SIG_IGN),
             )
-        if code := self._process.wait():
+        code = self._process.wait()
+        if code in COMES_AGAIN and not self._is_stopped and callable(signal.getsignal(signal.SIGUSR2)):
+            # Slurm has asked the run, and not this process, or another one is at work on it: submitit puts the job back
+            # into the queue as if its time were up.
+            signal.raise_signal(signal.SIGUSR2)
+        if code:
             raise RuntimeError(f"exit code {code}; {log} says why")
 
     def checkpoint(self, command: Sequence[str], log: str) -> Any:
@@ -47,6 +56,7 @@ class Job:
         from submitit.helpers import DelayedSubmission
 
         assert self._process is not None
+        self._is_stopped = True
         self._process.terminate()
         # Called from a signal's handler, in the middle of the wait above, which holds Popen's lock and collects the
         # process: this only looks.

@@ -1,7 +1,8 @@
 """Stands in for `python -m dwm_jax.train` in the tests of a sweep.
 
 It leaves what a run leaves, as told by the folder beside the runs: orders/RUN.json is the config it writes, and
-orders/RUN.order "fail", "wait" (until it is asked to stop) or nothing. starts.txt gets a line for every start.
+orders/RUN.order "fail", "kill" (itself), "in use",
+"stopped" (by SIGTERM), "wait" (until it is asked to stop) or nothing. starts.txt gets a line for every start.
 """
 
 import os
@@ -9,6 +10,8 @@ import signal
 import sys
 import time
 from pathlib import Path
+
+CODES = {"in use": 75, "stopped": 143}
 
 
 def stop(number: int, frame: object) -> None:
@@ -30,6 +33,10 @@ def main() -> None:
     if order.exists() and order.read_text() == "wait":
         while True:
             time.sleep(0.01)
+    if order.exists() and order.read_text() == "kill":
+        os.kill(os.getpid(), signal.SIGKILL)
+    if order.exists() and order.read_text() in CODES:
+        sys.exit(CODES[order.read_text()])
     if order.exists():
         print("error: told to fail", flush=True)
         sys.exit(1)

@@ -13,7 +13,8 @@ import pytest
 import yaml
 from submitit.helpers import DelayedSubmission  # here: it sets up logging, which must not meet a test's streams
 
-from dwm_jax.config import to_json
+from dwm_jax.config import differences, to_json
+from dwm_jax.runtime.locks import exclusive
 from experiments.studies.catalogue import STUDIES, members_at
 from experiments.sweep import __main__ as sweep
 from experiments.sweep import launch_files, local, plan, slurm
@@ -438,3 +439,120 @@ def test_a_real_study_ends_as_done(tmp_path: Path) -> None:
     assert all(f"| {method} | 2 |" in rows for method in ("TD3+BC", "IQL", "PQL"))
     listed = subprocess.run([*command, "--dry-run"], cwd=plan.ROOT, capture_output=True, text=True, check=True)
     assert "# 1 done\n" in listed.stdout
+
+
+def test_one_unreadable_one_failing_and_one_killed_run_keep_no_other_from_its_end(
+    make_runs: Callable[[str], Runs], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    runs = make_runs("model_free,transformer,relabelling")
+    unreadable, failing, killed, good = runs.stages[1].runs[:4]
+    unreadable.workdir.mkdir(parents=True)
+    (unreadable.workdir / "config.json").write_text("")
+    (unreadable.workdir / "summary.md").write_text("a table\n")
+    runs.order_file(failing, "order").write_text("fail")
+    runs.order_file(killed, "order").write_text("kill")
+    assert call(monkeypatch, runs.studies, "--runs", str(runs.folder), "--workers", "4") == 1
+    shown = capsys.readouterr().err
+    assert (
+        f"{unreadable.name} counts as not done: {unreadable.workdir / 'config.json'} cannot be read: it is empty"
+        in shown
+    )
+    assert f"{killed.name}: failed with exit code -9" in shown
+    states = runs.states()
+    assert [states[run.name] for run in (unreadable, failing, killed, good)] == ["done", "failed", "failed", "done"]
+    assert not children()
+
+
+def test_whatever_goes_wrong_in_the_sweep_its_runs_end(make_runs: Callable[[str], Runs]) -> None:
+    runs = make_runs("transformer")
+    for run in runs.all:
+        runs.order_file(run, "order").write_text("wait")
+
+    def started(run: Run) -> None:
+        while not (run.workdir / "config.json").exists():
+            pass  # until its signals are listened to
+        raise OSError("disk full")
+
+    with pytest.raises(OSError, match="disk full"):
+        local.run_all(runs.all, [Place()] * 2, started, lambda run, outcome: None)
+    assert not children()
+    assert runs.all[0].log.read_text() == "saved\n"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a child that its parent has died")
+def test_where_the_sweep_is_killed_its_runs_save_and_leave(make_runs: Callable[[str], Runs]) -> None:
+    runs = make_runs("augmentation")
+    (run,) = runs.all
+    runs.order_file(run, "order").write_text("wait")
+    text = (
+        "import os, signal, sys; from pathlib import Path; from experiments.sweep import local, plan;"
+        f"plan.TRAIN = ('python', {str(STUB)!r});"
+        f"run = plan.run_of({run.name!r}, {run.config_file!r}, {dict(run.settings)!r}, Path({str(runs.folder)!r}));"
+        "local.start(run, local.Place());\n"
+        f"while not Path({str(run.workdir / 'config.json')!r}).exists(): pass\n"
+        "os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    killed = subprocess.run([sys.executable, "-c", text], cwd=plan.ROOT, capture_output=True, text=True)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    while run.log.read_text() != "saved\n":
+        pass  # the child lives until it has written this
+
+
+def test_a_run_that_another_process_is_at_work_on_has_not_failed(
+    make_runs: Callable[[str], Runs], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    runs = make_runs("augmentation")
+    (run,) = runs.all
+    runs.order_file(run, "order").write_text("in use")
+    assert call(monkeypatch, runs.studies, "--runs", str(runs.folder)) == 75
+    assert "0 of 1 done, 0 running, 0 failed, 1 at work in other processes" in capsys.readouterr().err
+    assert runs.states()[run.name] == "running"
+    with exclusive(runs.folder / ".lock", wait=False):
+        assert call(monkeypatch, runs.studies, "--runs", str(runs.folder)) == 75
+
+
+def test_a_sweep_that_was_moved_goes_on(
+    make_runs: Callable[[str], Runs], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    runs = make_runs("lambda_return")
+    assert call(monkeypatch, runs.studies, "--runs", str(runs.folder)) == 0
+    runs.starts()
+    (tmp_path / "elsewhere").mkdir()
+    runs.folder.rename(tmp_path / "elsewhere" / "runs")
+    (tmp_path / "orders").rename(tmp_path / "elsewhere" / "orders")
+    assert call(monkeypatch, runs.studies, "--runs", str(tmp_path / "elsewhere" / "runs")) == 0
+    assert not (tmp_path / "elsewhere" / "starts.txt").exists()  # nothing was left to do
+    # dwm_jax.train itself takes no offence either: where world models lie is no setting.
+    run = runs.stages[1].runs[0]
+    there = plan.run_of(run.name, run.config_file, run.settings, tmp_path / "elsewhere" / "runs")
+    assert there.config.world_model_dir != run.config.world_model_dir
+    assert differences(there.config, json.loads(to_json(run.config))) == []
+
+
+def test_a_slurm_job_whose_run_was_stopped_by_slurm_itself_comes_again(make_runs: Callable[[str], Runs]) -> None:
+    runs = make_runs("augmentation")
+    (run,) = runs.all
+    runs.order_file(run, "order").write_text("stopped")
+    requeued: list[int] = []
+    # submitit's own handler stands here: it puts the job back into the queue and leaves.
+    earlier = signal.signal(signal.SIGUSR2, lambda number, frame: requeued.append(number))
+    try:
+        with pytest.raises(RuntimeError, match="exit code 143"):
+            slurm.Job()(run.command, str(run.log))
+    finally:
+        signal.signal(signal.SIGUSR2, earlier)
+    assert requeued == [signal.SIGUSR2]
+
+
+def children() -> list[str]:
+    """Living processes that this one has started."""
+    tasks = Path(f"/proc/{os.getpid()}/task").glob("*/children")
+    return [pid for task in tasks for pid in task.read_text().split() if alive(pid)]
+
+
+def alive(pid: str) -> bool:
+    """Whether a process is more than an entry that nobody has collected."""
+    try:
+        return "stub_train" in Path(f"/proc/{pid}/cmdline").read_text()
+    except OSError:
+        return False

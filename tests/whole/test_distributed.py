@@ -130,7 +130,7 @@ def test_sigterm_to_one_stops_both_and_changes_nothing(
 def test_what_the_first_refuses_stops_both(config: Path, tmp_path: Path) -> None:
     with exclusive(tmp_path / "run" / ".lock", wait=False):
         codes, said = finish(start_two(config, tmp_path / "run"), 120)
-    assert codes == [2, 2], said
+    assert codes == [75, 75], said
     assert "is in use by process" in said[0]
     assert "error" not in said[1]
 

@@ -44,7 +44,10 @@ def linear_learner(*, observation_size: int, action_size: int, **settings: objec
     ) -> tuple[jax.Array, dict[str, jax.Array]]:
         error_BA = batch.observation @ state.T - batch.action
         gradient = average(error_BA.T @ batch.observation / len(error_BA))
-        return state - 0.1 * gradient, {"actor/loss": average(jnp.mean(error_BA**2))}
+        return state - 0.1 * gradient, {
+            "actor/loss": average(jnp.mean(error_BA**2)),
+            "critic/q": jnp.zeros(()),
+        }
 
     return Learner(
         init=init,

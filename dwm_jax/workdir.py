@@ -4,22 +4,26 @@ import datetime
 import hashlib
 import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeVar
 
 from ml_collections import ConfigDict
 
-from dwm_jax.config import ConfigError, differences, to_json, without_places
+from dwm_jax.config import ConfigError, differences, methods_of, to_json, without_places
 from dwm_jax.data import dataset as data
 from dwm_jax.data.recording import Recording
-from dwm_jax.data.tasks import Task, get_task
+from dwm_jax.data.tasks import Sizes, Task, get_task, refuse_other_sizes, try_environment
 from dwm_jax.phases.phase import Run
+from dwm_jax.registry import WORLD_MODELS_ALONE
 from dwm_jax.results.evaluator import Evaluator
 from dwm_jax.runtime import files, mirrors, processes, provenance
 from dwm_jax.runtime.locks import exclusive
 from dwm_jax.runtime.progress import say
 from dwm_jax.runtime.row_files import JsonLines
+
+Checked = TypeVar("Checked")
 
 
 @contextmanager
@@ -55,15 +59,32 @@ def begin(config: ConfigDict, workdir: Path) -> tuple[Task, Recording]:
 
 
 def load_recording(config: ConfigDict) -> tuple[Task, Recording]:
-    """The task and its data, made on the spot where it can be."""
+    """The task and its data, made on the spot where it can be.
+
+    Raises:
+      ConfigError: a method acts, and the environment of its evaluation is not there, does not run, does not fit the
+        data or might never end an episode. World models by themselves need none.
+    """
     task = get_task(config.task, num_steps=config.data.num_steps, seed=config.data.seed)
+    acts = not methods_of(config).keys() <= WORLD_MODELS_ALONE.keys()
+    sizes = _checked(lambda: try_environment(task)) if acts else None  # before any data is read
     dataset, return_scale = data.flatten(task.load_episodes(), config.gamma, task.return_scale)
+    if sizes is not None:
+        of_data = Sizes(dataset.observations.shape[1], dataset.actions.shape[1])
+        _checked(lambda: refuse_other_sizes(task, sizes, of_data))
     training, heldout = data.split_episodes(dataset, config.data.holdout_fraction, config.data.seed)
     say(
         f"{task.name}: {len(data.transition_rows(dataset)):,} steps in {data.num_episodes(dataset):,} episodes, "
         f"mean return {data.episode_returns(dataset).mean():.1f}, returns-to-go in units of {return_scale:.1f}"
     )
     return task, Recording(dataset, return_scale, training, heldout, data.fingerprint(dataset))
+
+
+def _checked(check: Callable[[], Checked]) -> Checked:
+    try:
+        return check()
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
 
 
 def refuse_other_config(config: ConfigDict, workdir: Path) -> None:

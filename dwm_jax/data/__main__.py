@@ -110,11 +110,19 @@ def run_list(options: argparse.Namespace) -> int:
         state = "made on the spot" if name in tasks.MADE_TASKS else "not prepared"
         dataset_id = minari_store.local_id(name)
         if name not in tasks.MADE_TASKS and minari_store.exists(dataset_id):
-            metadata = minari_store.raw_metadata(dataset_id)
-            state = f"{metadata['total_steps']:,} steps in {metadata['total_episodes']:,} episodes"
+            state = _size_of(dataset_id)
         print(f"{name:<32}{state}")
     print(f"in {minari_store.path_of('')}")
     return 0
+
+
+def _size_of(dataset_id: str) -> str:
+    try:
+        metadata = minari_store.raw_metadata(dataset_id)
+        return f"{int(metadata['total_steps']):,} steps in {int(metadata['total_episodes']):,} episodes"
+    except Exception as error:  # a folder that somebody else has left there may hold anything
+        reason = " ".join(str(error).split())
+        return f"unreadable: {type(error).__name__}: {reason}; remove {minari_store.path_of(dataset_id)}"
 
 
 def run_prepare(options: argparse.Namespace) -> int:

@@ -137,26 +137,34 @@ def continuity(provenance: dict[str, Any]) -> Verdict:
 
 
 def duplicates(episodes: Sequence[Episode]) -> Verdict:
-    """No episode, and hardly a transition, is there twice."""
+    """No episode, and hardly a transition, is there twice. A robot at rest repeats itself, which is worth a note."""
     question = "duplicates"
     hashes = np.concatenate([_row_hashes(episode) for episode in episodes])
-    repeated = len(hashes) - len(np.unique(hashes))
-    ends = np.cumsum([len(episode.actions) for episode in episodes])
+    moves = np.concatenate([np.any(np.diff(e.observations, axis=0) != 0, axis=1) for e in episodes])
+    starts = np.cumsum([0, *(len(episode.actions) for episode in episodes[:-1])])
     with np.errstate(over="ignore"):
         weights = np.arange(1, max(len(e.actions) for e in episodes) + 1, dtype=np.uint64) * np.uint64(2) + np.uint64(1)
-        whole = [int((part * weights[: len(part)]).sum()) for part in np.split(hashes, ends[:-1])]
+        whole = [int((part * weights[: len(part)]).sum()) for part in np.split(hashes, starts[1:])]
+    is_moving = np.logical_or.reduceat(moves, starts)
     seen: dict[int, int] = {}
     for index, value in enumerate(whole):
-        if value in seen:
-            count = len(whole) - len(set(whole))
+        if is_moving[index] and value in seen:
+            moving = [other for other, moved in zip(whole, is_moving, strict=True) if moved]
+            count = len(moving) - len(set(moving))
             answer = f"{count:,} episode(s) are there twice; episode {index} is episode {seen[value]} again"
             return Verdict("wrong", question, answer)
         seen[value] = index
+    repeated, moving_repeated = _repeats(hashes), _repeats(hashes[moves])
+    if not repeated:
+        return Verdict("ok", question, "no episode and no transition twice")
+    mark = "wrong" if moving_repeated > MOST_REPEATED * len(hashes) else "note"
+    at_rest = f"; {repeated - moving_repeated:,} of them stand still" if repeated > moving_repeated else ""
     share = repeated / len(hashes)
-    if repeated:
-        mark = "wrong" if share > MOST_REPEATED else "note"
-        return Verdict(mark, question, f"{repeated:,} transitions ({share:.2%}) repeat another one")
-    return Verdict("ok", question, "no episode and no transition twice")
+    return Verdict(mark, question, f"{repeated:,} transitions ({share:.2%}) repeat another one{at_rest}")
+
+
+def _repeats(hashes: np.ndarray) -> int:
+    return len(hashes) - len(np.unique(hashes))
 
 
 def constants(episodes: Sequence[Episode]) -> Verdict:
@@ -182,8 +190,9 @@ def rewards(episodes: Sequence[Episode]) -> Verdict:
 
 
 def _row_hashes(episode: Episode) -> np.ndarray:
-    """A 64-bit hash per transition (s, a, r)."""
-    columns = np.concatenate([episode.observations[:-1], episode.actions, episode.rewards[:, None]], axis=1)
+    """A 64-bit hash per transition (s, a, r, s')."""
+    parts = [episode.observations[:-1], episode.actions, episode.rewards[:, None], episode.observations[1:]]
+    columns = np.concatenate(parts, axis=1)
     words = np.ascontiguousarray(columns, np.float32).view(np.uint32).astype(np.uint64)
     # Odd random multipliers: two different rows collide about once in 2^64 pairs.
     multipliers = np.random.default_rng(0).integers(1, 2**63, words.shape[1], dtype=np.uint64) * np.uint64(2)

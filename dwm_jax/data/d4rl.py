@@ -6,11 +6,14 @@
 `flat_arrays` turns them into episodes: where these end, what becomes of their last transitions.
 """
 
+import importlib
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import h5py
 import numpy as np
+from h5py import h5z
 
 from dwm_jax.data import flat_arrays
 from dwm_jax.data.actions import to_bounds
@@ -107,11 +110,28 @@ def _column(file: h5py.File, key: str, path: Path) -> np.ndarray:
     shape = node.shape
     if len(shape) != rank and not (rank == 1 and len(shape) == 2 and shape[1] == 1):
         raise ValueError(f"{path}: {key} have shape {shape}; {'(N, size)' if rank == 2 else '(N,)'} is expected")
+    _find_filters(node, key, path)
     try:
         array = np.asarray(node[()])
     except (OSError, RuntimeError) as error:
         raise ValueError(f"{path}: {key} cannot be read, the file is damaged ({error})") from error
     return array if rank == 2 else array.reshape(-1)
+
+
+def _find_filters(node: h5py.Dataset, key: str, path: Path) -> None:
+    """Refuses data compressed with a filter that is missing here, by the filter's name."""
+    properties = node.id.get_create_plist()
+    for index in range(properties.get_nfilters()):
+        code, _, _, name = properties.get_filter(index)
+        if not h5z.filter_avail(code):
+            with suppress(ImportError):  # brings most of the filters there are, where it is installed
+                importlib.import_module("hdf5plugin")
+        if not h5z.filter_avail(code):
+            known = name.decode(errors="replace") or "one without a name"
+            raise ValueError(
+                f"{path}: {key} is compressed with HDF5 filter {code} ({known}), which is not installed here; "
+                "pip install hdf5plugin, or have the file written with gzip"
+            )
 
 
 def _finite(array: np.ndarray, key: str, path: Path) -> np.ndarray:

@@ -105,11 +105,31 @@ def test_an_episode_that_is_there_twice_is_wrong():
 @pytest.mark.parametrize(("repeats", "mark"), [(1, "note"), (5, "wrong")])
 def test_repeated_transitions_are_counted(repeats, mark):
     (episode,) = make_episodes([(200, False)])
-    for array in (episode.observations, episode.actions, episode.rewards):
+    for array in (episode.actions, episode.rewards):
         array[100 : 100 + repeats] = array[50 : 50 + repeats]
+    episode.observations[100 : 101 + repeats] = episode.observations[50 : 51 + repeats]
     verdict = verdicts([episode])["duplicates"]
     assert verdict.mark == mark
     assert verdict.answer.startswith(f"{repeats} transitions ({repeats / 200:.2%})")
+
+
+@pytest.mark.parametrize("stretches", [1, 6])
+def test_a_robot_that_idles_is_worth_a_note(stretches):
+    episodes = make_episodes([(60, False)] * 6)
+    for episode in episodes[:stretches]:  # at the same place in every episode
+        episode.observations[10:31] = 0.5
+        episode.actions[10:31], episode.rewards[10:31] = 0, 0.1
+    verdict = verdicts(episodes)["duplicates"]
+    assert verdict.mark == "note"
+    assert "of them stand still" in verdict.answer
+
+
+def test_episodes_wholly_at_rest_are_not_one_episode_twice():
+    episodes = make_episodes([(9, False)] * 4)
+    for episode in episodes[:2]:
+        for array in (episode.observations, episode.actions, episode.rewards):
+            array[:] = 0.5
+    assert verdicts(episodes)["duplicates"].mark == "note"
 
 
 def test_the_same_transitions_in_another_order_are_another_episode():

@@ -538,6 +538,19 @@ def test_list_tells_what_is_prepared(command, file):
     assert lines["mine-v0"] == "20 steps in 3 episodes"
 
 
+@pytest.mark.parametrize("left", [None, "", "{", "[]", '{"total_steps": "many"}'])
+def test_list_tells_of_a_broken_folder_and_goes_on(command, file, root, left):
+    command("prepare", "mine", "--file", file)
+    broken = root / "broken-v0" / "data"
+    broken.mkdir(parents=True)
+    if left is not None:
+        (broken / "metadata.json").write_text(left)
+    code, out, _ = command("list")
+    assert code == 0
+    assert re.search(r"broken-v0 +unreadable: .*; remove .*broken-v0", out)
+    assert re.search(r"mine-v0 +20 steps in 3 episodes", out)
+
+
 def test_check_passes_good_data_and_fails_bad_data(command, file, tmp_path, root):
     command("prepare", "good", "--file", file)
     code, out, err = command("check", "good")

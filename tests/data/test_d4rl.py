@@ -229,6 +229,21 @@ def test_a_damaged_array_is_refused_by_name(path, arrays):
         d4rl.read(path)
 
 
+def test_compression_by_a_filter_that_is_missing_is_refused_by_its_name(path, arrays):
+    # LZ4 is registered as 32004; optional, so that data can be written without it here, and then marked as if with.
+    with h5py.File(write(path, arrays | {"rewards": None}), "a") as file:
+        properties = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+        properties.set_chunk((15,))
+        properties.set_filter(32004, h5py.h5z.FLAG_OPTIONAL, ())
+        space = h5py.h5s.create_simple((15,))
+        data = h5py.h5d.create(file.id, b"rewards", h5py.h5t.IEEE_F32LE, space, properties)
+        data.write(h5py.h5s.ALL, h5py.h5s.ALL, arrays["rewards"])
+    with pytest.raises(
+        ValueError, match=f"{path}: rewards is compressed with HDF5 filter 32004 .*hdf5plugin, or .*gzip"
+    ):
+        d4rl.read(path)
+
+
 def test_a_missing_file_is_refused_by_name(path):
     with pytest.raises(ValueError, match=f"{path}: no such file"):
         d4rl.read(path)

@@ -66,29 +66,7 @@ def read_arrays(path: Path) -> FlatArrays:
         if missing:
             raise ValueError(f"{path}: no {', '.join(missing)}; it holds {', '.join(sorted(file)) or 'nothing'}")
         raw = {key: _column(file, key, path) for key in REQUIRED + OPTIONAL if key in file}
-    lengths = {key: len(array) for key, array in raw.items()}
-    if len(set(lengths.values())) > 1:
-        raise ValueError(
-            f"{path}: arrays of different lengths: {', '.join(f'{key} {n:,}' for key, n in lengths.items())}"
-        )
-    if lengths["rewards"] == 0:
-        raise ValueError(f"{path}: holds zero rows, hence zero episodes")
-    following = raw.get("next_observations")
-    if following is not None and following.shape != raw["observations"].shape:
-        raise ValueError(
-            f"{path}: next_observations have shape {following.shape}, observations {raw['observations'].shape}"
-        )
-    for key in ("observations", "actions", "rewards", "next_observations"):
-        if key in raw:
-            raw[key] = _finite(raw[key], key, path)
-    return FlatArrays(
-        observations=raw["observations"],
-        actions=raw["actions"],
-        rewards=raw["rewards"],
-        terminals=_flags(raw["terminals"], "terminals", path),
-        timeouts=_flags(raw["timeouts"], "timeouts", path) if "timeouts" in raw else None,
-        next_observations=raw.get("next_observations"),
-    )
+    return flat_arrays.checked(raw, str(path))
 
 
 def _open(path: Path) -> h5py.File:
@@ -106,16 +84,12 @@ def _column(file: h5py.File, key: str, path: Path) -> np.ndarray:
         kind = "a group" if isinstance(node, h5py.Group) else f"of type {node.dtype}"
         raise ValueError(f"{path}: {key} is {kind}; a flat array of numbers is expected")
     interruption.check()
-    rank = 2 if "observations" in key or key == "actions" else 1
-    shape = node.shape
-    if len(shape) != rank and not (rank == 1 and len(shape) == 2 and shape[1] == 1):
-        raise ValueError(f"{path}: {key} have shape {shape}; {'(N, size)' if rank == 2 else '(N,)'} is expected")
+    flat_arrays.check_shape(key, node.shape, str(path))
     _find_filters(node, key, path)
     try:
-        array = np.asarray(node[()])
+        return np.asarray(node[()])
     except (OSError, RuntimeError) as error:
         raise ValueError(f"{path}: {key} cannot be read, the file is damaged ({error})") from error
-    return array if rank == 2 else array.reshape(-1)
 
 
 def _find_filters(node: h5py.Dataset, key: str, path: Path) -> None:
@@ -132,25 +106,3 @@ def _find_filters(node: h5py.Dataset, key: str, path: Path) -> None:
                 f"{path}: {key} is compressed with HDF5 filter {code} ({known}), which is not installed here; "
                 "pip install hdf5plugin, or have the file written with gzip"
             )
-
-
-def _finite(array: np.ndarray, key: str, path: Path) -> np.ndarray:
-    with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite, and is refused here
-        array = array.astype(np.float32, copy=False)
-    finite = np.isfinite(array)
-    if not finite.all():
-        place = tuple(int(i) for i in np.argwhere(~finite)[0])
-        rows = int((~finite).reshape(len(array), -1).any(axis=1).sum())
-        raise ValueError(
-            f"{path}: {key}{list(place)} is {array[place]} (row {place[0]:,}; {rows:,} such row(s)); data must "
-            "be finite"
-        )
-    return array
-
-
-def _flags(array: np.ndarray, key: str, path: Path) -> np.ndarray:
-    wrong = (array != 0) & (array != 1)  # NaN differs from both
-    if wrong.any():
-        row = int(np.argmax(wrong))
-        raise ValueError(f"{path}: {key}[{row}] is {array[row]}; a flag is 0 or 1")
-    return array.astype(bool)

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import gymnasium as gym
 import numpy as np
 
-from dwm_jax.data import d4rl_mazes, trust
+from dwm_jax.data import d4rl_adroit, d4rl_mazes, trust
 from dwm_jax.data.robotics import gymnasium_robotics
 from dwm_jax.data.spaces import ActionRange, KeyPath, action_range, flatten_observations, observation_keys
 
@@ -31,7 +31,10 @@ OLD_ANT_SIZE = 111
 # Arguments of `gym.make` that are not the data's to say.
 _OURS = ("render_mode", "id", "vectorization_mode", "disable_env_checker", "max_episode_steps")
 # Environments that D4RL had and Gymnasium has not, by D4RL's names.
-D4RL_ENVIRONMENTS: dict[str, Callable[..., gym.Env[Any, Any]]] = d4rl_mazes.ENVIRONMENTS
+D4RL_ENVIRONMENTS: dict[str, Callable[..., gym.Env[Any, Any]]] = {
+    **d4rl_mazes.ENVIRONMENTS,
+    **d4rl_adroit.ENVIRONMENTS,
+}
 
 
 def robot(environment: str) -> str:

@@ -27,6 +27,7 @@ pays the transition for the state it leads to. With `rewards_of_states` each tra
 following row. `next_observations` are not used then: nothing says what their last ones are worth.
 """
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -52,6 +53,69 @@ class FlatArrays(NamedTuple):
     terminals: np.ndarray  # (N,) bool
     timeouts: np.ndarray | None  # (N,) bool
     next_observations: np.ndarray | None  # (N, O) float32
+
+
+REQUIRED = ("observations", "actions", "rewards", "terminals")
+
+
+def check_shape(key: str, shape: tuple[int, ...], owner: str) -> None:
+    """Refuses an array that is neither a vector per row, nor a number per row where that is due."""
+    rank = 2 if "observations" in key or key == "actions" else 1
+    if len(shape) != rank and not (rank == 1 and len(shape) == 2 and shape[1] == 1):
+        raise ValueError(f"{owner}: {key} have shape {shape}; {'(N, size)' if rank == 2 else '(N,)'} is expected")
+
+
+def checked(raw: Mapping[str, np.ndarray], owner: str) -> FlatArrays:
+    """Arrays as they were read, by their names, as a recording.
+
+    Raises:
+      ValueError: one is missing, of another shape or length than the others, or holds what is no finite number, or no
+        flag where flags are due. The message names the array and the row.
+    """
+    missing = [key for key in REQUIRED if key not in raw]
+    if missing:
+        raise ValueError(f"{owner}: no {', '.join(missing)}; it holds {', '.join(sorted(raw)) or 'nothing'}")
+    for key, array in raw.items():
+        check_shape(key, array.shape, owner)
+    if len({len(array) for array in raw.values()}) > 1:
+        lengths = ", ".join(f"{key} {len(array):,}" for key, array in raw.items())
+        raise ValueError(f"{owner}: arrays of different lengths: {lengths}")
+    if not len(raw["rewards"]):
+        raise ValueError(f"{owner}: holds zero rows, hence zero episodes")
+    following = raw.get("next_observations")
+    if following is not None and following.shape != raw["observations"].shape:
+        shapes = f"next_observations have shape {following.shape}, observations {raw['observations'].shape}"
+        raise ValueError(f"{owner}: {shapes}")
+    return FlatArrays(
+        observations=_finite(raw["observations"], "observations", owner),
+        actions=_finite(raw["actions"], "actions", owner),
+        rewards=_finite(raw["rewards"].reshape(-1), "rewards", owner),
+        terminals=_flags(raw["terminals"].reshape(-1), "terminals", owner),
+        timeouts=_flags(raw["timeouts"].reshape(-1), "timeouts", owner) if "timeouts" in raw else None,
+        next_observations=None if following is None else _finite(following, "next_observations", owner),
+    )
+
+
+def _finite(array: np.ndarray, key: str, owner: str) -> np.ndarray:
+    with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite, and is refused here
+        array = array.astype(np.float32, copy=False)
+    finite = np.isfinite(array)
+    if not finite.all():
+        place = tuple(int(i) for i in np.argwhere(~finite)[0])
+        rows = int((~finite).reshape(len(array), -1).any(axis=1).sum())
+        raise ValueError(
+            f"{owner}: {key}{list(place)} is {array[place]} (row {place[0]:,}; {rows:,} such row(s)); data must be "
+            "finite"
+        )
+    return array
+
+
+def _flags(array: np.ndarray, key: str, owner: str) -> np.ndarray:
+    wrong = (array != 0) & (array != 1)  # NaN differs from both
+    if wrong.any():
+        row = int(np.argmax(wrong))
+        raise ValueError(f"{owner}: {key}[{row}] is {array[row]}; a flag is 0 or 1")
+    return array.astype(bool)
 
 
 class Findings(NamedTuple):

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import gymnasium as gym
 import numpy as np
 
-from dwm_jax.data import d4rl, d4rl_mazes, environments, flat_arrays, minari_reading
+from dwm_jax.data import d4rl, d4rl_mazes, d4rl_tasks, environments, flat_arrays, minari_reading, ogbench
 from dwm_jax.data.actions import recorded_range, to_bounds
 from dwm_jax.data.d4rl_tasks import D4RL_TASKS
 from dwm_jax.data.environments import Facts
@@ -48,7 +48,8 @@ def read_contents(name: str, files: Sequence[Path], sources: list[dict[str, Any]
 
 def _of_flat_files(name: str, files: Sequence[Path], sources: list[dict[str, Any]], wishes: Wishes) -> Contents:
     environment = _environment(name, files, wishes.environment)
-    recordings = [d4rl.read_arrays(path) for path in files]
+    read = [_read_arrays(path, name, environment) for path in files]
+    recordings = [arrays for arrays, _ in read]
     sizes = {(arrays.observations.shape[1], arrays.actions.shape[1]) for arrays in recordings}
     if len(sizes) > 1:
         raise ValueError(f"{', '.join(map(str, files))}: observation and action sizes differ: {sorted(sizes)}")
@@ -61,8 +62,8 @@ def _of_flat_files(name: str, files: Sequence[Path], sources: list[dict[str, Any
         clock = wishes.max_episode_steps
         environments.make(environment, actions=units, observation_size=observation_size, clock=clock).close()
     conversions = [
-        _converted(arrays, path, environment, facts, units, wishes)
-        for arrays, path in zip(recordings, files, strict=True)
+        _converted(arrays, path, _data_clock(environment, facts), facts, pays_states, units, wishes)
+        for (arrays, pays_states), path in zip(read, files, strict=True)
     ]
     episodes = [episode for conversion in conversions for episode in conversion.episodes]
     findings = [conversion.findings for conversion in conversions]
@@ -78,15 +79,28 @@ def _of_flat_files(name: str, files: Sequence[Path], sources: list[dict[str, Any
     return _contents(name, episodes, _reference_scores(name, environment), "recorded elsewhere", provenance, wishes)
 
 
+def _read_arrays(path: Path, name: str, environment: str | None) -> tuple[FlatArrays, bool]:
+    """The arrays of a file, and whether its rewards are those of states."""
+    if path.suffix == ".npz":
+        return ogbench.read_arrays(path, name), False
+    arrays = d4rl.read_arrays(path)
+    return arrays, d4rl_mazes.rewards_of_states(environment or "", arrays)
+
+
 def _converted(
-    arrays: FlatArrays, path: Path, environment: str | None, facts: Facts | None, units: ActionRange, wishes: Wishes
+    arrays: FlatArrays,
+    path: Path,
+    data_clock: int | None,
+    facts: Facts | None,
+    pays_states: bool,
+    units: ActionRange,
+    wishes: Wishes,
 ) -> Conversion:
     actions, clipped = to_bounds(units.to_unit(arrays.actions), str(path), may_clip=wishes.actions == "clip")
     clock = facts.clock if facts is not None else None
     if wishes.timeouts == "clock" and clock is None:
         raise ValueError("--timeouts clock cuts by the environment's clock, and none is known; name one with --env")
-    limit = clock if wishes.timeouts == "clock" else _data_clock(environment, facts)
-    layout = Layout(limit, wishes.timeouts, d4rl_mazes.rewards_of_states(environment or "", arrays))
+    layout = Layout(clock if wishes.timeouts == "clock" else data_clock, wishes.timeouts, pays_states)
     arrays = arrays._replace(actions=actions.astype(np.float32, copy=False))
     return flat_arrays.convert(arrays, str(path), layout, clipped)
 
@@ -167,7 +181,12 @@ def _contents(
         reference_scores=scores,
         description=f"{name}, converted from {files}",
         algorithm=algorithm,
-        provenance={**provenance, "timeouts": wishes.timeouts, "actions": wishes.actions},
+        provenance={
+            **provenance,
+            "origin": d4rl_tasks.origin(name, provenance["sources"]),
+            "timeouts": wishes.timeouts,
+            "actions": wishes.actions,
+        },
     )
 
 
@@ -176,7 +195,8 @@ def _environment(name: str, files: Sequence[Path], given: str | None) -> str | N
     table = D4RL_TASKS[name].environment if name in D4RL_TASKS else None
     if given == NOWHERE:
         return None
-    named = {path.name: d4rl.environment_of(path) for path in files}
+    named = {path.name: d4rl.environment_of(path) for path in files if path.suffix != ".npz"}
+    table = table or ogbench.environment_of(name)
     usable = sorted({e for e in named.values() if e is not None and environments.is_known(e)})
     if given is None and len({environments.robot(e) for e in named.values() if e is not None}) > 1:
         raise ValueError(f"the files name different environments: {named}; name the one to evaluate in with --env")

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from dwm_jax.data.actions import ACTION_TOLERANCE
+from dwm_jax.data.d4rl_tasks import OTHER, UNTOLD
 
 
 def of(provenance: Mapping[str, Any]) -> list[str]:
@@ -34,6 +35,10 @@ def _clipping_note(rows: int, largest_excess: float) -> str:
 def data_notes(provenance: Mapping[str, Any]) -> list[str]:
     """What the conversion of a whole data set did that its owner may want to know."""
     told = []
+    if provenance.get("origin") == OTHER:
+        told.append("not D4RL's file, though it has its name: compare methods with each other on it, not with D4RL's")
+    if provenance.get("origin") == UNTOLD:
+        told.append("whether it is D4RL's file cannot be told: nobody has published a checksum of that")
     clipped = provenance.get("clipped", {})
     if clipped.get("rows"):
         told.append(_clipping_note(clipped["rows"], clipped["largest_excess"]))

@@ -11,7 +11,7 @@ from typing import Any
 import minari
 
 from dwm_jax.data import download, environments, minari_reading, minari_store, tasks, trust
-from dwm_jax.data.d4rl_tasks import D4RL_TASKS
+from dwm_jax.data.d4rl_tasks import D4RL_TASKS, checksums
 from dwm_jax.data.importing import NOWHERE, Wishes, read_contents
 from dwm_jax.data.minari_reading import Stored
 from dwm_jax.data.minari_store import Contents
@@ -73,7 +73,10 @@ def prepare(
 def _download_d4rl(name: str, wishes: Wishes, on_progress: Progress) -> Contents:
     task = D4RL_TASKS[name]
     path = minari_store.path_of("") / ".downloads" / task.file
-    url = None if path.exists() else download.fetch(task.urls, path, on_progress)
+    known = checksums().get(task.file)
+    if path.exists() and known is not None and (path.stat().st_size, download.file_digest(path)) != known:
+        path.unlink()
+    url = None if path.exists() else download.fetch(task.urls, path, on_progress, known)
     source = _source(path) | ({"url": url} if url else {})
     contents = read_contents(name, [path], [source], wishes)
     path.unlink()

@@ -13,7 +13,7 @@ import gymnasium as gym
 import mujoco
 import numpy as np
 
-from dwm_jax.data import environments, maze2d, minari_reading, minari_store
+from dwm_jax.data import d4rl_tasks, environments, maze2d, minari_reading, minari_store
 from dwm_jax.data.d4rl_tasks import D4RL_TASKS
 from dwm_jax.data.minari_reading import Stored
 from dwm_jax.types import Episode
@@ -34,6 +34,8 @@ class Task:
     return_scale: float | None
     # Whether there is anywhere to evaluate a policy; world models need nowhere.
     has_environment: bool = True
+    # Under a D4RL name: whether the data is D4RL's (`d4rl_tasks.origin`); None under others.
+    origin: str | None = None
     # The maze to draw in pictures, None elsewhere.
     maze: maze2d.Maze | None = None
 
@@ -103,6 +105,7 @@ def local_task(name: str, stored: Stored) -> Task:
         load_episodes=partial(minari_reading.read, stored),
         make_env=partial(_make_env, name, stored),
         has_environment=stored.environment is not None,
+        origin=d4rl_tasks.origin(name, stored.provenance.get("sources", [])),
         reference_scores=stored.reference_scores,
         return_scale=environments.RETURN_SCALES.get(environments.robot(stored.environment or "")),
     )

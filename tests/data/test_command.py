@@ -442,8 +442,9 @@ def test_a_folder_of_minari_episodes_is_imported_with_an_environment_of_ones_own
 def test_a_d4rl_name_is_downloaded_once_and_its_file_removed(command, file, monkeypatch, root):
     asked = []
 
-    def fetch(urls, target, on_progress):
+    def fetch(urls, target, on_progress, known):
         asked.append(urls)
+        assert known == d4rl_tasks.checksums()["hopper_medium-v2.hdf5"]
         target.parent.mkdir(parents=True)
         shutil.copy(file, target)
         return urls[1]
@@ -456,6 +457,30 @@ def test_a_d4rl_name_is_downloaded_once_and_its_file_removed(command, file, monk
     assert source["url"] == asked[0][1]
     assert source["sha256"] == download.file_digest(file)
     assert list((root / ".downloads").iterdir()) == []
+
+
+def test_a_file_under_d4rls_name_is_called_d4rls_only_where_it_is(command, file, monkeypatch):
+    said = "not D4RL's file, though it has its name"
+    assert said in command("prepare", "hopper-medium-v2", "--file", file)[1]
+    assert said in command("show", "hopper-medium-v2")[1]
+    assert tasks.get_task("hopper-medium-v2", num_steps=1, seed=0).origin == "not D4RL's file"
+
+    known = download.Known(file.stat().st_size, download.file_digest(file))
+    monkeypatch.setattr(d4rl_tasks, "checksums", lambda: {"hopper_expert-v2.hdf5": known})
+    assert "D4RL" not in command("prepare", "hopper-expert-v2", "--file", file)[1]
+    assert tasks.get_task("hopper-expert-v2", num_steps=1, seed=0).origin == "D4RL's file"
+
+    assert "nobody has published a checksum" in command("prepare", "hopper-random-v2", "--file", file)[1]
+    assert "D4RL" not in command("prepare", "mine", "--file", file)[1]
+    assert tasks.get_task("mine", num_steps=1, seed=0).origin is None
+
+
+def test_the_checksums_are_those_of_the_tasks_files():
+    known = d4rl_tasks.checksums()
+    assert len(known) == 38
+    assert all(re.fullmatch("[0-9a-f]{64}", k.sha256) and k.size > 2_000_000 for k in known.values())
+    assert {task.file for task in d4rl_tasks.D4RL_TASKS.values()} >= set(known)
+    assert known["hopper_medium-v2.hdf5"].size == 152_756_557
 
 
 def test_when_no_mirror_answers_one_line_names_the_way_out(command, monkeypatch):

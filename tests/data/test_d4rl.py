@@ -1,6 +1,7 @@
 """Files in D4RL's layout become episodes without loss, and broken ones are refused with the file and the place."""
 
 import re
+from collections import Counter
 
 import gymnasium as gym
 import h5py
@@ -249,12 +250,23 @@ def test_a_missing_file_is_refused_by_name(path):
         d4rl.read(path)
 
 
-def test_the_table_holds_the_papers_tasks_under_d4rls_file_names():
-    assert len(D4RL_TASKS) == 13
+def test_the_table_holds_d4rls_tasks_under_d4rls_file_names():
+    kinds = {"hopper": 6, "walker2d": 6, "halfcheetah": 6, "ant": 6, "maze2d": 3, "antmaze": 6, "kitchen": 3}
+    kinds |= dict.fromkeys(["pen", "hammer", "door", "relocate"], 3)
+    assert Counter(name.split("-")[0] for name in D4RL_TASKS) == kinds
     assert D4RL_TASKS["halfcheetah-medium-replay-v2"].urls == (
         "https://huggingface.co/datasets/imone/D4RL/resolve/main/halfcheetah_medium_replay-v2.hdf5",
         "http://rail.eecs.berkeley.edu/datasets/offline_rl/gym_mujoco_v2/halfcheetah_medium_replay-v2.hdf5",
     )
+    assert D4RL_TASKS["antmaze-large-play-v2"].file == (
+        "Ant_maze_hardest-maze_noisy_multistart_True_multigoal_False_sparse_fixed.hdf5"
+    )
+    assert D4RL_TASKS["kitchen-mixed-v0"].urls == (
+        "http://rail.eecs.berkeley.edu/datasets/offline_rl/kitchen/kitchen_microwave_kettle_bottomburner_light-v0.hdf5",
+    )
     assert D4RL_TASKS["walker2d-medium-expert-v2"].environment == "Walker2d-v4"
     assert D4RL_TASKS["walker2d-medium-v2"].reference_scores == (1.629008, 4592.3)
-    assert all(is_known(task.environment) for task in D4RL_TASKS.values())
+    assert D4RL_TASKS["door-cloned-v1"].reference_scores == (-56.512833, 2880.5693087298737)
+    nowhere = {name for name, task in D4RL_TASKS.items() if task.environment is None}
+    assert {name.split("-")[0] for name in nowhere} == {"ant", "kitchen"}
+    assert all(is_known(task.environment) for task in D4RL_TASKS.values() if task.environment is not None)

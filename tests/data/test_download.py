@@ -12,7 +12,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from dwm_jax.data import download, minari_store
-from dwm_jax.data.download import HDF5_SIGNATURE, DownloadError, fetch
+from dwm_jax.data.download import HDF5_SIGNATURE, DownloadError, Known, fetch
 from dwm_jax.runtime import interruption
 from tests.data.d4rl_files import arrays_of, assert_same, make_episodes, write
 
@@ -31,6 +31,7 @@ class Server(ThreadingHTTPServer):
         self.content = CONTENT
         self.pause = 0.0  # seconds after every block
         self.announce = None  # bytes announced, where they differ from those there are
+        self.identity = {"ETag": '"one"'}  # of the file there is now
 
     def url(self, name="file.hdf5"):
         return f"http://127.0.0.1:{self.server_port}/{name}"
@@ -44,7 +45,8 @@ class Handler(BaseHTTPRequestHandler):
         if "missing" in self.path:
             self.send_error(404)
             return
-        start = int(re.fullmatch(r"bytes=(\d+)-", asked)[1]) if asked and not server.ignores_ranges else 0
+        is_same = self.headers.get("If-Range") in (None, *server.identity.values())
+        start = int(re.fullmatch(r"bytes=(\d+)-", asked)[1]) if asked and not server.ignores_ranges and is_same else 0
         total = server.announce or len(server.content)
         if start and start >= total:
             self.send_response(416)
@@ -57,6 +59,8 @@ class Handler(BaseHTTPRequestHandler):
         if start:
             self.send_header("Content-Range", f"bytes {start}-{total - 1}/{total}")
         self.send_header("Content-Length", str(total - start))
+        for name, value in server.identity.items():
+            self.send_header(name, value)
         self.end_headers()
         body = body[: server.break_after.pop(0)] if server.break_after else body
         for begin in range(0, len(body), BLOCK):
@@ -106,7 +110,7 @@ def test_an_interrupted_download_goes_on_in_the_next_call(server, target, monkey
         patch.setattr(interruption, "check", interrupted)
         with pytest.raises(interruption.Interrupted):
             fetch([server.url()], target)
-    (part,) = target.parent.iterdir()
+    (part,) = target.parent.glob("*.part")
     assert not target.exists()
     size = part.stat().st_size
     assert 0 < size < len(CONTENT)
@@ -119,7 +123,7 @@ PREPARE_FROM = """
 import sys
 from dwm_jax.data import __main__, d4rl_tasks
 tasks = d4rl_tasks.D4RL_TASKS
-tasks["hopper-medium-v2"] = tasks["hopper-medium-v2"]._replace(urls=(sys.argv[1],))
+tasks["hopper-medium-v2"] = tasks["hopper-medium-v2"]._replace(urls=(sys.argv[1],), file="of-no-known-checksum.hdf5")
 sys.exit(__main__.main(["prepare", "hopper-medium-v2"]))
 """
 
@@ -144,7 +148,7 @@ def test_a_command_interrupted_in_its_download_goes_on_where_it_stopped(server, 
     assert errors.splitlines()[-1] == (
         "stopped by SIGTERM; start the same command again to go on, a download where it stopped"
     )
-    (part,) = root.glob(".downloads/*")
+    (part,) = root.glob(".downloads/*.part")
     size = part.stat().st_size
     assert 0 < size < len(server.content)
     assert minari_store.local_ids() == []
@@ -157,20 +161,72 @@ def test_a_command_interrupted_in_its_download_goes_on_where_it_stopped(server, 
     assert_same(minari_store.read_episodes("hopper-medium-v2"), episodes)
 
 
-def test_a_part_that_is_whole_already_is_not_sent_again(server, target):
+def left_behind(server, target, content, said='"one"'):
+    """What an earlier, interrupted download left: a part, and what the server said of its file."""
     target.parent.mkdir()
     part = target.with_name(f"file.hdf5.{download.digest(server.url().encode())[:8]}.part")
-    part.write_bytes(CONTENT)
+    part.write_bytes(content)
+    if said is not None:
+        part.with_name(f"{part.name}.etag").write_text(said)
+
+
+def test_a_part_that_is_whole_already_is_not_sent_again(server, target):
+    left_behind(server, target, CONTENT)
     fetch([server.url()], target)
     assert target.read_bytes() == CONTENT
+    assert list(target.parent.iterdir()) == [target]
 
 
 def test_a_part_longer_than_the_file_is_begun_again(server, target):
-    target.parent.mkdir()
-    part = target.with_name(f"file.hdf5.{download.digest(server.url().encode())[:8]}.part")
-    part.write_bytes(CONTENT + b"more")
+    left_behind(server, target, CONTENT + b"more")
     fetch([server.url()], target)
     assert target.read_bytes() == CONTENT
+
+
+@pytest.mark.parametrize("identity", [{"ETag": '"one"'}, {"Last-Modified": "Sat, 01 Aug 2020 00:00:00 GMT"}])
+def test_a_part_of_the_same_file_is_gone_on_with(server, target, identity):
+    server.identity = identity
+    (said,) = identity.values()
+    left_behind(server, target, CONTENT[:1_000_000], said)
+    fetch([server.url()], target)
+    assert server.requests == [("/file.hdf5", "bytes=1000000-")]
+    assert target.read_bytes() == CONTENT
+
+
+@pytest.mark.parametrize("said", ['"another"', None], ids=["another file", "a server that did not say"])
+def test_a_part_of_another_file_is_begun_again(server, target, said):
+    left_behind(server, target, b"x" * 1_000_000, said)
+    fetch([server.url()], target)
+    assert target.read_bytes() == CONTENT
+
+
+def test_a_weak_etag_is_no_proof_of_the_same_file(server, target):
+    server.identity, server.break_after = {"ETag": 'W/"one"'}, [1_000_000]
+    fetch([server.url()], target)
+    assert [asked for _, asked in server.requests] == [None, None]
+    assert target.read_bytes() == CONTENT
+
+
+KNOWN = Known(len(CONTENT), download.digest(CONTENT))
+
+
+def test_a_file_that_is_the_one_that_is_meant_is_kept(server, target):
+    assert fetch([server.url()], target, known=KNOWN) == server.url()
+
+
+@pytest.mark.parametrize(
+    ("known", "message"),
+    [
+        (Known(len(CONTENT), "0" * 64), f"with SHA-256 {KNOWN.sha256[:12]}..., not 000000000000..."),
+        (Known(7, KNOWN.sha256), f"has another file: {len(CONTENT):,} bytes, not 7"),
+    ],
+    ids=["other bytes", "another size"],
+)
+def test_another_file_is_dropped_and_the_next_mirror_tried(server, target, known, message):
+    with pytest.raises(DownloadError, match=re.escape(message)):
+        fetch([server.url(), server.url("missing.hdf5")], target, known=known)
+    assert [path for path, _ in server.requests] == ["/file.hdf5", "/missing.hdf5"]
+    assert list(target.parent.iterdir()) == []
 
 
 def test_a_server_without_ranges_sends_everything_again(server, target):

@@ -21,7 +21,7 @@ from tests.world_models.linear_system import (
     train,
 )
 
-HIDDEN, LEARNING_RATE = (48, 48), 3e-3
+HIDDEN, LEARNING_RATE = (48, 48), 1e-3
 ONE_STEP = one_step_world_model(hidden=HIDDEN, learning_rate=LEARNING_RATE)
 M = 4
 ENSEMBLE = one_step_world_model(hidden=(16,), learning_rate=LEARNING_RATE, num_members=M)
@@ -34,7 +34,7 @@ def one_step_start():
 
 @pytest.fixture(scope="module")
 def one_step_training(one_step_start):
-    return train(ONE_STEP, one_step_start, num_updates=1500)
+    return train(ONE_STEP, one_step_start, num_updates=3000)
 
 
 def recorded_actions(segment):

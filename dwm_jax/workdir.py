@@ -49,7 +49,7 @@ def begin(config: ConfigDict, workdir: Path) -> tuple[Task, Recording]:
     """The task and its data, in a workdir that holds this run or none."""
     refuse_other_config(config, workdir)
     task, recording = load_recording(config)
-    refuse_other_data(recording, workdir)
+    refuse_other_data(task, recording, workdir)
     files.write(workdir / "config.json", to_json(config))
     now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     start = {"time": now, "command": sys.orig_argv, **provenance.circumstances(), **provenance.devices()}
@@ -103,20 +103,23 @@ def refuse_other_config(config: ConfigDict, workdir: Path) -> None:
         )
 
 
-def refuse_other_data(recording: Recording, workdir: Path) -> None:
-    """Refuses to go on in a workdir whose run began on other data under the same name."""
+def refuse_other_data(task: Task, recording: Recording, workdir: Path) -> None:
+    """Refuses to go on in a workdir whose run began on other data under the same name.
+
+    data.json also says whether the data is D4RL's own, for whoever compares the run with others.
+    """
     path = workdir / "data.json"
     identity = {"fingerprint": recording.fingerprint, "steps": len(data.transition_rows(recording.dataset))}
     earlier = files.find_json(path)
     if earlier is None:
         refuse_other_start(workdir, "data", recording.fingerprint)
-    elif earlier != identity:
+    elif {key: earlier.get(key) for key in identity} != identity:
         raise ConfigError(
             f"{workdir} holds a run on other data: {earlier.get('steps', 0):,} steps with the fingerprint "
             f"{earlier.get('fingerprint', '?')[:12]}, now {identity['steps']:,} with {recording.fingerprint[:12]}; "
             "choose another --workdir, or bring the data back"
         )
-    files.write(path, json.dumps(identity) + "\n")
+    files.write(path, json.dumps(identity | {"origin": task.origin}) + "\n")
 
 
 def refuse_other_start(workdir: Path, key: str, value: str) -> None:

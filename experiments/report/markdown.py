@@ -67,7 +67,9 @@ def spread(values: Sequence[float] | np.ndarray, digits: int = 2) -> str:
 
 
 def mean_and_std(mean: float, std: float, digits: int = 2) -> str:
-    """A mean and a standard deviation that are known."""
+    """A mean and a standard deviation that are known; the mean alone where the other is NaN."""
+    if np.isnan(std):
+        return number(mean, digits)
     return f"{number(mean, digits)} ± {number(std, digits)}"
 
 

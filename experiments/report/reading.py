@@ -49,6 +49,7 @@ class Run(NamedTuple):
     folder: Path
     study: str  # a key of STUDIES; "" for a run that belongs to none
     task: str  # what it was trained and evaluated on
+    origin: str | None  # of its data: D4RL's or not (`d4rl_tasks.origin`); None where the run does not say
     variant: str  # what distinguishes it inside the task
     settings: dict[str, dict[str, str]]  # by method: what studies compare
     horizon: int
@@ -160,6 +161,7 @@ def read_run(place: str, folder: Path, config: dict[str, Any], studies: Sequence
         folder,
         parts[0] if in_study else "",
         _text(config["task"]),
+        _origin(folder),
         parts[2] if in_study else place,
         {method: settings_of(config, method) for method in finished},
         int(config["policy"]["horizon"]),
@@ -264,6 +266,11 @@ def evaluations(run: Run) -> Iterator[dict[str, Any]]:
             "return_raw": float(np.mean([row.return_raw for row in rows])),
             "score_0_1": float(np.mean([row.score_0_1 for row in rows])),
         }
+
+
+def _origin(folder: Path) -> str | None:
+    origin = (files.find_json(folder / "data.json") or {}).get("origin")
+    return None if origin is None else _text(origin)
 
 
 def _arrays(columns: dict[str, list[float]]) -> dict[str, np.ndarray]:

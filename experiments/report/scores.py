@@ -5,11 +5,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from dwm_jax.data.d4rl_tasks import OTHER
 from dwm_jax.registry import METHODS
 from dwm_jax.results.scores import Curve, final_scores
 from experiments.report import markdown
 from experiments.report.reading import Run
-from experiments.studies.reported import Counterpart, Reported, counterpart
+from experiments.studies.reported import CORL, Counterpart, Reported, counterpart, peers
 
 
 class Score(NamedTuple):
@@ -70,6 +71,7 @@ class Line(NamedTuple):
     choice: Choice
     counterpart: Counterpart | None
     reported: Reported | None
+    corl: Reported | None = None  # CORL's figure for the same method
 
     @property
     def difference(self) -> float | None:
@@ -101,6 +103,8 @@ class Line(NamedTuple):
             "paper_mean": self.reported.mean if self.reported else None,
             "paper_std": self.reported.std if self.reported else None,
             "difference": self.difference,
+            "corl_mean": self.corl.mean if self.corl else None,
+            "corl_std": self.corl.std if self.corl else None,
         }
 
 
@@ -110,19 +114,48 @@ def lines(study: str, task: str, choices: Sequence[Choice], reported: Mapping[tu
     Args:
       reported: by (method, the paper's task, *settings as the study's columns have them).
     """
-    beside = counterpart(task, {key[1] for key in reported})
+    by_peers = peers()
+    tasks = {key[1] for key in reported} | {task for by_task in by_peers.values() for task in by_task}
+    beside = counterpart(task, tasks, _common_origin(choices))
 
     def find(score: Score) -> Reported | None:
         return None if beside is None else reported.get((score.method, beside.task, *score.settings))
 
-    return [Line(study, task, choice, beside, find(choice.score)) for choice in choices]
+    def find_corl(score: Score) -> Reported | None:
+        if beside is None or any(score.settings):
+            return None
+        return by_peers.get((CORL, score.method), {}).get(beside.task)
+
+    return [Line(study, task, choice, beside, find(choice.score), find_corl(choice.score)) for choice in choices]
+
+
+def _common_origin(choices: Sequence[Choice]) -> str | None:
+    """What the runs of a task say of its data: one word of them all, else that it is not D4RL's or cannot be told."""
+    said = {choice.score.run.origin for choice in choices}
+    return said.pop() if len(said) == 1 else OTHER if OTHER in said else None
+
+
+def other_peers(task: str) -> str:
+    """A line of what others report on the task that stands beside `task` for methods that are not ours; "" for none."""
+    by_peers = {key: by_task for key, by_task in peers().items() if key[1] not in METHODS}
+    beside = counterpart(task, {task for by_task in by_peers.values() for task in by_task}, None)
+    if beside is None:
+        return ""
+    told = [
+        f"{method} {markdown.mean_and_std(*by_task[beside.task])} ({source})"
+        for (source, method), by_task in by_peers.items()
+        if beside.task in by_task
+    ]
+    return f"On D4RL's {beside.task} others report: {', '.join(told)}.\n"
 
 
 def table(settings: Sequence[str], shown: Sequence[Line]) -> str:
     """One task's table."""
     beside = next((line.counterpart for line in shown if line.reported), None)
     head = ["method", *settings, "mean of last 3", "last"]
-    head += [beside.heading, "difference"] if beside else []
+    head += [beside.heading(), "difference"] if beside else []
+    has_corl = next((line.counterpart for line in shown if line.corl), None)
+    head += [has_corl.heading(CORL)] if has_corl else []
     head += ["seeds x episodes", "updates", "variant"]
     rows = []
     for line in shown:
@@ -132,6 +165,8 @@ def table(settings: Sequence[str], shown: Sequence[Line]) -> str:
         if beside:
             row.append(markdown.mean_and_std(*line.reported) if line.reported else markdown.NOTHING)
             row.append(markdown.NOTHING if line.difference is None else markdown.difference(line.difference))
+        if has_corl:
+            row.append(markdown.mean_and_std(*line.corl) if line.corl else markdown.NOTHING)
         row += [
             f"{len(score.last)} x {score.run.episodes}",
             f"{score.curve.steps[-1]:,}",

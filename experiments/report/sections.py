@@ -97,6 +97,8 @@ def score_task(study: Study, task: str, runs: Sequence[Run], shown: Sequence[Lin
     """One task: table, pictures, and the search behind the table where there was one."""
     settings = COMPARISONS[study.kind].settings
     text = [markdown.heading(task), scores.table(settings, shown)]
+    if not settings:
+        text.append(scores.other_peers(task))
     if settings:
         picture = curve_over_setting(study, task, shown, folder)
         text += [markdown.figures(picture)] if picture else []

@@ -1,13 +1,20 @@
-"""The paper's figures, files of experiments/studies/paper, and which of their tasks stands for ours."""
+"""The paper's figures, files of experiments/studies/paper, its peers', and which of their tasks stands for ours.
+
+The paper's baselines are its own runs. Other implementations of the same methods reach more in places - TD3+BC on
+maze2d and on average, say - and so peers.csv has theirs, to stand beside the paper's.
+"""
 
 import csv
 from collections.abc import Collection
 from pathlib import Path
 from typing import NamedTuple
 
-from dwm_jax.data.d4rl_tasks import D4RL_TASKS
+from dwm_jax.data.d4rl_tasks import D4RL_TASKS, GENUINE, OTHER
 
 PAPER = Path(__file__).with_name("paper")
+PEERS = Path(__file__).with_name("peers.csv")
+# The peer whose figures stand in a column of their own: it has the paper's model-free learners.
+CORL = "CORL"
 
 
 class Reported(NamedTuple):
@@ -21,21 +28,23 @@ class Counterpart(NamedTuple):
     """The paper's task beside ours."""
 
     task: str
-    is_same_data: bool
+    # Whether ours is D4RL's data, as the paper's is: by its checksum; None where that cannot be told.
+    is_same_data: bool | None
 
-    @property
-    def heading(self) -> str:
-        """For the head of a column."""
-        return "paper" if self.is_same_data else f"paper, on other data ({self.task})"
+    def heading(self, source: str = "paper") -> str:
+        """For the head of a column of `source`'s figures."""
+        if self.is_same_data is None:
+            return f"{source} (our data is unverified)"
+        return source if self.is_same_data else f"{source}, on other data ({self.task})"
 
     @property
     def label(self) -> str:
         """For a legend, where room is scarce."""
-        return "paper" if self.is_same_data else "paper, other data"
+        return "paper, other data" if self.is_same_data is False else "paper"
 
 
-def rows(file: str) -> list[dict[str, str]]:
-    """The rows of one file; lines that begin with # are remarks."""
+def rows(file: str | Path) -> list[dict[str, str]]:
+    """The rows of one file, of the paper's where it has no folder; lines that begin with # are remarks."""
     with open(PAPER / file, newline="") as lines:
         return list(csv.DictReader(line for line in lines if not line.startswith("#")))
 
@@ -52,13 +61,28 @@ def scores(file: str, *columns: str) -> dict[tuple[str, ...], Reported]:
     return {tuple(row[key] for key in keys): Reported(float(row["mean"]), float(row["std"])) for row in rows(file)}
 
 
-def counterpart(task: str, reported_tasks: Collection[str]) -> Counterpart | None:
+def peers() -> dict[tuple[str, str], dict[str, Reported]]:
+    """What others report on D4RL's data, by (source, method) and task, on the paper's 0-1 scale; std NaN if unknown."""
+    found: dict[tuple[str, str], dict[str, Reported]] = {}
+    for row in rows(PEERS):
+        std = float(row["std"]) / 100 if row["std"] else float("nan")
+        by_task = found.setdefault((row["source"], row["method"]), {})
+        by_task[row["task"]] = Reported(float(row["mean"]) / 100, std)
+    return found
+
+
+def counterpart(task: str, reported_tasks: Collection[str], origin: str | None) -> Counterpart | None:
     """The paper's task with the figures to show beside `task`; None where it has none.
 
-    A D4RL name stands for the same data. Under its name without the version stand data of the same kind that were
-    made or prepared here: maze2d-umaze beside maze2d-umaze-v1, hopper-medium beside hopper-medium-v2.
+    A D4RL name stands for the same data where the file's checksum is D4RL's. Under its name without the version stand
+    data of the same kind that were made or prepared here: maze2d-umaze beside maze2d-umaze-v1, hopper-medium beside
+    hopper-medium-v2.
+
+    Args:
+      origin: what our runs say of their data (`d4rl_tasks.origin`); None where they say nothing.
     """
     if task in reported_tasks:
-        return Counterpart(task, task in D4RL_TASKS)
+        is_same = {GENUINE: True, OTHER: False}.get(origin or "") if task in D4RL_TASKS else False
+        return Counterpart(task, is_same)
     siblings = [name for name in reported_tasks if name.rpartition("-v")[0] == task]
     return Counterpart(siblings[0], False) if siblings else None

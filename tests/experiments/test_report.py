@@ -94,17 +94,56 @@ def test_one_seed_has_no_interval() -> None:
 
 
 @pytest.mark.parametrize(
-    ("task", "expected"),
+    ("task", "origin", "expected"),
     [
-        ("hopper-medium-v2", ("hopper-medium-v2", True)),
-        ("hopper-medium", ("hopper-medium-v2", False)),
-        ("maze2d-umaze", ("maze2d-umaze-v1", False)),
-        ("hopper", None),
+        ("hopper-medium-v2", "D4RL's file", ("hopper-medium-v2", True)),
+        ("hopper-medium-v2", "not D4RL's file", ("hopper-medium-v2", False)),
+        ("hopper-medium-v2", None, ("hopper-medium-v2", None)),
+        ("maze2d-umaze-v1", "untold", ("maze2d-umaze-v1", None)),
+        ("hopper-medium", None, ("hopper-medium-v2", False)),
+        ("maze2d-umaze", None, ("maze2d-umaze-v1", False)),
+        ("hopper", None, None),
     ],
 )
-def test_the_papers_task_beside_ours(task: str, expected: tuple[str, bool] | None) -> None:
+def test_the_papers_task_beside_ours(task: str, origin: str | None, expected: tuple[str, bool | None] | None) -> None:
     tasks = {task for _, task in reported.scores("returns.csv")}
-    assert reported.counterpart(task, tasks) == expected
+    assert reported.counterpart(task, tasks, origin) == expected
+
+
+@pytest.mark.parametrize(
+    ("said", "heads"),
+    [
+        ({"origin": "D4RL's file"}, "| paper | difference | CORL |"),
+        (
+            {"origin": "not D4RL's file"},
+            "| paper, on other data (hopper-medium-v2) | difference | CORL, on other data (hopper-medium-v2) |",
+        ),
+        (None, "| paper (our data is unverified) | difference | CORL (our data is unverified) |"),
+    ],
+)
+def test_corl_stands_beside_the_paper_and_both_say_whose_data_it_was(
+    tmp_path: Path, said: dict[str, str] | None, heads: str
+) -> None:
+    folder = make_run(tmp_path / "runs/main/hopper-medium-v2/seeds", {"TD3+BC": [(0.5,)], "DWM-TD3BC": [(0.6,)]})
+    if said is not None:
+        (folder / "data.json").write_text(json.dumps(said))
+    write(read(tmp_path / "runs"), tmp_path / "runs", tmp_path / "out")
+    text = (tmp_path / "out/report.md").read_text()
+    assert heads in text
+    cells = {
+        row[1]: row
+        for row in ([cell.strip() for cell in line.split("|")] for line in text.splitlines())
+        if len(row) == 11
+    }
+    assert (cells["TD3+BC"][6], cells["DWM-TD3BC"][6]) == ("0.60 ± 0.03", "–")  # CORL: 60.37 ± 3.49
+    assert "On D4RL's hopper-medium-v2 others report: ReBRAC 1.02 ± 0.00 (CORL), MOBILE 1.04 (OfflineRL-Kit)." in text
+
+
+def test_the_peers_figures_are_on_the_papers_scale() -> None:
+    peers = reported.peers()
+    assert peers["CORL", "TD3+BC"]["maze2d-umaze-v1"] == (pytest.approx(0.2941), pytest.approx(0.1231))
+    assert len(peers["CORL", "IQL"]) == 13
+    assert np.isnan(peers["OfflineRL-Kit", "MOBILE"]["hopper-medium-v2"].std)
 
 
 def test_the_papers_steps_begin_at_the_given_state() -> None:

@@ -4,7 +4,7 @@
     python -m dwm_jax.train --config experiments/configs/paper.py:hopper-medium-v2 --workdir runs/hopper-medium-v2
 
 The argument is a D4RL task: {hopper,walker2d,halfcheetah}-{medium,medium-replay,medium-expert}-v2,
-maze2d-{umaze,medium,large}-v1 or antmaze-umaze-v2; as published, or with ",recommended" behind it by the recommended
+maze2d-{umaze,medium,large}-v1 or antmaze-umaze-v2, or another that `python -m dwm_jax.data list` shows; as published, or with ",recommended" behind it by the recommended
 recipe (experiments/configs/recipes.py). Sizes are those of `dwm_jax.config.default_config()`; horizon 5, and
 the middle of the returns-to-go that the paper searched for the task (it names none for the mazes: the default stays).
 
@@ -37,7 +37,7 @@ RETURNS_TO_GO = {
 def get_config(argument: str = "hopper-medium-v2") -> ConfigDict:
     task, apply_recipe = task_and_recipe(argument, default="paper")
     if task not in D4RL_TASKS:
-        raise ValueError(f"paper.py:{task}: not a task of the paper; they are {', '.join(D4RL_TASKS)}")
+        raise ValueError(f"paper.py:{task}: not a D4RL task that is known by name; they are {', '.join(D4RL_TASKS)}")
     config = default_config()
     apply_recipe(config)
     config.task = task

@@ -6,7 +6,10 @@ examples
   python -m dwm_jax.data prepare hopper-medium-v2 --file hopper_medium-v2.hdf5       the same without network
   python -m dwm_jax.data prepare hopper-medium-expert --file medium.hdf5 --file expert.hdf5
   python -m dwm_jax.data prepare my-robot --file mine.hdf5 --env Hopper-v5           a file of your own
+  python -m dwm_jax.data prepare my-robot --file mine.hdf5 --env my_package:Mine-v0   and an environment of your own
+  python -m dwm_jax.data prepare my-robot --file mine.hdf5 --env none --actions clip  for world models alone
   python -m dwm_jax.data prepare my-maze --file folder-of-minari-episodes --env PointMaze_UMaze-v3
+  python -m dwm_jax.data prepare antmaze-large-navigate-singletask-task1-v0 --file antmaze-large-navigate-v0.npz
   python -m dwm_jax.data prepare mujoco/hopper/medium-v0       any Minari id
   python -m dwm_jax.data check hopper-medium-v2                a verdict, question by question
   python -m dwm_jax.data show hopper-medium-v2                 its card and a picture
@@ -14,6 +17,7 @@ examples
 
 A file is HDF5 in D4RL's layout: flat arrays observations (N, O), actions (N, A) in [-1, 1], rewards (N,),
 terminals (N,) where the task ended, timeouts (N,) where the clock did; next_observations (N, O) where there are.
+Without them a time-out costs its last transition; a run of terminals is one end. OGBench's .npz files are read too.
 Data goes to MINARI_DATASETS_PATH, or ~/.minari/datasets.
 
 exit codes: 0 fine, 1 failed or something is wrong with the data (one line says what), 2 wrong usage, 130 interrupted

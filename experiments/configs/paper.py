@@ -4,9 +4,10 @@
     python -m dwm_jax.train --config experiments/configs/paper.py:hopper-medium-v2 --workdir runs/hopper-medium-v2
 
 The argument is a D4RL task: {hopper,walker2d,halfcheetah}-{medium,medium-replay,medium-expert}-v2,
-maze2d-{umaze,medium,large}-v1 or antmaze-umaze-v2, or another that `python -m dwm_jax.data list` shows; as
-published, or with ",recommended" behind it by the recommended recipe (experiments/configs/recipes.py). Sizes are those of `dwm_jax.config.default_config()`; horizon 5, and
-the middle of the returns-to-go that the paper searched for the task (it names none for the mazes: the default stays).
+maze2d-{umaze,medium,large}-v1 or antmaze-umaze-v2, or another that `python -m dwm_jax.data list` shows; as published,
+or with ",recommended" behind it by the recommended recipe (experiments/configs/recipes.py). Sizes are those of
+`dwm_jax.config.default_config()`; horizon 5, and the middle of the returns-to-go that the paper searched for the task
+(it names none for the mazes: the default stays).
 
 Reproduces: a cell of the table of returns, without its search over horizon and return-to-go, which
 `python -m experiments.sweep main --scale paper` makes.

@@ -254,7 +254,8 @@ def check(config: ConfigDict, num_devices: int) -> None:
     for name in needed & {"dwm", "transformer"}:
         limit = f"below world_models.{name}.sequence_length = {config.world_models[name].sequence_length} (H < T)"
         require(config.policy.horizon < config.world_models[name].sequence_length, "policy.horizon", limit)
-    for name in needed & {"dwm", "transformer", "autoregressive"} if config.policy.ask == "reachable" else ():
+    reaching = needed & {name for name in config.world_models if "reachable_quantile" in config.world_models[name]}
+    for name in reaching if config.policy.ask == "reachable" else ():
         level = f"world_models.{name}.reachable_quantile"
         require(value_at(config, level) > 0, level, 'above 0 where policy.ask = "reachable": 0.9, say')
     if "ensemble" in {method.model for method in methods.values() if method.learner is not None}:

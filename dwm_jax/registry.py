@@ -32,6 +32,10 @@ MODELS: dict[str, Callable[..., WorldModel | Planner | Generator]] = {
 }
 
 
+# Those that are asked for a return-to-go; the others follow actions, or make up whole transitions.
+ASKED_FOR_A_RETURN = frozenset({"dwm", "transformer", "autoregressive", "decision_diffuser"})
+
+
 class Method(NamedTuple):
     """Who learns, and from what."""
 

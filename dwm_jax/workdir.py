@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
+import numpy as np
 from ml_collections import ConfigDict
 
 from dwm_jax.config import ConfigError, differences, methods_of, to_json, without_places
@@ -16,7 +17,7 @@ from dwm_jax.data import dataset as data
 from dwm_jax.data.recording import Recording
 from dwm_jax.data.tasks import Sizes, Task, get_task, refuse_other_sizes, try_environment
 from dwm_jax.phases.phase import Run
-from dwm_jax.registry import WORLD_MODELS_ALONE
+from dwm_jax.registry import ASKED_FOR_A_RETURN, WORLD_MODELS_ALONE
 from dwm_jax.results.evaluator import Evaluator
 from dwm_jax.runtime import files, mirrors, processes, provenance
 from dwm_jax.runtime.locks import exclusive
@@ -77,7 +78,19 @@ def load_recording(config: ConfigDict) -> tuple[Task, Recording]:
         f"{task.name}: {len(data.transition_rows(dataset)):,} steps in {data.num_episodes(dataset):,} episodes, "
         f"mean return {data.episode_returns(dataset).mean():.1f}, returns-to-go in units of {return_scale:.1f}"
     )
+    say_what_is_asked(config, dataset)
     return task, Recording(dataset, return_scale, training, heldout, data.fingerprint(dataset))
+
+
+def say_what_is_asked(config: ConfigDict, dataset: data.Dataset) -> None:
+    """How the return-to-go that policies ask for lies among the data's own; beyond them a model can only guess."""
+    if {method.model for method in methods_of(config).values()} & ASKED_FOR_A_RETURN:
+        labels, asked = dataset.returns_to_go[data.transition_rows(dataset)], config.policy.return_to_go
+        within = "" if asked <= labels.max() else "; no pair reached it, and what is imagined for it is a guess"
+        say(
+            f"asked for a return-to-go of {asked:g}: {np.mean(labels >= asked):.1%} of the recorded ones are as high, "
+            f"the largest is {labels.max():.2f}{within}"
+        )
 
 
 def _checked(check: Callable[[], Checked]) -> Checked:

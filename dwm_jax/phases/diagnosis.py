@@ -5,6 +5,7 @@ labels, once and a few times more for the spread, and asked for what the run's p
 """
 
 from collections.abc import Callable, Mapping
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import jax
@@ -14,7 +15,7 @@ from ml_collections import ConfigDict
 
 from dwm_jax.data import dataset as data
 from dwm_jax.data.recording import Recording
-from dwm_jax.imagination.supply import asking, exploring
+from dwm_jax.imagination.supply import START_STEPS, asking, exploring
 from dwm_jax.learners.policies import Learnt, TrainedMethod
 from dwm_jax.maths.normalizers import fit_standard
 from dwm_jax.phases.phase import Run
@@ -44,15 +45,13 @@ class Imaginer(NamedTuple):
 
 
 class Measured(NamedTuple):
-    """Held-out segments, and how many of them are any; the others are there because their task ends."""
+    """Held-out segments: any, those whose task ends within them, and those that begin with an episode, in this order."""
 
     segments: Segment  # leading axis n
     rows: np.ndarray  # (n,) where they start
-    num_any: int
-
-    @property
-    def any(self) -> slice:
-        return slice(self.num_any)
+    any: slice
+    falls: slice
+    starts: slice
 
 
 def diagnose(
@@ -95,7 +94,8 @@ def diagnose_one(
         error=diagnostics.prediction_error(whole, normalizer),
         calibration=diagnostics.calibration(whole, gamma, scale),
         calibration_asked=diagnostics.calibration(asked, gamma, scale),
-        terminations=diagnostics.terminations(whole, own),
+        error_at_starts=diagnostics.prediction_error(diagnostics.part_of(own, measured.starts), normalizer),
+        terminations=diagnostics.terminations(whole, diagnostics.part_of(own, measured.falls)),
         spread_over_error=diagnostics.spread_over_error(
             whole.recorded, [drawn.imagined for drawn in whole_M], normalizer
         ),
@@ -111,13 +111,16 @@ def diagnose_one(
 
 
 def measured_segments(recording: Recording, horizon: int) -> Measured:
-    """Segments of the held-out episodes (of all, if none is held out), and those that end within them besides."""
+    """Segments of the held-out episodes; of all episodes, if none is held out."""
     episodes = recording.heldout_episodes if len(recording.heldout_episodes) else recording.training_episodes
     known, ending = diagnostics.known_rows(recording.dataset, horizon, episodes)
     rng = np.random.default_rng(0)
-    some, falls = (rng.permutation(rows)[:NUM_MEASURED] for rows in (known, ending))
-    rows = np.concatenate([some, falls])
-    return Measured(diagnostics.recorded_segments(recording.dataset, rows, horizon), rows, len(some))
+    starting = np.intersect1d(known, data.start_rows(recording.dataset, START_STEPS))
+    groups = [rng.permutation(rows)[:NUM_MEASURED] for rows in (known, ending, starting)]
+    rows = np.concatenate(groups)
+    ends = np.cumsum([0, *map(len, groups)])
+    parts = [slice(int(start), int(end)) for start, end in pairwise(ends)]
+    return Measured(diagnostics.recorded_segments(recording.dataset, rows, horizon), rows, *parts)
 
 
 def asked_returns(config: ConfigDict, imaginer: Imaginer, segments: Segment) -> np.ndarray:
@@ -179,7 +182,7 @@ def draw(run: Run, measured: Measured, found: Mapping[str, Diagnosis]) -> None:
     """The pictures of all world models, one for each measurement that says something."""
     folder, task, horizon = run.workdir / "figures", run.task.name, run.config.policy.horizon
     errors = {label: one.error for label, one in found.items()}
-    title = f"{task}: prediction error on held-out episodes ({measured.num_any} segments)"
+    title = f"{task}: prediction error on held-out episodes ({measured.any.stop} segments)"
     pictures.prediction_errors(folder / "prediction_error.png", errors, title)
     pictures.calibrations(
         folder / "calibration.png",

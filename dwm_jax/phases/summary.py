@@ -80,6 +80,7 @@ def by_measurement(found: Mapping[str, Diagnosis]) -> dict[str, Any]:
     """For diagnostics.json: measurement -> world model -> numbers."""
     records = {
         "prediction_error": {label: one.error._asdict() for label, one in found.items()},
+        "prediction_error_at_starts": {label: one.error_at_starts._asdict() for label, one in found.items()},
         "calibration": {label: one.calibration._asdict() for label, one in found.items()},
         "calibration_asked": {label: one.calibration_asked._asdict() for label, one in found.items()},
         "terminations": {label: one.terminations._asdict() for label, one in found.items()},

@@ -75,6 +75,7 @@ class Diagnosis(NamedTuple):
     """What was measured of one world model with one actor in it."""
 
     error: PredictionError
+    error_at_starts: PredictionError  # in segments that begin within the first steps of an episode
     calibration: Calibration  # asked for the segments' own labels
     calibration_asked: Calibration  # asked for what the policies ask
     terminations: Terminations

@@ -172,18 +172,29 @@ def model_summary(found: Mapping[str, Diagnosis], pretraining: Mapping[str, floa
     horizon = len(next(iter(found.values())).error.reward)
     lines = [
         "World models on held-out segments at the first and the last imagined step. State: mean squared error in units "
-        "of the data's standard deviation, averaged over dimensions. Spread: variance between draws over the variance "
-        "that is unexplained; 1 is right. Falls: of the recorded ends of the task the share imagined by then, and of "
-        "the segments that went on the share imagined to have ended.",
+        "of the data's standard deviation, averaged over dimensions; at starts: of segments that begin with an "
+        "episode, as every evaluation does. Spread: variance between draws over the variance that is unexplained; 1 is "
+        "right. Falls: of the recorded ends of the task the share imagined by then, and of the segments that went on "
+        "the share imagined to have ended.",
         "",
-        f"| world model | state, step 1 | state, step {horizon} | reward, step 1 | reward, step {horizon} "
+        f"| world model | state, step 1 | state, step {horizon} | at starts, step {horizon} | reward, step 1 "
+        f"| reward, step {horizon} "
         f"| spread, step 1 | spread, step {horizon} | falls found | falls invented by step {horizon} "
         "| pretraining (s) |",
-        "|---|---|---|---|---|---|---|---|---|---|",
+        "|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     for label, one in found.items():
-        series = (one.error.observation, one.error.reward, one.spread_over_error)
-        cells = [f"{value:.3g}" for values in series for value in (values[0], values[-1])]
+        state, reward, spread = one.error.observation, one.error.reward, one.spread_over_error
+        numbers = (
+            state[0],
+            state[-1],
+            one.error_at_starts.observation[-1],
+            reward[0],
+            reward[-1],
+            spread[0],
+            spread[-1],
+        )
+        cells = [f"{number:.3g}" for number in numbers]
         known = np.isfinite(one.terminations.found)
         cells.append(f"{one.terminations.found[known].mean():.3g}" if known.any() else "-")
         cells.append(f"{one.terminations.invented[-1]:.3g}")

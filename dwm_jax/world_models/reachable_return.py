@@ -67,7 +67,7 @@ def with_reachable_return(model: WorldModel, level: float) -> WorldModel:
                 params, state.input_normalizer, segments.observations[:, 0], segments.actions[:, 0]
             )
             loss = pinball_loss(segments.return_to_go - q_B, level).mean()
-            return loss, {"reachable_return/loss": loss}
+            return loss, {"world_model/reachable_return": loss}
 
         params, optimizer_state, metrics_of_head = apply_gradients(
             loss, optimizer, state.params, state.optimizer_state, average

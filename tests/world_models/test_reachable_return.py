@@ -48,7 +48,7 @@ def test_the_world_model_itself_is_trained_and_imagines_as_without():
     trained_alone, _ = compiled_quickly(lambda s: INNER.update(s, batch, keys, jnp.array(0), alone))(alone_state)
     trained, metrics = compiled_quickly(lambda s: MODEL.update(s, batch, keys, jnp.array(0), alone))(state)
     jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-6), trained.model, trained_alone)
-    assert "reachable_return/loss" in metrics
+    assert "world_model/reachable_return" in metrics
     start = ROWS.observations[0], ROWS.actions[0], jnp.zeros(()), no_action, jax.random.key(3)
     imagined, expected = (
         compiled_quickly(lambda model=model, s=s: model.rollout(T - 1, GAMMA)(model.inference(s), *start))()

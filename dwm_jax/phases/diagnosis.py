@@ -45,7 +45,7 @@ class Imaginer(NamedTuple):
 
 
 class Measured(NamedTuple):
-    """Held-out segments: any, those whose task ends within them, and those that begin with an episode, in this order."""
+    """Held-out segments: any, those whose task ends within them, those that begin with an episode; in this order."""
 
     segments: Segment  # leading axis n
     rows: np.ndarray  # (n,) where they start

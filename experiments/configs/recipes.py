@@ -43,6 +43,15 @@ def recommended(config: ConfigDict) -> None:
     )
 
 
+# What the recommended recipe adds, part by part: the overrides that take one away again.
+WITHOUT: dict[str, dict[str, str]] = {
+    "normaliser": {"world_models.dwm.observation_normalizer": "cdf"},
+    "velocity": {"world_models.dwm.prediction": "noise"},
+    "terminations": {"world_models.dwm.terminations": "False"},
+    "reachable": {"policy.ask": "constant"},
+    "layer_norm": {"learners.td3_bc.layer_norm": "False", "learners.iql.layer_norm": "False"},
+    "starts": {"policy.start_share": "0.0"},
+}
 RECIPES: dict[str, Callable[[ConfigDict], None]] = {"paper": paper, "recommended": recommended}
 
 

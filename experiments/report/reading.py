@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from dwm_jax.registry import METHODS
-from dwm_jax.results.diagnostics import Calibration, PredictionError
-from dwm_jax.results.scores import Curve, curves
+from dwm_jax.results.diagnostics import Calibration, PredictionError, Terminations
+from dwm_jax.results.scores import CriticCheck, Curve, critic_checks, curves
 from dwm_jax.runtime import files
 from dwm_jax.runtime.row_files import JsonLines, Result, Results
 from experiments.studies.variations import settings_of
@@ -60,6 +60,10 @@ class Run(NamedTuple):
     curves: dict[str, Curve]  # by method
     errors: dict[str, PredictionError]  # by world model and who acts in it
     calibrations: dict[str, Calibration]
+    # By world model: share of the recorded ends of the task that are imagined, and of going on that is imagined to end.
+    terminations: dict[str, Terminations]
+    # By method: what its critics said of the starts of the last evaluations, and the discounted return that followed.
+    critics: dict[str, CriticCheck]
     sampling_seconds: dict[str, dict[int, float]]  # by horizon, of one batch of trajectories
     acting_seconds: dict[str, float]  # of one decision, by method
     learning_seconds: dict[str, float]  # of all seeds side by side, by method
@@ -172,6 +176,8 @@ def read_run(place: str, folder: Path, config: dict[str, Any], studies: Sequence
         finished,
         {label: PredictionError(**_arrays(error)) for label, error in measured.get("prediction_error", {}).items()},
         {label: Calibration(**_arrays(columns)) for label, columns in measured.get("calibration", {}).items()},
+        {label: Terminations(**_arrays(shares)) for label, shares in measured.get("terminations", {}).items()},
+        critic_checks(results),
         {
             label: {int(horizon): float(seconds) for horizon, seconds in by_horizon.items()}
             for label, by_horizon in measured.get("sampling_seconds", {}).items()

@@ -62,6 +62,28 @@ def prediction_error(study: str, by_task: Mapping[str, list[Run]], file: str | N
     return "\n".join(text)
 
 
+def attribution(study: str, by_task: Mapping[str, list[Run]], file: str | None, folder: Path) -> str:
+    """By task and part taken away: how good the world model is, and the critics that learnt from it."""
+    text = []
+    for task, runs in by_task.items():
+        rows = []
+        for run in runs:
+            for method, check in run.critics.items():
+                said, true = check.last
+                error, ends = run.errors.get("dwm"), run.terminations.get("dwm")
+                found = ends.found[np.isfinite(ends.found)] if ends else np.zeros(0)
+                cells = [f"{error.observation[0]:.3g}", f"{error.observation[-1]:.3g}"] if error else ["-", "-"]
+                cells += [f"{found.mean():.2f}", f"{ends.invented[-1]:.3g}"] if ends and len(found) else ["-", "-"]
+                part = run.settings.get(method, {}).get("without", "")
+                rows.append([method, part, *cells, f"{said:.4g}", f"{true:.4g}"])
+        if rows:
+            horizon = max(run.horizon for run in runs)
+            head = ["method", "without", "state error, step 1", f"step {horizon}", "falls found", "falls invented"]
+            text.append(markdown.heading(task))
+            text.append(markdown.table([*head, "critics, of the starts", "discounted return there"], rows))
+    return "\n".join(text)
+
+
 def spread_over(errors: Mapping[str, list[PredictionError]]) -> str:
     """Over how many world models the tables' ± goes; nothing where each is alone."""
     if max(map(len, errors.values())) == 1:

@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from dwm_jax.config import default_config
 from experiments.configs.paper import RETURNS_TO_GO
+from experiments.configs.recipes import WITHOUT
 from experiments.studies.scales import GRIDS, SCALES, config_of, num_updates, stand_in
 from experiments.studies.variations import (
     AS_CONFIGURED,
@@ -25,6 +26,7 @@ from experiments.studies.variations import (
     of_swept_learners,
     searched,
     usual,
+    without,
 )
 
 __all__ = ["SCALES", "STUDIES", "Member", "Study", "members_at", "same_run", "tasks_at"]
@@ -55,7 +57,7 @@ class Study(NamedTuple):
     source: str  # what of the paper it repeats
     reported: str | None  # the file in experiments/studies/paper/ with the paper's figures; None where there are none
     # What the report makes of it: "returns", "horizons", "sequence_length", "prediction_error", "diffusion_steps",
-    # "returns_to_go", "lambda", "inference_time" or "sampling_time".
+    # "returns_to_go", "lambda", "attribution", "inference_time" or "sampling_time".
     kind: str
     tasks: tuple[str, ...]  # the paper's; `tasks_at` has those of a scale
     members: Callable[[str, str], tuple[Member, ...]]  # (task of the scale, scale) -> the runs
@@ -171,6 +173,19 @@ def lambda_return(task: str, scale: str) -> Iterator[Run]:
             for name, value in (("vanilla", 1.0), ("lambda0.95", 0.95)):
                 changed = {} if own[learner] == value else {f"policy.lambda_.{learner}": str(value)}
                 yield [method], both(Setting(name, changed), setting)
+
+
+def attribution(task: str, scale: str) -> Iterator[Run]:
+    """The whole recommended recipe, each part of it taken away alone, and the recorded steps under the same recipe.
+
+    At the paper's scale, which is the method as published, the parts are not there to be taken away.
+    """
+    usual_run = usual(task, scale)
+    yield ["DWM-TD3BC"], usual_run
+    if scale != "paper":
+        for part in list(WITHOUT)[: 1 if GRIDS[scale].together else None]:
+            yield ["DWM-TD3BC"], both(without(part), usual_run)
+    yield ["TD3+BC-H"], usual_run
 
 
 def relabelling(task: str, scale: str) -> Iterator[Run]:
@@ -318,6 +333,15 @@ STUDIES = {
             "diffusion_steps",
             LOCOMOTION,
             diffusion_steps,
+        ),
+        study(
+            "attribution",
+            "Attribution: the recommended recipe, and each part of it taken away alone",
+            "nothing of the paper: it says which part of the recommended recipe does what",
+            None,
+            "attribution",
+            ("hopper-medium-replay-v2", "halfcheetah-medium-replay-v2", "maze2d-medium-v1"),
+            attribution,
         ),
         study(
             "returns_to_go",

@@ -3,7 +3,11 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from ml_collections import ConfigDict
+
+from dwm_jax.config import value_at
 from dwm_jax.registry import METHODS
+from experiments.configs.recipes import WITHOUT
 from experiments.studies.scales import GRIDS, returns_to_go
 
 # K of the world model with the long sequence; the usual one has 5.
@@ -58,6 +62,11 @@ def long_sequence(scale: str) -> Setting:
     )
 
 
+def without(part: str) -> Setting:
+    """The recommended recipe but for one part of it, a key of `recipes.WITHOUT`."""
+    return Setting(f"without-{part}", WITHOUT[part])
+
+
 def of_swept_learners(source: str, scale: str) -> list[str]:
     return [f"{source}-{learner}" for learner in GRIDS[scale].swept_learners]
 
@@ -79,6 +88,22 @@ def _lambda(config: dict[str, Any], method: str) -> str:
     return f"{config['policy']['lambda_'][METHODS[method].learner]:g}" if _imagines(method) else ""
 
 
+def _without(config: dict[str, Any], method: str) -> str:
+    """The parts of the recommended recipe that a run of an imagining learner has not."""
+    if not _imagines(method):
+        return ""
+    found = ConfigDict(config)
+    try:
+        off = [
+            part
+            for part, overrides in WITHOUT.items()
+            if all(str(value_at(found, key)) == value for key, value in overrides.items())
+        ]
+    except KeyError:  # a run of version 0.2, which knew none of the parts
+        return "all"
+    return ", ".join(off) or "nothing"
+
+
 def _imagines(method: str) -> bool:
     """Learns from imagined trajectories: neither from recorded or made-up transitions alone, nor by planning."""
     cell = METHODS[method]
@@ -91,6 +116,7 @@ SETTINGS: dict[str, Callable[[dict[str, Any], str], str]] = {
     "T": _sequence_length,
     "return-to-go": _return_to_go,
     "lambda": _lambda,
+    "without": _without,
 }
 
 

@@ -72,7 +72,7 @@ def of_swept_learners(source: str, scale: str) -> list[str]:
 
 
 def _horizon(config: dict[str, Any], method: str) -> str:
-    return str(config["policy"]["horizon"]) if _imagines(method) else ""
+    return str(config["policy"]["horizon"]) if _looks_ahead(method) else ""
 
 
 def _sequence_length(config: dict[str, Any], method: str) -> str:
@@ -85,7 +85,7 @@ def _return_to_go(config: dict[str, Any], method: str) -> str:
 
 
 def _lambda(config: dict[str, Any], method: str) -> str:
-    return f"{config['policy']['lambda_'][METHODS[method].learner]:g}" if _imagines(method) else ""
+    return f"{config['policy']['lambda_'][METHODS[method].learner]:g}" if _looks_ahead(method) else ""
 
 
 def _without(config: dict[str, Any], method: str) -> str:
@@ -102,6 +102,11 @@ def _without(config: dict[str, Any], method: str) -> str:
     except KeyError:  # a run of version 0.2, which knew none of the parts
         return "all"
     return ", ".join(off) or "nothing"
+
+
+def _looks_ahead(method: str) -> bool:
+    """Learns from several steps, imagined or recorded."""
+    return METHODS[method].looks_ahead or _imagines(method)
 
 
 def _imagines(method: str) -> bool:

@@ -40,8 +40,8 @@ def test_every_run_has_a_place_of_its_own_and_a_config_that_is_allowed(name: str
 
 def test_the_main_table_searches_horizon_and_return_to_go() -> None:
     found = members("main", "paper", "walker2d-medium-expert-v2")
-    # 3 learners x (4 horizons x 3 returns-to-go with DWM, 4 horizons with the one-step model)
-    assert len(found) == 3 * (4 * 3 + 4)
+    # 3 learners x (4 horizons x 3 returns-to-go with DWM, 4 horizons with the one-step model and as recorded)
+    assert len(found) == 3 * (4 * 3 + 4 + 4)
     dwm = [member for member in found if member.methods == ("DWM-IQL",)]
     searched = {(member.overrides["policy.horizon"], member.overrides["policy.return_to_go"]) for member in dwm}
     assert searched == {(h, g) for h in "1357" for g in ("0.8", "0.9", "1.0")}

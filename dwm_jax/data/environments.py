@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import gymnasium as gym
 import numpy as np
+from gymnasium.envs.registration import EnvSpec
 
 from dwm_jax.data import d4rl_adroit, d4rl_mazes, trust
 from dwm_jax.data.robotics import gymnasium_robotics
@@ -203,10 +204,12 @@ def _make(environment: str, spec: str | None, render_mode: str | None, clock: in
         else:
             _register(environment)
             try:
-                env = gym.make(environment, **({} if spec is None else _arguments_of(spec)), **arguments)
+                said = {} if spec is None else _arguments_of(spec)
+                env = gym.make(_registered(environment, spec), **said, **arguments)
             except Exception as error:  # whatever a third party's environment raises when it is made
                 raise ValueError(
                     f"environment {environment!r} cannot be made here: {type(error).__name__}: {error}"
+                    f"{_remedy(environment, spec)}"
                 ) from error
     return env if clock is None else gym.wrappers.TimeLimit(env, clock)
 
@@ -220,6 +223,36 @@ def _arguments_of(spec: str) -> dict[str, Any]:
     arguments = {key: value for key, value in dict(described.get("kwargs") or {}).items() if key not in _OURS}
     clock = described.get("max_episode_steps")
     return arguments | ({} if clock is None else {"max_episode_steps": int(clock)})
+
+
+def _registered(environment: str, spec: str | None) -> str | EnvSpec:
+    """What `gym.make` makes: the id, or where nobody has registered it the class that the data's specification names.
+
+    Only a class of environments counts, and only in a module that the user has named.
+    """
+    name, module, entry = bare_id(environment), module_of(environment), _entry_point(spec)
+    if name in gym.registry or not module or entry.partition(":")[0] != module:
+        return environment
+    found = getattr(importlib.import_module(module), entry.partition(":")[2], None)
+    is_class = isinstance(found, type) and issubclass(found, gym.Env)
+    return EnvSpec(name, entry_point=found) if is_class else environment
+
+
+def _entry_point(spec: str | None) -> str:
+    """The entry point that a specification names, "module:Class"; "" for none."""
+    entry = json.loads(spec).get("entry_point") if spec is not None else None
+    return entry if isinstance(entry, str) else ""
+
+
+def _remedy(environment: str, spec: str | None) -> str:
+    """Where an environment that came with data may be found."""
+    module = _entry_point(spec).partition(":")[0]
+    if not module or bare_id(environment) in gym.registry:
+        return ""
+    return (
+        f"; its data names an environment of the Python package {module.partition('.')[0]!r}: where that is installed, "
+        f"and trusted, prepare the data under a name of its own, with --file and --env {module}:{bare_id(environment)}"
+    )
 
 
 def _register(environment: str) -> None:

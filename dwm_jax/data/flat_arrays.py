@@ -227,6 +227,31 @@ def convert(arrays: FlatArrays, owner: str, layout: Layout = PLAIN, clipped: Cli
     )
 
 
+def cut_at_terminals(episode: Episode, terminals: np.ndarray) -> tuple[list[Episode], np.ndarray]:
+    """The episodes of a recording whose every next observation is known, and the rows behind an end, (L,) bool.
+
+    Args:
+      episode: L steps.
+      terminals: (L,) bool, anywhere; a run of them is one end, as above.
+    """
+    behind = np.zeros(len(terminals), bool)
+    behind[1:] = terminals[1:] & terminals[:-1]
+    is_end = terminals.astype(bool)
+    is_end[-1] = True
+    ends, kept_rows = np.flatnonzero(is_end & ~behind), np.flatnonzero(~behind)
+    starts = kept_rows[np.append(0, np.searchsorted(kept_rows, ends[:-1]) + 1)]
+    pieces = [
+        Episode(
+            episode.observations[start : end + 2],
+            episode.actions[start : end + 1],
+            episode.rewards[start : end + 1],
+            bool(terminals[end]),
+        )
+        for start, end in zip(starts, ends, strict=True)
+    ]
+    return pieces, behind
+
+
 def goes_on(arrays: FlatArrays, rows: np.ndarray, through_timeouts: bool = False) -> np.ndarray:
     """Whether the row after each of `rows` continues the recording rather than starting another episode.
 

@@ -134,7 +134,7 @@ def _of_folder(name: str, folder: Path, sources: list[dict[str, Any]], wishes: W
         if not bounds.is_bounded:
             bounds = _units(np.concatenate(list(minari_reading.read_actions(stored))), facts)
         stored = stored._replace(action_range=bounds)
-    episodes, clipped = minari_reading.read_and_clip(stored, may_clip=wishes.actions == "clip")
+    episodes, changes = minari_reading.read_and_clip(stored, may_clip=wishes.actions == "clip")
     if environment is not None:
         keys, clock = stored.observation_keys, wishes.max_episode_steps
         environments.make(environment, spec, keys=keys, actions=stored.action_range, clock=clock).close()
@@ -144,7 +144,7 @@ def _of_folder(name: str, folder: Path, sources: list[dict[str, Any]], wishes: W
         "max_episode_steps": wishes.max_episode_steps,
         "step_limit": _data_clock(environment, facts),
         "sources": sources,
-        "clipped": clipped._asdict(),
+        "changes": changes._asdict(),
         "observation_keys": stored.observation_keys,
         "action_range": stored.action_range,
     }

@@ -11,10 +11,12 @@ import numpy as np
 from h5py import h5d, h5s
 from minari.dataset.minari_dataset import MinariDataset
 
-from dwm_jax.data.actions import ACTION_TOLERANCE, REMEDIES, Clipped
+from dwm_jax.data.actions import ACTION_TOLERANCE, REMEDIES
 from dwm_jax.data.dataset import Rows
+from dwm_jax.data.flat_arrays import cut_at_terminals
 from dwm_jax.data.spaces import ActionRange, KeyPath, action_range, concatenate_parts, observation_keys
 from dwm_jax.runtime import interruption
+from dwm_jax.runtime.progress import say
 from dwm_jax.types import Episode
 
 EPISODES_PER_OPENING = 250
@@ -94,16 +96,34 @@ def _stored(
     )
 
 
+class Changes(NamedTuple):
+    """What was recorded and is not as it was; all 0 where everything is."""
+
+    clipped_actions: int = 0
+    largest_excess: float = 0.0  # beyond [-1, 1], of the clipped entry furthest out
+    cut_episodes: int = 0  # that went on behind a termination
+    dropped_behind: int = 0  # steps behind the first of a run of terminations
+    reward_behind: float = 0.0  # of these steps
+
+
 def read(stored: Stored) -> Rows:
     """All episodes, in one block of memory per field.
 
-    Observations are flattened in the order of `stored.observation_keys`, actions scaled to [-1, 1] by their bounds.
+    Observations are flattened in the order of `stored.observation_keys`, actions scaled to [-1, 1] by their bounds. An
+    episode that goes on behind a termination is cut there, which is said (`flat_arrays.cut_at_terminals`).
 
     Raises:
-      ValueError: files that cannot be read, or contradict their metadata; actions out of bounds; a termination
-        before the end of an episode. The message names the folder and the episode.
+      ValueError: files that cannot be read, or contradict their metadata; actions out of bounds. The message names
+        the folder and the episode.
     """
-    return read_and_clip(stored, may_clip=False)[0]
+    rows, changes = read_and_clip(stored, may_clip=False)
+    if changes.cut_episodes:
+        say(
+            f"{stored.dataset_id}: {changes.cut_episodes:,} episodes go on behind a termination and are cut there; "
+            f"{changes.dropped_behind:,} further terminations in a row are left out (rewards "
+            f"{changes.reward_behind:,.6g} in all)"
+        )
+    return rows
 
 
 def read_actions(stored: Stored) -> Iterator[np.ndarray]:
@@ -112,35 +132,48 @@ def read_actions(stored: Stored) -> Iterator[np.ndarray]:
         yield actions
 
 
-def read_and_clip(stored: Stored, *, may_clip: bool) -> tuple[Rows, Clipped]:
+def read_and_clip(stored: Stored, *, may_clip: bool) -> tuple[Rows, Changes]:
     """`read`; with `may_clip`, actions beyond their bounds are clipped and counted rather than refused."""
-    clipped = Clipped(0, 0.0)
+    changes = Changes()
     rows: Rows | None = None
-    num_steps = 0
+    cut: list[Episode] = []  # all episodes, from the first one on that had to be cut
+    num_steps = num_episodes = 0
     for index, raw in enumerate(_raw_episodes(stored)):
         interruption.check()
         where = f"{stored.folder}, episode {index}"
         episode, excess = _episode(stored, raw, where)
         _refuse_beyond(excess, where, may_clip)
-        clipped = Clipped(
-            clipped.rows + int((excess > 0).sum()), max(clipped.largest_excess, float(excess.max(initial=0)))
-        )
-        num_steps += len(episode.actions)
+        num_steps, num_episodes = num_steps + len(episode.actions), num_episodes + 1
         if num_steps > stored.num_steps:
             raise ValueError(f"{where}: more steps than the {stored.num_steps:,} its metadata.json promises")
         sizes = episode.observations.shape[1], episode.actions.shape[1]
         rows = rows if rows is not None else _room(stored, *sizes)
         if sizes != (rows.observations.shape[1], rows.actions.shape[1]):
             raise ValueError(f"{where}: observation and action sizes are {sizes}, unlike those before")
-        rows.append(episode)
+        terminals = raw[-1].reshape(-1).astype(bool)
+        pieces, behind = [episode], np.zeros(0, bool)
+        if terminals[:-1].any():
+            pieces, behind = cut_at_terminals(episode, terminals)
+            cut = cut or list(rows)
+        changes = Changes(
+            changes.clipped_actions + int((excess > 0).sum()),
+            max(changes.largest_excess, float(excess.max(initial=0))),
+            changes.cut_episodes + bool(len(behind)),
+            changes.dropped_behind + int(behind.sum()),
+            changes.reward_behind + (float(episode.rewards[behind].sum()) if len(behind) else 0.0),
+        )
+        if changes.cut_episodes:
+            cut += pieces
+        else:
+            rows.append(episode)
     if rows is None:
         raise ValueError(f"{stored.folder}: holds no episode")
-    if num_steps != stored.num_steps or len(rows) != stored.num_episodes:
+    if num_steps != stored.num_steps or num_episodes != stored.num_episodes:
         raise ValueError(
-            f"{stored.folder}: {num_steps:,} steps in {len(rows):,} episodes, its metadata.json promises "
+            f"{stored.folder}: {num_steps:,} steps in {num_episodes:,} episodes, its metadata.json promises "
             f"{stored.num_steps:,} in {stored.num_episodes:,}"
         )
-    return rows, clipped
+    return (Rows.of(cut) if changes.cut_episodes else rows), changes
 
 
 def _room(stored: Stored, observation_size: int, action_size: int) -> Rows:
@@ -162,8 +195,6 @@ def _episode(stored: Stored, raw: list[np.ndarray], where: str) -> tuple[Episode
             f"{where}: {len(observations)} observations, actions of shape {actions.shape}, {len(rewards)} rewards and "
             f"{len(terminations)} terminations; L + 1, (L, size), L and L are expected"
         )
-    if terminations[:-1].any():
-        raise ValueError(f"{where}: terminates at step {int(np.argmax(terminations))} and goes on; split it there")
     # Without bounds of their own actions are taken for [-1, 1] already.
     if not stored.is_flat and stored.action_range.is_bounded:
         actions = stored.action_range.to_unit(actions)

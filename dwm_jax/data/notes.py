@@ -39,9 +39,15 @@ def data_notes(provenance: Mapping[str, Any]) -> list[str]:
         told.append("not D4RL's file, though it has its name: compare methods with each other on it, not with D4RL's")
     if provenance.get("origin") == UNTOLD:
         told.append("whether it is D4RL's file cannot be told: nobody has published a checksum of that")
-    clipped = provenance.get("clipped", {})
-    if clipped.get("rows"):
-        told.append(_clipping_note(clipped["rows"], clipped["largest_excess"]))
+    changes = provenance.get("changes", {})
+    if changes.get("clipped_actions"):
+        told.append(_clipping_note(changes["clipped_actions"], changes["largest_excess"]))
+    if changes.get("cut_episodes"):
+        told.append(
+            f"{changes['cut_episodes']:,} episodes go on behind a termination and are cut there; "
+            f"{changes['dropped_behind']:,} further terminations in a row are left out (rewards "
+            f"{changes['reward_behind']:,.6g} in all)"
+        )
     if provenance.get("actions") == "scale":
         low, high = provenance["action_range"]
         told.append(f"actions scaled to [-1, 1] from [{low}, {high}]")

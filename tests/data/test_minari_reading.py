@@ -18,6 +18,7 @@ from minari.storage.datasets_root_dir import get_dataset_path
 
 from dwm_jax.data import d4rl_mazes, environments, minari_reading, minari_store, tasks
 from dwm_jax.data.dataset import Rows, fingerprint, flatten, segment_rows, split_episodes
+from dwm_jax.data.flat_arrays import cut_at_terminals
 from dwm_jax.data.minari_store import read_episodes
 from dwm_jax.data.spaces import ActionRange, flatten_observations, observation_keys
 from tests.data.d4rl_files import assert_same, make_episodes
@@ -138,10 +139,36 @@ def test_an_action_out_of_bounds_is_refused_with_its_episode_and_step():
         read_episodes(ID)
 
 
-def test_an_episode_that_goes_on_after_its_termination_is_refused():
-    create(make_episodes([(4, False)]), flags=np.array([False, True, False, False]))
-    with pytest.raises(ValueError, match="episode 0: terminates at step 1 and goes on"):
-        read_episodes(ID)
+@settings(deadline=None, max_examples=40)
+@given(st.lists(st.booleans(), min_size=1, max_size=9))
+def test_an_episode_is_cut_at_every_termination_and_no_reward_is_lost_without_a_word(flags):
+    (episode,) = make_episodes([(len(flags), False)])
+    terminals = np.array(flags)
+    pieces, behind = cut_at_terminals(episode, terminals)
+    runs = sum(now and not before for before, now in zip([False, *flags], flags, strict=False))
+    assert sum(piece.terminated for piece in pieces) == runs
+    kept = sum(float(piece.rewards.sum(dtype=np.float64)) for piece in pieces)
+    whole = float(episode.rewards.sum(dtype=np.float64))
+    np.testing.assert_allclose(kept + float(episode.rewards[behind].sum(dtype=np.float64)), whole, atol=1e-6)
+    assert sum(len(piece.actions) for piece in pieces) == (~behind).sum()
+    assert all(len(piece.observations) == len(piece.actions) + 1 for piece in pieces)
+
+
+def test_an_episode_that_goes_on_after_its_termination_is_cut_there_and_that_is_said(capsys):
+    # Ends after step 1; step 2 belongs to the same end; step 3 is what comes after.
+    (first, second) = make_episodes([(4, False), (4, False)])
+    create([first, second], VECTOR32, flags=np.array([False, True, True, False]))
+    episodes = read_episodes(ID)
+    assert [(len(e.actions), e.terminated) for e in episodes] == [(2, True), (1, False)] * 2
+    np.testing.assert_array_equal(episodes[0].observations, first.observations[:3])
+    np.testing.assert_array_equal(episodes[3].observations, second.observations[3:])
+    behind = first.rewards[2] + second.rewards[2]
+    assert "2 episodes go on behind a termination and are cut there; 2 further terminations in a row are left out " in (
+        capsys.readouterr().err
+    )
+    _, changes = minari_reading.read_and_clip(minari_store.stored(ID), may_clip=False)
+    assert (changes.cut_episodes, changes.dropped_behind) == (2, 2)
+    assert changes.reward_behind == pytest.approx(float(behind))
 
 
 def damage_metadata(folder, **changes):

@@ -112,6 +112,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def run_list(options: argparse.Namespace) -> int:
     for name in tasks.known_names():
         state = "made on the spot" if name in tasks.MADE_TASKS else "not prepared"
+        if name in D4RL_TASKS and D4RL_TASKS[name].environment is None:
+            state += ", for world models alone"
         dataset_id = minari_store.local_id(name)
         if name not in tasks.MADE_TASKS and minari_store.exists(dataset_id):
             state = _size_of(dataset_id)

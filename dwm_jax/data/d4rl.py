@@ -3,7 +3,7 @@
     observations (N, O), actions (N, A), rewards (N,), terminals (N,)      always
     timeouts (N,), next_observations (N, O), metadata/environment                     in some files
 
-`flat_arrays` turns them into episodes: where these end, what becomes of their last transitions.
+`conversion` turns them into episodes: where these end, what becomes of their last transitions.
 """
 
 import importlib
@@ -15,17 +15,18 @@ import h5py
 import numpy as np
 from h5py import h5z
 
-from dwm_jax.data import flat_arrays
+from dwm_jax.data import conversion, flat_arrays
 from dwm_jax.data.actions import to_bounds
-from dwm_jax.data.flat_arrays import Conversion, FlatArrays, Layout
+from dwm_jax.data.conversion import Conversion, Layout
+from dwm_jax.data.flat_arrays import FlatArrays
 from dwm_jax.runtime import interruption
 
 REQUIRED = ("observations", "actions", "rewards", "terminals")
 OPTIONAL = ("timeouts", "next_observations")
 
 
-def read(path: Path, layout: Layout = flat_arrays.PLAIN, *, may_clip: bool = False) -> Conversion:
-    """The episodes of a file; `flat_arrays` says where they end and what is kept.
+def read(path: Path, layout: Layout = conversion.PLAIN, *, may_clip: bool = False) -> Conversion:
+    """The episodes of a file; `conversion` says where they end and what is kept.
 
     Args:
       path: an HDF5 file in D4RL's layout.
@@ -38,7 +39,7 @@ def read(path: Path, layout: Layout = flat_arrays.PLAIN, *, may_clip: bool = Fal
     """
     arrays = read_arrays(path)
     actions, clipped = to_bounds(arrays.actions, str(path), may_clip=may_clip)
-    return flat_arrays.convert(arrays._replace(actions=actions), str(path), layout, clipped)
+    return conversion.convert(arrays._replace(actions=actions), str(path), layout, clipped)
 
 
 def environment_of(path: Path) -> str | None:

@@ -7,11 +7,12 @@ from typing import Any, NamedTuple
 import gymnasium as gym
 import numpy as np
 
-from dwm_jax.data import d4rl, d4rl_mazes, d4rl_tasks, environments, flat_arrays, minari_reading, ogbench
+from dwm_jax.data import conversion, d4rl, d4rl_mazes, d4rl_tasks, environments, minari_reading, ogbench
 from dwm_jax.data.actions import recorded_range, to_bounds
+from dwm_jax.data.conversion import Conversion, Findings, Layout
 from dwm_jax.data.d4rl_tasks import D4RL_TASKS
 from dwm_jax.data.environments import Facts
-from dwm_jax.data.flat_arrays import Conversion, Findings, FlatArrays, Layout
+from dwm_jax.data.flat_arrays import FlatArrays
 from dwm_jax.data.minari_store import Contents
 from dwm_jax.data.spaces import ActionRange, unit_range
 from dwm_jax.types import Episode
@@ -24,7 +25,7 @@ class Wishes(NamedTuple):
     """What the files do not say, and whoever imports them may."""
 
     environment: str | None = None  # to evaluate in; None takes the one the files name, else the table's
-    timeouts: str = "end"  # `flat_arrays.Layout.timeouts`
+    timeouts: str = "end"  # `conversion.Layout.timeouts`
     actions: str = "refuse"  # one of `actions.WISHES`
     max_episode_steps: int | None = None  # a clock for the environment, where it has none or another one is meant
 
@@ -102,7 +103,7 @@ def _converted(
         raise ValueError("--timeouts clock cuts by the environment's clock, and none is known; name one with --env")
     layout = Layout(clock if wishes.timeouts == "clock" else data_clock, wishes.timeouts, pays_states)
     arrays = arrays._replace(actions=actions.astype(np.float32, copy=False))
-    return flat_arrays.convert(arrays, str(path), layout, clipped)
+    return conversion.convert(arrays, str(path), layout, clipped)
 
 
 def _data_clock(environment: str | None, facts: Facts | None) -> int | None:

@@ -12,8 +12,8 @@ from h5py import h5d, h5s
 from minari.dataset.minari_dataset import MinariDataset
 
 from dwm_jax.data.actions import ACTION_TOLERANCE, REMEDIES
+from dwm_jax.data.conversion import cut_at_terminals
 from dwm_jax.data.dataset import Rows
-from dwm_jax.data.flat_arrays import cut_at_terminals
 from dwm_jax.data.spaces import ActionRange, KeyPath, action_range, concatenate_parts, observation_keys
 from dwm_jax.runtime import interruption
 from dwm_jax.runtime.progress import say
@@ -110,7 +110,7 @@ def read(stored: Stored) -> Rows:
     """All episodes, in one block of memory per field.
 
     Observations are flattened in the order of `stored.observation_keys`, actions scaled to [-1, 1] by their bounds. An
-    episode that goes on behind a termination is cut there, which is said (`flat_arrays.cut_at_terminals`).
+    episode that goes on behind a termination is cut there, which is said (`conversion.cut_at_terminals`).
 
     Raises:
       ValueError: files that cannot be read, or contradict their metadata; actions out of bounds. The message names

@@ -8,7 +8,7 @@ import pytest
 
 from dwm_jax.data import d4rl, environments
 from dwm_jax.data.check import check, environment
-from dwm_jax.data.flat_arrays import Layout
+from dwm_jax.data.conversion import Layout
 from dwm_jax.data.tasks import Task
 from tests.data.d4rl_files import arrays_of, make_episodes, write
 

@@ -560,6 +560,7 @@ def test_list_tells_what_is_prepared(command, file):
     assert lines["maze2d-umaze"] == "made on the spot"
     assert lines["hopper-medium-v2"] == "20 steps in 3 episodes"
     assert lines["walker2d-medium-v2"] == "not prepared"
+    assert lines["kitchen-mixed-v0"] == "not prepared, for world models alone"
     assert lines["mine-v0"] == "20 steps in 3 episodes"
 
 

@@ -11,10 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dwm_jax.data import d4rl, minari_store
+from dwm_jax.data.conversion import Layout
 from dwm_jax.data.d4rl_tasks import D4RL_TASKS
 from dwm_jax.data.dataset import flatten
 from dwm_jax.data.environments import is_known
-from dwm_jax.data.flat_arrays import Layout
 from tests.data.d4rl_files import arrays_of, assert_same, make_episodes, write
 
 ENDS = st.lists(st.tuples(st.integers(2, 12), st.booleans()), min_size=1, max_size=6)

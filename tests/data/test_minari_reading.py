@@ -17,8 +17,8 @@ from minari.data_collector import EpisodeBuffer
 from minari.storage.datasets_root_dir import get_dataset_path
 
 from dwm_jax.data import d4rl_mazes, environments, minari_reading, minari_store, tasks
+from dwm_jax.data.conversion import cut_at_terminals
 from dwm_jax.data.dataset import Rows, fingerprint, flatten, segment_rows, split_episodes
-from dwm_jax.data.flat_arrays import cut_at_terminals
 from dwm_jax.data.minari_store import read_episodes
 from dwm_jax.data.spaces import ActionRange, flatten_observations, observation_keys
 from tests.data.d4rl_files import assert_same, make_episodes

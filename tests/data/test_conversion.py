@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dwm_jax.data.flat_arrays import FlatArrays, convert
+from dwm_jax.data.conversion import convert
+from dwm_jax.data.flat_arrays import FlatArrays
 from dwm_jax.types import Episode
 from tests.data.d4rl_files import assert_same
 

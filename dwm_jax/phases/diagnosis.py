@@ -99,6 +99,7 @@ def diagnose_one(
         spread_over_error=diagnostics.spread_over_error(
             whole.recorded, [drawn.imagined for drawn in whole_M], normalizer
         ),
+        variance_by_label=diagnostics.variance_by_label(whole, normalizer),
         values={
             name: diagnostics.value_agreement(value_of(method.learnt), whole)
             for name, method in methods.items()

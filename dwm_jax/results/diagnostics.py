@@ -80,6 +80,7 @@ class Diagnosis(NamedTuple):
     calibration_asked: Calibration  # asked for what the policies ask
     terminations: Terminations
     spread_over_error: np.ndarray  # (H,)
+    variance_by_label: np.ndarray  # (bins,) at the last step, the lowest labels first
     values: dict[str, ValueAgreement]  # by the method whose critics were asked
     sampling_seconds: dict[int, float]  # by horizon
 
@@ -199,6 +200,26 @@ def spread_over_error(
     spread_H = (taken_nH * draws_MnHO.var(axis=0, ddof=1).mean(axis=-1)).sum(axis=0)
     error_H = (taken_nH * (errors_MnHO**2).mean(axis=(0, 3))).sum(axis=0)
     return np.asarray(spread_H / np.maximum(error_H - spread_H, np.finfo(np.float32).tiny))
+
+
+def variance_by_label(
+    comparison: Comparison, observation_normalizer: AffineNormalizer, num_bins: int = 10
+) -> np.ndarray:
+    """Variance of imagined s_{t+H} over that of recorded ones, within bins of segments ordered by label: (bins,).
+
+    1 is right. Where the future is hardest to foretell, which is often where little is earned, a model that imagines
+    conditional means has lost most of it: the mean of many ways to thrash about is to lie still, whatever the action,
+    and critics learn from it that actions do not matter there. Over all segments together this does not show.
+
+    Args:
+      comparison: imagined for the segments' own labels.
+      observation_normalizer: standardises states, so that dimensions can be averaged.
+    """
+    order = np.argsort(comparison.recorded.return_to_go, kind="stable")
+    states = comparison.imagined.next_observations[:, -1], comparison.recorded.observations[:, -1]
+    imagined_nO, recorded_nO = (np.asarray(observation_normalizer.normalize(jnp.asarray(s))) for s in states)
+    bins = np.array_split(order, min(num_bins, max(1, len(order) // 2)))
+    return np.array([imagined_nO[index].var(axis=0).mean() / recorded_nO[index].var(axis=0).mean() for index in bins])
 
 
 def value_agreement(value: Callable[[Array], Array], comparison: Comparison) -> ValueAgreement:

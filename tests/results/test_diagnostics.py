@@ -18,6 +18,7 @@ from dwm_jax.results.diagnostics import (
     spread_over_error,
     terminations,
     value_agreement,
+    variance_by_label,
     with_recorded_actions,
 )
 from dwm_jax.types import Episode, Segment, Trajectory
@@ -188,6 +189,17 @@ def test_the_spread_of_draws_is_measured_against_what_is_unexplained(spread):
         for _ in range(4)
     ]
     np.testing.assert_allclose(spread_over_error(recorded, draws, NORMALIZER), [spread], atol=0.06)
+
+
+def test_the_variance_is_compared_within_tenths_by_label():
+    # Labels -2 and 2: below, recorded states are +-1 and imagined ones +-0.5, above both are 3 +- 1; one dimension.
+    recorded = segments_ending_at([None] * 4, 1)._replace(return_to_go=np.array([-2.0, 2.0, -2.0, 2.0]))
+    recorded = recorded._replace(observations=np.array([[[0.0], [s]] for s in (-1.0, 2.0, 1.0, 4.0)]))
+    imagined = trajectories_ending_at([None] * 4, 1)._replace(
+        next_observations=np.array([[[s]] for s in (-0.5, 2.0, 0.5, 4.0)])
+    )
+    one = AffineNormalizer(jnp.zeros(1), jnp.ones(1), -jnp.ones(1), jnp.ones(1))
+    np.testing.assert_allclose(variance_by_label(Comparison(recorded, imagined), one), [0.25, 1.0], rtol=1e-6)
 
 
 def test_values_of_imagined_states_are_held_against_those_of_recorded_ones():

@@ -214,7 +214,7 @@ def study(
     def members(task: str, scale: str) -> tuple[Member, ...]:
         config = config_of(task, scale)
         return tuple(
-            Member(name, task, variant_of(group, setting), group, config, overrides_of(group, setting, scale))
+            Member(name, task, variant_of(group, setting), group, config, overrides_of(group, setting, task, scale))
             for methods, setting in runs(task, scale)
             for group in ([tuple(methods)] if GRIDS[scale].together else [(method,) for method in methods])
         )
@@ -228,8 +228,8 @@ def variant_of(group: Sequence[str], setting: Setting) -> str:
     return "-".join([*(group if len(group) == 1 else sources), *filter(None, [setting.name])])
 
 
-def overrides_of(group: Sequence[str], setting: Setting, scale: str) -> dict[str, str]:
-    return {**num_updates(group[0], scale), **setting.overrides}
+def overrides_of(group: Sequence[str], setting: Setting, task: str, scale: str) -> dict[str, str]:
+    return {**num_updates(group[0], task, scale), **setting.overrides}
 
 
 STUDIES = {

@@ -4,8 +4,8 @@
     python -m dwm_jax.train --config experiments/configs/locomotion.py:hopper-medium --workdir runs/hopper-medium
 
 The argument is any task that `python -m dwm_jax.data list` shows; by the recommended recipe, or with ",paper" behind it
-as published. `python -m experiments.sweep --scale small` starts from this config on locomotion. The paper's sizes are in
-`experiments/configs/paper.py`.
+as published. `python -m experiments.sweep --scale small` starts from this config on locomotion; the paper's sizes are
+in `experiments/configs/paper.py`.
 
 Reproduces: the paper's comparison on locomotion with small models, 100,000 updates and H = 7 (the paper: 500,000).
 

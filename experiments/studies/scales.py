@@ -119,8 +119,8 @@ def returns_to_go(task: str, scale: str) -> tuple[float, ...]:
 def num_updates(method: str, task: str, scale: str) -> dict[str, str]:
     """Overrides with the updates of a method's policy where they are not the config's own.
 
-    At the paper's scale they are the paper's, by source; on small locomotion IQL and PQL get fewer: they settle earlier,
-    and cost more.
+    At the paper's scale they are the paper's, by source; on small locomotion IQL and PQL get fewer: they settle
+    earlier, and cost more.
     """
     cell = METHODS[method]
     if cell.learner is None:

@@ -55,7 +55,7 @@ def task(monkeypatch):
     ("make_env", "message"),
     [
         (nowhere, "names no environment"),
-        (Still, "mine has no clock, and an evaluation in it might never end"),
+        (Still, "the environment of mine has no clock, and an evaluation in it might never end"),
         (lambda: environments.make("Gone-v0"), "environment 'Gone-v0' cannot be made here"),
     ],
 )

@@ -6,6 +6,7 @@ across its versions.
 """
 
 import importlib
+import importlib.util
 import json
 import warnings
 from collections.abc import Callable, Sequence
@@ -278,5 +279,9 @@ def _register(environment: str) -> None:
 
 
 def _is_a_stub(environment: str) -> bool:
-    """Ids such as Hopper-v2 stay registered although their simulator is gone."""
-    return robot(environment) in REFERENCE_SCORES and environment.endswith(("-v2", "-v3"))
+    """Ids such as Ant-v2 and Hopper-v3 stay registered although their simulator, mujoco_py, is gone."""
+    entry_point = gym.registry[bare_id(environment)].entry_point
+    if not isinstance(entry_point, str):
+        return getattr(entry_point, "__name__", "").startswith("_raise")
+    is_old = ".mujoco." in entry_point and environment.endswith(("-v2", "-v3"))
+    return is_old and importlib.util.find_spec("mujoco_py") is None

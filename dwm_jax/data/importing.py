@@ -194,7 +194,8 @@ def _contents(
 def _environment(name: str, files: Sequence[Path], given: str | None) -> str | None:
     """The environment to evaluate in: the one given, the one the files name, or the table's; None for nowhere."""
     table = D4RL_TASKS[name].environment if name in D4RL_TASKS else None
-    if given == NOWHERE:
+    has_none_here = name in D4RL_TASKS and table is None
+    if given == NOWHERE or (given is None and has_none_here):
         return None
     named = {path.name: d4rl.environment_of(path) for path in files if path.suffix != ".npz"}
     table = table or ogbench.environment_of(name)

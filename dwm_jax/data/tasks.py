@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import gymnasium as gym
 import mujoco
 import numpy as np
+from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
 from dwm_jax.data import d4rl_tasks, environments, maze2d, minari_reading, minari_store
 from dwm_jax.data.d4rl_tasks import D4RL_TASKS
@@ -119,7 +120,7 @@ class Sizes(NamedTuple):
 
 
 def try_environment(task: Task) -> Sizes:
-    """Makes the evaluation's environment once, resets it, takes a step in it and closes it.
+    """Makes the evaluation's environment once, and does with it what an evaluation does: a reset, a step, a reset.
 
     Raises:
       ValueError: none is named, it cannot be made or run here, it does not fit the data, or nothing in it ends an
@@ -127,16 +128,21 @@ def try_environment(task: Task) -> Sizes:
     """
     env = task.make_env()
     try:
-        environments.require_clock(env, task.name)
-        observation, _ = env.reset(seed=0)
-        env.step(np.zeros(env.action_space.shape or (), np.float32))
+        environments.require_clock(env, f"the environment of {task.name}")
+        vector = SyncVectorEnv([lambda: env], autoreset_mode=AutoresetMode.DISABLED)
+        observations, _ = vector.reset(seed=[0])
+        actions = np.zeros(vector.action_space.shape or (), np.float32)
+        following, rewards, *_ = vector.step(actions)
+        vector.reset(options={"reset_mask": np.array([True])})
     except ValueError:
         raise
     except Exception as error:  # whatever a third party's environment raises when it runs
         raise ValueError(f"{task.name}: its environment fails: {type(error).__name__}: {error}") from error
     finally:
         env.close()
-    return Sizes(len(observation), int(np.prod(env.action_space.shape or ())))
+    if not all(np.isfinite(shown).all() for shown in (observations, following, rewards)):
+        raise ValueError(f"{task.name}: its environment shows observations or rewards that are not finite")
+    return Sizes(observations.shape[1], actions.shape[1])
 
 
 def refuse_other_sizes(task: Task, environment: Sizes, data: Sizes) -> None:

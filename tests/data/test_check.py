@@ -182,7 +182,14 @@ class Broken(gym.Env):
     def step(self, action):
         if self.failing == "step":
             raise RuntimeError("no licence")
-        return np.zeros(3), 0.0, False, False, {}
+        return np.zeros(3), np.nan if self.failing == "reward" else 0.0, False, False, {}
+
+
+class OnlySeeded(Broken):
+    """Cannot be reset as evaluations do when some episodes have ended and others not."""
+
+    def reset(self, *, seed):
+        return super().reset(seed=seed)
 
 
 @pytest.mark.parametrize(
@@ -195,6 +202,8 @@ class Broken(gym.Env):
             "its environment fails: RuntimeError: no display",
         ),
         (lambda: gym.wrappers.TimeLimit(Broken("step"), 9), "wrong", "its environment fails: RuntimeError: no licence"),
+        (lambda: gym.wrappers.TimeLimit(Broken("reward"), 9), "wrong", "rewards that are not finite"),
+        (lambda: gym.wrappers.TimeLimit(OnlySeeded(), 9), "wrong", "its environment fails: TypeError"),
         (Broken, "wrong", "no clock, and an evaluation in it might never end: register it with max_episode_steps, or"),
         (lambda: gym.make("Hopper-v5"), "wrong", "has 11 observations and 3 actions, the data 3 and 2"),
         (lambda: environments.make("Gone-v0"), "wrong", "'Gone-v0' cannot be made here"),

@@ -390,6 +390,16 @@ def test_the_clock_cuts_without_losing_a_transition(command, tmp_path, module):
     np.testing.assert_array_equal(episodes[0].observations[-1], episodes[1].observations[0])
 
 
+def test_the_size_of_gyms_old_ant_is_recognised(command, tmp_path):
+    path = write(tmp_path / "ant.hdf5", arrays_of(make_episodes(ENDS, 111, 8)), "Ant-v4")
+    code, _, err = command("prepare", "mine", "--file", path)
+    assert code == 1
+    assert "gives 27 observations, the data has 111, as gym's Ant of D4RL's time had with 84 contact forces" in err
+    code, out, _ = command("prepare", "ant-medium-v2", "--file", path)
+    assert code == 0
+    assert "no environment is named: it trains world models" in out
+
+
 def test_files_of_different_robots_are_refused(command, file, tmp_path):
     other = write(tmp_path / "cheetah.hdf5", arrays_of(make_episodes(ENDS, 17, 6)), "HalfCheetah-v5")
     code, _, err = command("prepare", "mine", "--file", file, "--file", other)

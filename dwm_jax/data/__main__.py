@@ -66,10 +66,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "bounds of the environment's actions, or by the recorded ones where it has none",
     )  # fmt: skip
     prepare_parser.add_argument(
-        "--timeouts", choices=("end", "clock"), default="end",
+        "--timeouts", choices=("end", "clock", "none"), default="end",
         help="end (default): an episode ends at every time-out, so that in maze2d files, whose time-outs mark goals "
         "reached, returns-to-go look no further than the next goal; clock: where the recording goes on the "
-        "environment's clock cuts it instead",
+        "environment's clock cuts it instead; none: there are none in the file, its terminals flag every end",
     )  # fmt: skip
     prepare_parser.add_argument(
         "--max-episode-steps", type=int, metavar="N", help="a clock for an environment that has none, or another one"

@@ -2,8 +2,9 @@
 
 *Where episodes end.* At `terminals` (terminated) or `timeouts` (truncated; a row with both is terminated). Where
 `next_observations` differ from the next row's observations the recording was cut, whatever the flags say: the
-episode ends there as a truncation. Arrays without `timeouts` need that proof and are refused without it. What
-follows the last end is a truncated episode of its own.
+episode ends there as a truncation. Arrays without `timeouts` need that proof and are refused without it, unless
+`timeouts="none"` says that terminals flag every end (D4RL's kitchen files). What follows the last end is a truncated
+episode of its own.
 
 *The last observation of an episode* is that of `next_observations`. Without it,
   - a terminal transition is kept. Its next observation is the following row's where the recording goes on there (see
@@ -77,7 +78,7 @@ class Layout(NamedTuple):
 
     # Steps after which the environment's clock ends an episode; None where there is no clock.
     step_limit: int | None = None
-    timeouts: str = "end"  # every time-out ends an episode; or "clock": see above
+    timeouts: str = "end"  # every time-out ends an episode; or "clock", "none": see above
     rewards_of_states: bool = False  # see above
 
 
@@ -98,7 +99,7 @@ def convert(arrays: FlatArrays, owner: str, layout: Layout = PLAIN, clipped: Cli
     reward_recorded = float(arrays.rewards.sum(dtype=np.float64))
     arrays, joins, shifted = _told_apart(arrays, layout)
     behind = _behind_an_end(arrays, joins)
-    ends, cuts = _ends(arrays, behind, joins, owner, layout.step_limit)
+    ends, cuts = _ends(arrays, behind, joins, owner, layout)
     kept_rows = np.flatnonzero(~behind)
     starts = kept_rows[np.append(0, np.searchsorted(kept_rows, ends[:-1]) + 1)]
     terminated = arrays.terminals[ends]
@@ -260,7 +261,7 @@ def _behind_an_end(arrays: FlatArrays, joins: np.ndarray | None) -> np.ndarray:
 
 
 def _ends(
-    arrays: FlatArrays, behind: np.ndarray, joins: np.ndarray | None, owner: str, step_limit: int | None
+    arrays: FlatArrays, behind: np.ndarray, joins: np.ndarray | None, owner: str, layout: Layout
 ) -> tuple[np.ndarray, np.ndarray]:
     """The last rows of all episodes, and those among them that only next_observations show."""
     flagged = _flagged(arrays)
@@ -275,12 +276,13 @@ def _ends(
                 f"{len(flagged):,} rows, first at row {cuts[0]}; rows must be in the order of time"
             )
         ends[cuts] = True
-    elif arrays.timeouts is None:
+    elif arrays.timeouts is None and layout.timeouts != "none":
         raise ValueError(
             f"{owner}: neither timeouts nor next_observations of its own: where the clock ended an episode cannot be "
-            "known; record timeouts"
+            "known; record timeouts, or say `--timeouts none` if terminals flag every end"
         )
     rows = np.flatnonzero(ends & ~behind)
+    step_limit = layout.step_limit
     if arrays.timeouts is None and step_limit is not None:
         lengths = np.diff(rows, prepend=-1)
         if lengths.max() > step_limit:

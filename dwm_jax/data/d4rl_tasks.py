@@ -38,6 +38,7 @@ class D4RLTask(NamedTuple):
     urls: tuple[str, ...]  # the same file, in the order to try
     environment: str | None  # of the evaluation; None where there is none here: the data trains world models
     reference_scores: tuple[float, float]  # D4RL's (min, max) return
+    timeouts: str = "end"  # `conversion.Layout.timeouts`
 
 
 def _task(folder: str, file: str, environment: str | None, scores: tuple[float, float]) -> D4RLTask:
@@ -98,13 +99,17 @@ def _adroit() -> dict[str, D4RLTask]:
 
 
 def _kitchen() -> dict[str, D4RLTask]:
-    # Gymnasium-Robotics' kitchen shows other observations, and fails under MuJoCo 4.
+    # Gymnasium-Robotics' kitchen shows other observations, and fails under MuJoCo 4. In the files there are no time-outs:
+    # terminals flag the end of every demonstration.
     files = {
         "complete": "mini_kitchen_microwave_kettle_light_slider-v0.hdf5",
         "partial": "kitchen_microwave_kettle_light_slider-v0.hdf5",
         "mixed": "kitchen_microwave_kettle_bottomburner_light-v0.hdf5",
     }
-    return {f"kitchen-{name}-v0": _task("kitchen", file, None, (0.0, 4.0)) for name, file in files.items()}
+    return {
+        f"kitchen-{name}-v0": _task("kitchen", file, None, (0.0, 4.0))._replace(timeouts="none")
+        for name, file in files.items()
+    }
 
 
 # What data under a D4RL name may be.

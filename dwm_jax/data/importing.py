@@ -49,6 +49,8 @@ def read_contents(name: str, files: Sequence[Path], sources: list[dict[str, Any]
 
 def _of_flat_files(name: str, files: Sequence[Path], sources: list[dict[str, Any]], wishes: Wishes) -> Contents:
     environment = _environment(name, files, wishes.environment)
+    if name in D4RL_TASKS and wishes.timeouts == Wishes().timeouts:
+        wishes = wishes._replace(timeouts=D4RL_TASKS[name].timeouts)
     read = [_read_arrays(path, name, environment) for path in files]
     recordings = [arrays for arrays, _ in read]
     sizes = {(arrays.observations.shape[1], arrays.actions.shape[1]) for arrays in recordings}

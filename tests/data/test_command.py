@@ -390,6 +390,18 @@ def test_the_clock_cuts_without_losing_a_transition(command, tmp_path, module):
     np.testing.assert_array_equal(episodes[0].observations[-1], episodes[1].observations[0])
 
 
+def test_a_file_whose_terminals_flag_every_end_needs_no_time_outs_where_that_is_said(command, tmp_path):
+    episodes = make_episodes([(6, True), (5, True)], 60, 9)
+    arrays = arrays_of(episodes) | {"next_observations": None, "timeouts": None}
+    path = write(tmp_path / "kitchen.hdf5", arrays)
+    assert "say `--timeouts none` if terminals flag every end" in command("prepare", "mine", "--file", path)[2]
+    for name, said in (("mine", ["--timeouts", "none"]), ("kitchen-partial-v0", [])):
+        assert command("prepare", name, "--file", path, *said)[0] == 0
+        read = minari_store.read_episodes(minari_store.local_id(name))
+        assert [(len(e.actions), e.terminated) for e in read] == [(6, True), (5, True)]
+    assert "there already" in command("prepare", "kitchen-partial-v0", "--file", path)[1]
+
+
 def test_the_size_of_gyms_old_ant_is_recognised(command, tmp_path):
     path = write(tmp_path / "ant.hdf5", arrays_of(make_episodes(ENDS, 111, 8)), "Ant-v4")
     code, _, err = command("prepare", "mine", "--file", path)

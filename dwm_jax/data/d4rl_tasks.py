@@ -99,7 +99,7 @@ def _adroit() -> dict[str, D4RLTask]:
 
 
 def _kitchen() -> dict[str, D4RLTask]:
-    # Gymnasium-Robotics' kitchen shows other observations, and fails under MuJoCo 4. In the files there are no time-outs:
+    # Gymnasium-Robotics' kitchen shows other observations, and fails under MuJoCo 4. The files have no time-outs:
     # terminals flag the end of every demonstration.
     files = {
         "complete": "mini_kitchen_microwave_kettle_light_slider-v0.hdf5",

@@ -4,16 +4,20 @@
     python -m dwm_jax.evaluate runs/quickstart/policies/DWM-TD3BC.npz       one of them, from anywhere
     python -m dwm_jax.evaluate runs/quickstart --episodes 50 --seed 7       more episodes, other starts
     python -m dwm_jax.evaluate runs/quickstart --video policy.mp4           and a film of the first policy
+    python -m dwm_jax.evaluate mine.npz --import my_robot                   whose environment my_robot registers
 
-A run leaves its policies in WORKDIR/policies, one .npz per method: parameters, normaliser and settings of all seeds.
-They are independent of the machine that learnt them. A planner (DD) is exported whole and plans at every step; with
-the run's own evaluation seed and number of episodes, on the run's machine, it repeats the run's returns.
+A run leaves its policies in WORKDIR/policies, one .npz per method: parameters, normaliser and settings of all seeds,
+environment, ranges and reference scores. The file alone is enough, on any machine. It may be anybody's: nothing in it
+is called, and no module imported that --import does not name. A planner (DD) is exported whole and plans at every step;
+with the run's own evaluation seed and number of episodes, on the run's machine, it repeats the run's returns.
 """
 
 import argparse
+import importlib
 import importlib.util
 import itertools
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +25,15 @@ import gymnasium as gym
 import imageio.v2 as imageio
 import numpy as np
 
-from dwm_jax.data.tasks import Task, get_task
+from dwm_jax.data.tasks import Task, evaluated_in, get_task
 from dwm_jax.results import policy_files
 from dwm_jax.results.evaluator import Evaluator, normalized_scores
 from dwm_jax.results.policy_files import ExportedPolicies
 from dwm_jax.runtime import files
-from dwm_jax.runtime.progress import say
+from dwm_jax.runtime.progress import printable, say
+
+# Gymnasium's seeds are 32 bits; one follows for each episode.
+LARGEST_SEED = 2**31
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -36,27 +43,61 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("run", type=Path, metavar="RUN", help="a run's workdir, or one exported .npz")
     parser.add_argument("--episodes", type=int, default=10, help="per policy (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=1_000, help="of the first episode's start (default: %(default)s)")
+    parser.add_argument("--import", dest="module", metavar="MODULE", help="imported first: it registers environments")
     parser.add_argument("--video", type=Path, metavar="OUT.mp4", help="films one episode of the first seed's policy")
     options = parser.parse_args(arguments)
     if options.episodes < 1:
         parser.error("--episodes must be at least 1")
+    if not 0 <= options.seed <= LARGEST_SEED:
+        parser.error(f"--seed must be from 0 to {LARGEST_SEED:,}")
     try:
+        if options.module is not None:
+            import_named(options.module)
+        exported = exported_files(options.run)
         if options.video is not None:
             check_video(options.video)
-        exported = exported_files(options.run)
-        print("| method | task | seeds | episodes | return | score (0-1) | score (0-100) |")
-        print("|---|---|---|---|---|---|---|")
-        for file in exported:
+            check_drawing(task_of(policy_files.load(exported[0])))
+    except (ValueError, OSError) as error:
+        fail(error)
+        sys.exit(2)
+    print("| method | task | seeds | episodes | return | score (0-1) | score (0-100) |")
+    print("|---|---|---|---|---|---|---|")
+    failed = False
+    for number, file in enumerate(exported):
+        try:
             policies = policy_files.load(file)
-            task = get_task(policies.task, num_steps=0, seed=0)
-            print(evaluated_row(policies, task, options.episodes, options.seed))
-        if options.video is not None:
-            first = policy_files.load(exported[0])
-            film(first, get_task(first.task, num_steps=0, seed=0), options.seed, options.video)
-            say(f"{options.video}: {first.method}, seed {first.seeds[0]}")
-    except (ValueError, OSError, FloatingPointError) as error:
-        say("error: " + " ".join(str(error).split()))
-        sys.exit(1)
+            print(printable(evaluated_row(policies, task_of(policies), options.episodes, options.seed)), flush=True)
+            if options.video is not None and number == 0:
+                film(policies, task_of(policies), options.seed, options.video)
+                say(f"{options.video}: {policies.method}, seed {policies.seeds[0]}")
+        except (ValueError, OSError, FloatingPointError) as error:
+            failed = True
+            fail(error)  # and the next one
+    sys.exit(1 if failed else 0)
+
+
+def fail(error: BaseException) -> None:
+    """Says what is wrong in one line."""
+    say("error: " + " ".join(str(error).split()))
+
+
+def import_named(module: str) -> None:
+    """Imports a module that registers environments.
+
+    Raises:
+      ValueError: it cannot be imported.
+    """
+    try:
+        importlib.import_module(module)
+    except Exception as error:  # whatever a third party's module raises when it is imported
+        raise ValueError(f"--import {module}: {type(error).__name__}: {error}") from error
+
+
+def task_of(policies: ExportedPolicies) -> Task:
+    """Where policies are evaluated: as their file tells, or the data where it does not (version 0.2)."""
+    if policies.evaluated_in is None:
+        return get_task(policies.task, num_steps=0, seed=0)
+    return evaluated_in(policies.task, policies.evaluated_in)
 
 
 def exported_files(run: Path) -> list[Path]:
@@ -122,6 +163,26 @@ def check_video(path: Path) -> None:
         raise ValueError(f"--video {path}: the name must end in .mp4 or .gif")
     if path.suffix == ".mp4" and importlib.util.find_spec("imageio_ffmpeg") is None:
         raise ValueError("--video OUT.mp4 needs the extra: pip install 'dwm_jax[video]'; OUT.gif works without")
+
+
+def check_drawing(task: Task) -> None:
+    """Draws one frame, before anything is evaluated.
+
+    Raises:
+      ValueError: this machine cannot; the message has the remedy.
+    """
+    env = task.make_env(render_mode="rgb_array")
+    try:
+        env.reset(seed=0)
+        np.asarray(env.render()).reshape(1, -1)
+    except Exception as error:  # whatever a simulator's drivers raise
+        raise ValueError(
+            f"--video: this machine cannot draw ({type(error).__name__}: {error}); without a display set MUJOCO_GL=egl "
+            "(a graphics card, or Mesa's libEGL) or MUJOCO_GL=osmesa (the library libOSMesa), which draw off the screen"
+        ) from error
+    finally:
+        with suppress(Exception):
+            env.close()
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ A task is data that is made on the spot (maze2d-umaze, -medium, -large), or a lo
 a D4RL name or a file of one's own after `python -m dwm_jax.data prepare`, or anything Minari has put there.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
@@ -17,6 +17,7 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from dwm_jax.data import d4rl_tasks, environments, maze2d, minari_reading, minari_store
 from dwm_jax.data.d4rl_tasks import D4RL_TASKS
 from dwm_jax.data.minari_reading import Stored
+from dwm_jax.data.spaces import ActionRange
 from dwm_jax.types import Episode
 
 
@@ -39,6 +40,8 @@ class Task:
     origin: str | None = None
     # The maze to draw in pictures, None elsewhere.
     maze: maze2d.Maze | None = None
+    # What `make_env` and `reference_scores` come from, as JSON: `evaluated_in` makes them again where the data is not.
+    evaluated_in: Mapping[str, Any] | None = None
 
 
 # Made on the spot; no preparation needed.
@@ -109,7 +112,49 @@ def local_task(name: str, stored: Stored) -> Task:
         origin=d4rl_tasks.origin(name, stored.provenance.get("sources", [])),
         reference_scores=stored.reference_scores,
         return_scale=environments.RETURN_SCALES.get(environments.robot(stored.environment or "")),
+        evaluated_in=None if stored.environment is None else _description_of(stored),
     )
+
+
+def evaluated_in(name: str, description: Mapping[str, Any]) -> Task:
+    """The task of policies that come by themselves, from `Task.evaluated_in`; its data is not here.
+
+    The description may be anybody's: it names environments and arguments, and nothing that is called.
+
+    Raises:
+      ValueError: it is not in order.
+    """
+    try:
+        if "maze" in description:
+            return _made_task(f"maze2d-{description['maze']}", 0, 0)
+        scores, actions = description["reference_scores"], description["action_range"]
+        make_env = partial(
+            environments.make,
+            str(description["environment"]),
+            description["environment_spec"],
+            keys=[tuple(map(str, path)) for path in description["observation_keys"]],
+            actions=ActionRange(*(tuple(map(float, bounds)) for bounds in actions)),
+            clock=None if description["max_episode_steps"] is None else int(description["max_episode_steps"]),
+        )
+        reference_scores = None if scores is None else (float(scores[0]), float(scores[1]))
+    except (LookupError, TypeError, ValueError) as error:
+        raise ValueError(f"{name}: the environment of its evaluation is not described in order: {error!r}") from error
+    return Task(name, _no_episodes, make_env, reference_scores, None, evaluated_in=description)
+
+
+def _no_episodes() -> Sequence[Episode]:
+    raise ValueError("only policies are here, not the data they were learnt from")
+
+
+def _description_of(stored: Stored) -> dict[str, Any]:
+    return {
+        "environment": stored.environment,
+        "environment_spec": stored.environment_spec,
+        "observation_keys": stored.observation_keys,
+        "action_range": stored.action_range,
+        "max_episode_steps": stored.provenance.get("max_episode_steps"),
+        "reference_scores": stored.reference_scores,
+    }
 
 
 class Sizes(NamedTuple):
@@ -185,6 +230,7 @@ def _made_task(name: str, num_steps: int, seed: int) -> Task:
         reference_scores=maze.reference_scores,
         return_scale=None,
         maze=maze,
+        evaluated_in={"maze": maze_name},
     )
 
 

@@ -56,6 +56,7 @@ def evaluate_planner(run: Run, name: str, trained: TrainedModel) -> TrainedMetho
         action_size=run.recording.dataset.actions.shape[1],
         return_to_go=return_to_go,
         inference=inference,
+        evaluated_in=task.evaluated_in,
     )
 
     def act(observation_O: Array, key: Key) -> Array:

@@ -82,6 +82,7 @@ def policy_learning(run: Run, name: str, models: dict[str, TrainedModel]) -> Pha
             settings=settings,
             inference_S=learner.inference(policies.states_S),
             observation_normalizer=units.observation_normalizer,
+            evaluated_in=run.task.evaluated_in,
         )
         first_seed = jax.tree.map(lambda leaf: leaf[0], learner.inference(policies.states_S))
 

@@ -21,8 +21,9 @@ from dwm_jax.runtime import files, processes
 from dwm_jax.types import Array, Key, PyTree
 from dwm_jax.world_models.base import Planner, TrainingRows
 
-# 2: `kind`, and planners beside actors. 3: planners of version 0.2, whose denoiser has other arrays.
-FORMAT = 3
+# 2: `kind`, and planners beside actors. 3: planners of version 0.2, whose denoiser has other arrays. 4: `evaluated_in`.
+FORMAT = 4
+READABLE = (3, 4)
 ABOUT = "about.json"
 ACTORS, PLANNER = "actors", "planner"
 
@@ -35,6 +36,8 @@ class ExportedPolicies(NamedTuple):
 
     method: str
     task: str
+    # As in `tasks.Task`: where they are evaluated; None in files of version 0.2, which leave it to the data.
+    evaluated_in: Mapping[str, Any] | None
     seeds: tuple[int, ...]
     # Decisions count from 0 in every evaluation: a planner draws by (seed, decision), actors draw nothing.
     act: ActEverywhere
@@ -57,6 +60,7 @@ def save_actors(
     settings: Mapping[str, Any],
     inference_S: PyTree,
     observation_normalizer: AffineNormalizer,
+    evaluated_in: Mapping[str, Any] | None = None,
 ) -> None:
     """Writes the file whole or not at all; of a run's processes the first does.
 
@@ -65,9 +69,14 @@ def save_actors(
       learner, settings: a key of `registry.LEARNERS` and the keywords it was made with.
       inference_S: what the learner's `act` needs, all seeds stacked.
       observation_normalizer: of the units that the policies see.
+      evaluated_in: as in `tasks.Task`.
     """
-    about = {"kind": ACTORS, "method": method, "task": task, "seeds": list(seeds), "learner": learner}
-    _write(path, about | {"settings": dict(settings)}, _Actors(inference_S, observation_normalizer))
+    about: dict[str, Any] = {"kind": ACTORS, "method": method, "task": task, "seeds": list(seeds), "learner": learner}
+    _write(
+        path,
+        about | {"settings": dict(settings), "evaluated_in": evaluated_in},
+        _Actors(inference_S, observation_normalizer),
+    )
 
 
 def save_planner(
@@ -82,6 +91,7 @@ def save_planner(
     action_size: int,
     return_to_go: float,
     inference: PyTree,
+    evaluated_in: Mapping[str, Any] | None = None,
 ) -> None:
     """Writes the file whole or not at all.
 
@@ -91,33 +101,50 @@ def save_planner(
       model, settings: a key of `registry.MODELS` and the keywords it was made with.
       return_to_go: what every plan is asked for, scaled.
       inference: what the planner's `act` needs; names in the file are the paths in it.
+      evaluated_in: as in `tasks.Task`.
     """
-    about = {"kind": PLANNER, "method": method, "task": task, "seeds": list(seeds), "model": model}
+    about: dict[str, Any] = {"kind": PLANNER, "method": method, "task": task, "seeds": list(seeds), "model": model}
     sizes = {"observation_size": observation_size, "action_size": action_size, "return_to_go": return_to_go}
-    _write(path, about | {"settings": dict(settings)} | sizes, inference)
+    _write(path, about | {"settings": dict(settings), "evaluated_in": evaluated_in} | sizes, inference)
 
 
 def load(path: Path) -> ExportedPolicies:
     """Reads what `save_actors` or `save_planner` wrote.
 
+    The file may be anybody's: it gives names, numbers and settings, and nothing that is called. That its policies act
+    on observations of the size it tells is tried here, without computing.
+
     Raises:
-      ValueError: not such a file, or of another format or kind.
+      ValueError: not such a file, or of another format or kind, or not in order.
     """
     try:
+        # Compressed, a small file could hold more than there is memory for; this package writes none that are.
+        with zipfile.ZipFile(path) as archive:
+            if any(member.compress_type != zipfile.ZIP_STORED for member in archive.infolist()):
+                raise ValueError("it is compressed")
         with np.load(path, allow_pickle=False) as file:
             arrays = dict(file)
         about = json.loads(str(arrays.pop(ABOUT)))
-    except (AttributeError, KeyError, OSError, TypeError, ValueError, zipfile.BadZipFile) as error:
+        version, kind = about["format"], about["kind"]
+    except (AttributeError, LookupError, MemoryError, OSError, RecursionError, TypeError, ValueError) as error:
         raise ValueError(f"{path} is not a file of exported policies: {error}") from error
-    if about["format"] != FORMAT:
+    except zipfile.BadZipFile as error:
+        raise ValueError(f"{path} is not a file of exported policies: {error}") from error
+    if version not in READABLE:
         raise ValueError(
-            f"{path} has format {about['format']}, this version reads {FORMAT}; the run's own command, started again, "
-            "writes it anew"
+            f"{path} has format {version}, this version reads {', '.join(map(str, READABLE))}; the run's own command, "
+            "started again, writes it anew"
         )
-    if about["kind"] not in _LOADERS:
-        raise ValueError(f"{path} holds {about['kind']!r}, this version knows {', '.join(_LOADERS)}")
-    act = _LOADERS[about["kind"]](about, arrays)
-    return ExportedPolicies(about["method"], about["task"], tuple(about["seeds"]), act)
+    if not isinstance(kind, str) or kind not in _LOADERS:
+        raise ValueError(f"{path} holds {kind!r}, this version knows {', '.join(_LOADERS)}")
+    try:
+        seeds = tuple(map(int, about["seeds"]))
+        act, observation_size = _LOADERS[kind](about, arrays)
+        observation = jax.ShapeDtypeStruct((len(seeds), 1, observation_size), np.float32)  # type: ignore[no-untyped-call]
+        jax.eval_shape(act, observation, 0)
+        return ExportedPolicies(str(about["method"]), str(about["task"]), about.get("evaluated_in"), seeds, act)
+    except Exception as error:  # whatever networks raise that are made with somebody else's settings
+        raise ValueError(f"{path} holds policies that cannot act: {type(error).__name__}: {error}") from error
 
 
 def planning(planner: Planner, inference: PyTree, return_to_go: float, seeds: Sequence[int]) -> ActEverywhere:
@@ -140,7 +167,8 @@ def planning(planner: Planner, inference: PyTree, return_to_go: float, seeds: Se
     return act_everywhere
 
 
-def _load_actors(about: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> ActEverywhere:
+def _load_actors(about: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> tuple[ActEverywhere, int]:
+    """(how they act, size of an observation)."""
     # Files of version 0.2 do not tell the number of updates; nothing that acts depends on it.
     learner = LEARNERS[about["learner"]](**{"num_updates": 1} | about["settings"])
     # The structure is the learner's own; only names and numbers come from the file.
@@ -154,20 +182,22 @@ def _load_actors(about: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> 
         per_episode = jax.vmap(learner.act, in_axes=(None, 0))
         return jax.vmap(per_episode)(stored.inference_S, observation_SEO)
 
-    return act
+    return act, about["settings"]["observation_size"]
 
 
-def _load_planner(about: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> ActEverywhere:
+def _load_planner(about: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> tuple[ActEverywhere, int]:
+    """(how it acts, size of an observation)."""
     planner: Any = MODELS[about["model"]](**about["settings"])
     # The structure is the planner's own; of the data it was trained on it depends on the sizes alone.
     observations = np.zeros((1, about["observation_size"]), np.float32)
     actions = np.zeros((1, about["action_size"]), np.float32)
     rows = TrainingRows(observations, np.zeros(1, np.float32), observations, actions, absorbing=False)
     like = jax.eval_shape(lambda key: planner.inference(planner.init(key, rows)), jax.random.key(0))
-    return planning(planner, _fill(like, arrays), about["return_to_go"], about["seeds"])
+    act = planning(planner, _fill(like, arrays), about["return_to_go"], about["seeds"])
+    return act, about["observation_size"]
 
 
-_LOADERS: dict[str, Callable[[Mapping[str, Any], Mapping[str, np.ndarray]], ActEverywhere]] = {
+_LOADERS: dict[str, Callable[[Mapping[str, Any], Mapping[str, np.ndarray]], tuple[ActEverywhere, int]]] = {
     ACTORS: _load_actors,
     PLANNER: _load_planner,
 }

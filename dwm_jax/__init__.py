@@ -1,3 +1,12 @@
 """Diffusion World Model for offline reinforcement learning (arXiv 2402.03570), in JAX and Flax."""
 
+import importlib.util
+import os
+
 __version__ = "0.3.0"
+
+# A notebook hands its own drawing backend to the commands that its cells start, and matplotlib refuses to be imported
+# where that package is not installed. Everything here is drawn into files, which needs no backend at all.
+_module, _, _backend = os.environ.get("MPLBACKEND", "").partition("://")
+if _module == "module" and importlib.util.find_spec(_backend.split(".")[0]) is None:
+    os.environ["MPLBACKEND"] = "agg"

@@ -17,7 +17,17 @@ from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
 from dwm_jax.config import ConfigError, check
-from dwm_jax.runtime import cluster, interruption, locks, mirrors, non_finite, parallel, processes
+from dwm_jax.runtime import (
+    checkpoints,
+    cluster,
+    interruption,
+    locks,
+    mirrors,
+    non_finite,
+    parallel,
+    processes,
+    terminal,
+)
 from dwm_jax.runtime.cluster import ClusterError
 from dwm_jax.runtime.locks import InUseError
 from dwm_jax.runtime.progress import say
@@ -25,6 +35,7 @@ from dwm_jax.runtime.progress import say
 
 def run(train: Callable[[ConfigDict, Path, Sequence[mirrors.Open]], None], usage: str | None) -> None:
     """Parses the command line, checks the config, trains."""
+    terminal.prepare()
     config_flag = config_flags.DEFINE_config_file(
         "config", None, "the config file; --config.key=value overrides a field", lock_config=True
     )
@@ -47,6 +58,9 @@ def run(train: Callable[[ConfigDict, Path, Sequence[mirrors.Open]], None], usage
                 raise ConfigError(f"unexpected argument {rest[1]!r}; flags start with --")
             if config_flag.value is None or workdir_flag.value is None:
                 raise ConfigError("both --config FILE and --workdir DIR are needed; --help shows an example")
+            refuse_file(config_flags.get_config_filename(flags.FLAGS["config"]))
+            for folder in filter(None, (workdir_flag.value, config_flag.value.world_model_dir)):
+                checkpoints.refuse_place(folder)
             cluster_flags.check()
             mirrors.requested(tensorboard_flag.value, wandb_flag.value)
         except (AttributeError, KeyError) as error:
@@ -54,7 +68,7 @@ def run(train: Callable[[ConfigDict, Path, Sequence[mirrors.Open]], None], usage
             reason = error.args[0].args[0] if isinstance(error.args[0], Exception) else error.args[0]
             fail(ConfigError(f"unknown config key: {reason}"), 2)
         except (flags.Error, OSError, RuntimeError, SyntaxError, TypeError, ValueError) as error:
-            fail(error, 2)
+            fail(without_traceback(error), 2)
         return rest
 
     def main(_: list[str]) -> None:
@@ -86,6 +100,24 @@ def run(train: Callable[[ConfigDict, Path, Sequence[mirrors.Open]], None], usage
             fail(error, 1)
 
     app.run(main, flags_parser=parse)
+
+
+def refuse_file(named: str) -> None:
+    """Refuses a config file that is not there: ml_collections would go on until the config is asked for something.
+
+    Raises:
+      ConfigError: naming it.
+    """
+    path = named.rpartition(":")[0] if ":" in named and not Path(named).exists() else named
+    if not Path(path).is_file():
+        raise ConfigError(f"--config {path}: no such file")
+
+
+def without_traceback(error: Exception) -> Exception:
+    """An error that holds a whole traceback, as ml_collections makes them of a config file's, by its last line."""
+    text, marker, traceback_lines = str(error).partition("Traceback (most recent call last):")
+    lines = [line.strip() for line in traceback_lines.splitlines() if line.strip()]
+    return ConfigError(f"{text}{lines[-1]}") if marker and lines else error
 
 
 def compile_once(workdir: Path) -> None:

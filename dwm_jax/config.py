@@ -10,10 +10,11 @@ from typing import Any
 
 from ml_collections import ConfigDict, config_dict
 
+from dwm_jax import limits
 from dwm_jax.data import tasks
 from dwm_jax.maths.diffusion import PREDICTIONS
 from dwm_jax.maths.normalizers import FITTERS
-from dwm_jax.registry import METHODS, Method
+from dwm_jax.registry import METHODS, Method, names_in
 
 # What policies may ask a world model for.
 ASK = ("constant", "reachable")
@@ -192,7 +193,7 @@ def methods_of(config: ConfigDict) -> dict[str, Method]:
     Raises:
       ConfigError: an unknown method, or none.
     """
-    names = [name.strip() for name in config.methods.split(",") if name.strip()]
+    names = names_in(config.methods)
     unknown = [name for name in names if name not in METHODS]
     if unknown or not names:
         raise ConfigError(f"methods={config.methods!r}: unknown method {unknown}; known: {', '.join(METHODS)}")
@@ -200,21 +201,21 @@ def methods_of(config: ConfigDict) -> dict[str, Method]:
 
 
 def check(config: ConfigDict, num_devices: int) -> None:
-    """Everything that can be known to be wrong before any compute.
+    """Everything that can be known to be wrong before any compute, of what the chosen methods use.
 
     Raises:
       ConfigError: naming the key, the value and what is allowed.
     """
 
     def require(condition: bool, key: str, allowed: str) -> None:
-        if not condition:
+        if not condition and limits.is_used(key, config, methods.values()):
             raise ConfigError(f"{key}={value_at(config, key)!r} is not allowed: {allowed}")
 
+    methods = methods_of(config)
     if not tasks.is_known(config.task):
         known = f"known tasks are {', '.join(tasks.known_names())}; {tasks.how_to_prepare(config.task)}"
         require(False, "task", known)
-    methods = methods_of(config)
-
+    limits.check_numbers(config, require)
     for key in (
         "num_seeds",
         "updates_per_dispatch",
@@ -229,7 +230,6 @@ def check(config: ConfigDict, num_devices: int) -> None:
     require(config.data.pad in ("absorb", "drop"), "data.pad", '"absorb" or "drop"')
     for learner in config.policy.lambda_:
         require(0 <= config.policy.lambda_[learner] <= 1, f"policy.lambda_.{learner}", "in [0, 1]")
-    require(0 < config.learners.iql.expectile < 1, "learners.iql.expectile", "in (0, 1)")
     require(config.policy.imagined_per_pair >= 0, "policy.imagined_per_pair", "0 (fresh) or more")
     require(0 <= config.policy.start_share < 1, "policy.start_share", "a fraction in [0, 1)")
     require(config.policy.refresh_every >= 0, "policy.refresh_every", "0 (never) or more")

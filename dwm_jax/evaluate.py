@@ -29,7 +29,7 @@ from dwm_jax.data.tasks import Task, evaluated_in, get_task
 from dwm_jax.results import policy_files
 from dwm_jax.results.evaluator import Evaluator, normalized_scores
 from dwm_jax.results.policy_files import ExportedPolicies
-from dwm_jax.runtime import files
+from dwm_jax.runtime import files, terminal
 from dwm_jax.runtime.progress import printable, say
 
 # Gymnasium's seeds are 32 bits; one follows for each episode.
@@ -70,6 +70,8 @@ def main(arguments: list[str] | None = None) -> None:
             if options.video is not None and number == 0:
                 film(policies, task_of(policies), options.seed, options.video)
                 say(f"{options.video}: {policies.method}, seed {policies.seeds[0]}")
+        except BrokenPipeError:
+            raise  # whoever read has seen enough
         except (ValueError, OSError, FloatingPointError) as error:
             failed = True
             fail(error)  # and the next one
@@ -186,4 +188,5 @@ def check_drawing(task: Task) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with terminal.printing():
+        main()

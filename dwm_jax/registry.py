@@ -83,3 +83,8 @@ METHODS = {
     "DA-PQL": Method("pql", "transition_diffusion"),
     "DD": Method(None, "decision_diffuser"),
 } | WORLD_MODELS_ALONE
+
+
+def names_in(methods: str) -> list[str]:
+    """The methods that a config's text names, in its order."""
+    return [name.strip() for name in methods.split(",") if name.strip()]

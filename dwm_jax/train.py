@@ -27,7 +27,7 @@ from dwm_jax.phases.policy_learning import policy_learning
 from dwm_jax.phases.pretraining import pretraining
 from dwm_jax.phases.records import Records
 from dwm_jax.phases.summary import write_summary
-from dwm_jax.runtime import interruption, mirrors, non_finite, parallel, processes, progress
+from dwm_jax.runtime import interruption, mirrors, non_finite, parallel, processes, progress, terminal
 from dwm_jax.runtime.progress import say
 from dwm_jax.types import PyTree
 from dwm_jax.workdir import opened
@@ -54,7 +54,7 @@ def train(config: ConfigDict, workdir: Path, shown_in: Sequence[mirrors.Open] = 
         run.evaluator.close()
 
         # ---- what it shows: diagnostics of all world models, pictures, the table
-        processes.from_first(lambda: print(write_summary(run, models, finished)))
+        processes.from_first(lambda: terminal.show(write_summary(run, models, finished)))
         say(f"done: {workdir} holds the table, figures, every evaluation episode and the checkpoints")
 
 

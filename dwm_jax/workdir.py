@@ -16,6 +16,7 @@ from dwm_jax.config import ConfigError, differences, methods_of, to_json, withou
 from dwm_jax.data import dataset as data
 from dwm_jax.data.recording import Recording
 from dwm_jax.data.tasks import Sizes, Task, get_task, refuse_other_sizes, try_environment
+from dwm_jax.limits import is_used
 from dwm_jax.phases.phase import Run
 from dwm_jax.registry import ASKED_FOR_A_RETURN, WORLD_MODELS_ALONE
 from dwm_jax.results.evaluator import Evaluator
@@ -74,6 +75,7 @@ def load_recording(config: ConfigDict) -> tuple[Task, Recording]:
         of_data = Sizes(dataset.observations.shape[1], dataset.actions.shape[1])
         _checked(lambda: refuse_other_sizes(task, sizes, of_data))
     training, heldout = data.split_episodes(dataset, config.data.holdout_fraction, config.data.seed)
+    refuse_too_little(config, dataset, training)
     say(
         f"{task.name}: {len(data.transition_rows(dataset)):,} steps in {data.num_episodes(dataset):,} episodes, "
         f"mean return {data.episode_returns(dataset).mean():.1f}, returns-to-go in units of {return_scale:.1f}"
@@ -91,6 +93,25 @@ def say_what_is_asked(config: ConfigDict, dataset: data.Dataset) -> None:
             f"asked for a return-to-go of {asked:g}: {np.mean(labels >= asked):.1%} of the recorded ones are as high, "
             f"the largest is {labels.max():.2f}{within}"
         )
+
+
+def refuse_too_little(config: ConfigDict, dataset: data.Dataset, training: np.ndarray) -> None:
+    """Refuses what asks for more of the data than there is.
+
+    Raises:
+      ConfigError: naming the key.
+    """
+    pairs, asked = len(data.transition_rows(dataset)), config.policy.imagined_pairs
+    if asked > pairs and is_used("policy.imagined_pairs", config, methods_of(config).values()):
+        raise ConfigError(f"policy.imagined_pairs={asked:,} is not allowed: the data has {pairs:,}; 0 takes all")
+    for name in dict.fromkeys(method.model for method in methods_of(config).values() if method.model):
+        length = config.world_models[name].get("sequence_length", 2)
+        try:
+            data.segment_rows(dataset, length, config.data.pad, training)
+        except ValueError as error:
+            raise ConfigError(
+                f"world_models.{name}.sequence_length={length}, data.pad={config.data.pad!r} is not allowed: {error}"
+            ) from error
 
 
 def _checked(check: Callable[[], Checked]) -> Checked:

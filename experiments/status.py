@@ -21,8 +21,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from dwm_jax.registry import METHODS, WORLD_MODELS_ALONE
-from dwm_jax.runtime import files
+from dwm_jax.registry import METHODS, WORLD_MODELS_ALONE, names_in
+from dwm_jax.runtime import files, terminal
 from dwm_jax.runtime.files import UnreadableError
 from dwm_jax.runtime.locks import is_held
 from dwm_jax.runtime.progress import duration, printable, say
@@ -102,8 +102,7 @@ def phases_of_run(run: str, folder: Path, config: dict[str, Any]) -> Iterator[Ph
     """One phase per method, in the order they are learnt."""
     results = Results(folder / "results.csv").read()
     goes_on = is_held(folder / ".lock")
-    names = [name.strip() for name in config["methods"].split(",")]
-    for name in (name for name in names if name not in WORLD_MODELS_ALONE):
+    for name in (name for name in names_in(config["methods"]) if name not in WORLD_MODELS_ALONE):
         evaluated = [row for row in results if row.method == name]
         last = max((row.step for row in evaluated), default=0)
         scores = [row.score_0_1 for row in evaluated if row.step == last]
@@ -164,4 +163,5 @@ def table_of(phases: list[Phase]) -> Table:
 
 
 if __name__ == "__main__":
-    main()
+    with terminal.printing():
+        main()

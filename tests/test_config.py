@@ -1,11 +1,13 @@
 """The schema's checks: what is refused, and that the line says what is allowed."""
 
 import json
+import re
 
 import pytest
 from ml_collections import ConfigDict
 
-from dwm_jax.config import ConfigError, check, default_config, differences, to_json
+from dwm_jax.config import ConfigError, check, default_config, differences, methods_of, to_json
+from dwm_jax.registry import names_in
 from experiments.configs import grid, locomotion, maze2d, quickstart, smoke
 from tests import tiny
 
@@ -41,12 +43,49 @@ def test_shipped_configs_pass(config: ConfigDict) -> None:
         ("gamma", 0.0, "discount"),
         ("checkpoint_every", 7, "multiple of updates_per_dispatch = 5"),
         ("policy__num_updates", 21, "multiple of updates_per_dispatch = 5"),
+        ("seed", -1, "0 or more"),
+        ("seed", 2**32 - 1, "seed + num_seeds at most 4,294,967,296"),  # two seeds: the second would be 0 again
+        ("evaluation__seed", -1, "0 or more"),
+        ("data__seed", -1, "from 0 to"),
+        ("world_models__dwm__seed", 2**32, "from 0 to 4,294,967,295"),
+        ("learners__td3_bc__policy_delay", 0, "at least 1"),
+        ("learners__td3_bc__hidden", (32, 0), "widths of at least 1"),
+        ("learners__td3_bc__learning_rate", float("nan"), "above 0"),
+        ("learners__td3_bc__target_rate", 0.0, "in (0, 1]"),
+        ("diagnostics__sampling_horizons", (0, 1), "all at least 1"),
+        ("policy__return_to_go", float("inf"), "a finite number"),
+        ("policy__imagined_pairs", -1, "without policy.refresh_every"),
     ],
 )
 def test_a_wrong_value_is_refused_with_what_is_allowed(key: str, value: object, allowed: str) -> None:
-    with pytest.raises(ConfigError, match=allowed.replace("+", r"\+")) as refusal:
+    with pytest.raises(ConfigError, match=re.escape(allowed)) as refusal:
         check(tiny.config(**{key: value}), num_devices=1)
     assert "\n" not in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("world_models__dwm__width", 12),
+        ("world_models__dwm__num_updates", 7),
+        ("world_models__transformer__batch_size", 0),
+        ("learners__iql__expectile", 2.0),
+        ("policy__imagined_pairs", 10**9),
+        ("policy__pessimism__num_samples", 0),
+        ("policy__generated_fraction", 1.0),
+        ("policy__relabelling_warm_up", 2.0),
+        ("policy__lambda___iql", 2.0),
+    ],
+)
+def test_what_the_methods_do_not_use_is_not_refused(key: str, value: object) -> None:
+    config = tiny.config(methods="TD3+BC")
+    with config.unlocked():
+        config.update_from_flattened_dict({key.replace("lambda___", "lambda_.").replace("__", "."): value})
+    check(config, num_devices=1)
+
+
+def test_a_comma_at_the_end_of_the_methods_names_none() -> None:
+    assert list(methods_of(tiny.config(methods="TD3+BC, IQL,"))) == ["TD3+BC", "IQL"] == names_in("TD3+BC, IQL,")
 
 
 def test_batch_must_divide_over_the_devices() -> None:

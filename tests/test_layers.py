@@ -16,6 +16,7 @@ FLOORS = [
     {"networks", "data"},
     {"world_models", "learners"},
     {"registry"},
+    {"limits"},
     {"imagination", "config"},
     {"results"},
     {"phases"},
@@ -24,7 +25,7 @@ FLOORS = [
 ]
 FILES = sorted(PACKAGE.rglob("*.py"))
 # Below, whatever is decided by the config arrives as an argument.
-READS_THE_CONFIG = {"train", "config", "command_line", "workdir", "phases", "imagination"}
+READS_THE_CONFIG = {"train", "config", "limits", "command_line", "workdir", "phases", "imagination"}
 
 
 def room(path):

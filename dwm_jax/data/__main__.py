@@ -36,7 +36,7 @@ from dwm_jax.data.d4rl_tasks import D4RL_TASKS
 from dwm_jax.data.importing import Wishes
 from dwm_jax.data.prepare import prepare
 from dwm_jax.data.tasks import Task
-from dwm_jax.runtime import interruption
+from dwm_jax.runtime import interruption, terminal
 from dwm_jax.runtime.locks import InUseError
 
 MARKS = {"ok": "  ok    ", "note": "  note  ", "wrong": "  WRONG "}
@@ -100,6 +100,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         with interruption.listening():
             return int(options.run(options))
+    except BrokenPipeError:
+        raise  # whoever read has seen enough
     except (ValueError, OSError, InUseError) as error:
         print("error: " + " ".join(str(error).split()), file=sys.stderr)
         return 1
@@ -200,4 +202,5 @@ def _print_progress() -> Any:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    with terminal.printing():
+        sys.exit(main())

@@ -60,7 +60,13 @@ def local_id(name: str) -> str:
 
 def path_of(dataset_id: str) -> Path:
     """The folder of a local data set, there or not."""
-    return Path(get_dataset_path(dataset_id))
+    try:
+        return Path(get_dataset_path(dataset_id))
+    except OSError as error:
+        raise ValueError(
+            f"no folder for data sets: {error.filename or 'the home folder'}: {error.strerror or error}; name one that "
+            "can be written with MINARI_DATASETS_PATH"
+        ) from error
 
 
 def exists(dataset_id: str) -> bool:
@@ -127,6 +133,10 @@ def put_once(dataset_id: str, write: Callable[[Path], None]) -> bool:
         try:
             write(aside)
             files.put_in_place(aside, path)
+        except files.WriteError:
+            raise
+        except OSError as error:
+            raise files.named(error, path) from error
         finally:
             shutil.rmtree(aside, ignore_errors=True)
     return True

@@ -61,7 +61,7 @@ def say(text: str) -> None:
     """One line to the user, above any live bar; of a run's processes the first speaks for all."""
     if not processes.is_first():
         return
-    # A terminal that was closed, a pipe nobody reads: the work goes on without being watched.
+    # A terminal that was closed, a disk that is full under a log: the work goes on without being watched.
     with suppress(OSError):
         print(printable(text), file=sys.stderr, flush=True)
 

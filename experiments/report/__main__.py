@@ -20,7 +20,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from dwm_jax.runtime import files
+from dwm_jax.runtime import files, terminal
 from experiments.report import document, markdown, reading, sections
 from experiments.report.markdown import page
 from experiments.studies.catalogue import STUDIES
@@ -81,4 +81,5 @@ def write_rows(path: Path, rows: Iterable[dict[str, Any]]) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with terminal.printing():
+        main()

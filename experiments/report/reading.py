@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from dwm_jax.registry import METHODS
+from dwm_jax.registry import METHODS, names_in
 from dwm_jax.results.diagnostics import Calibration, PredictionError, Terminations
 from dwm_jax.results.scores import CriticCheck, Curve, critic_checks, curves
 from dwm_jax.runtime import files
@@ -200,7 +200,7 @@ def finished_curves(
     finished: dict[str, Curve] = {}
     gaps: list[Gap] = []
     by_method = {curve.method: curve for curve in curves(whole)}
-    for name in (name.strip() for name in config["methods"].split(",")):
+    for name in names_in(config["methods"]):
         total = total_updates(name, config)
         if total is None:
             continue  # a world model by itself

@@ -34,7 +34,7 @@ from typing import NoReturn
 
 from dwm_jax.config import ConfigError, check
 from dwm_jax.data import tasks as data_tasks
-from dwm_jax.runtime import locks
+from dwm_jax.runtime import locks, terminal
 from dwm_jax.runtime.locks import InUseError, exclusive
 from dwm_jax.runtime.progress import say
 from experiments.studies.catalogue import SCALES, STUDIES, Member, members_at, tasks_at
@@ -59,6 +59,8 @@ def main() -> None:
         leave(locks.EXIT_CODE, f"error: {error}")
     except (ConfigError, ValueError) as error:
         leave(2, f"error: {' '.join(str(error).split())}")
+    except BrokenPipeError:
+        raise  # whoever read has seen enough
     except OSError as error:
         leave(1, f"error: {' '.join(str(error).split())}")
 
@@ -224,4 +226,5 @@ def leave(code: int, line: str) -> NoReturn:
 
 
 if __name__ == "__main__":
-    main()
+    with terminal.printing():
+        main()

@@ -35,7 +35,7 @@ def start(file: Path, root: Path) -> subprocess.Popen[str]:
     )
     lock = root / f".{NAME}.lock"
     deadline = time.monotonic() + 120
-    while not (lock.exists() and lock.read_text() == str(process.pid)) and process.poll() is None:
+    while not (lock.exists() and lock.read_text().startswith(f"{process.pid} on ")) and process.poll() is None:
         assert time.monotonic() < deadline
         time.sleep(0.01)
     return process

@@ -163,7 +163,7 @@ def exported(tmp_path: Path) -> Path:
 
 def test_other_formats_and_kinds_are_refused_in_one_line(exported: Path) -> None:
     for changes, line in (
-        ({"format": 1}, r"altered.npz has format 1, this version reads 3; the run's own command"),
+        ({"format": 1}, r"altered.npz has format 1, this version reads 3, 4; the run's own command"),
         ({"kind": "oracle"}, r"altered.npz holds 'oracle', this version knows actors, planner"),
     ):
         with pytest.raises(ValueError, match=line) as refusal:

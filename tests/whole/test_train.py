@@ -151,3 +151,24 @@ def test_other_data_under_the_same_name_is_refused(undisturbed: Path, monkeypatc
 def test_workdir_in_use_is_refused(tmp_path: Path) -> None:
     with exclusive(tmp_path / "run" / ".lock", wait=False), pytest.raises(InUseError, match="in use by process"):
         train(tiny.config(), tmp_path / "run")
+
+
+@pytest.mark.parametrize(
+    ("overrides", "line"),
+    [
+        (
+            {"policy__imagined_pairs": 1_201, "policy__refresh_every": 10},
+            r"policy\.imagined_pairs=1,201 is not allowed: the data has 1,200; 0 takes all",
+        ),
+        (
+            {"data__pad": "drop", "world_models__dwm__sequence_length": 301},
+            r"world_models\.dwm\.sequence_length=301, data\.pad='drop' is not allowed: no episode",
+        ),
+    ],
+)
+def test_what_asks_for_more_than_the_data_has_is_refused_before_compute(
+    overrides: dict[str, object], line: str, tmp_path: Path
+) -> None:
+    with pytest.raises(ConfigError, match=line):
+        train(tiny.config(methods="DWM-TD3BC", **overrides), tmp_path / "run")
+    assert not (tmp_path / "run" / "checkpoints").exists()

@@ -1,0 +1,92 @@
+"""Which settings the chosen methods use, and between which bounds numbers mean something.
+
+What is not used is not refused: a run of TD3+BC does not care how deep a world model would be.
+"""
+
+import math
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from dwm_jax.data import tasks
+from dwm_jax.registry import Method
+
+# (condition, dotted key, what is allowed) -> None; raises where the condition is false and the key is used.
+Require = Callable[[bool, str, str], None]
+
+# jax's seeds are 32 bits: 2^32 would be 0 again.
+NUM_SEEDS = 2**32
+GENERATOR = "transition_diffusion"
+# Settings under `policy` that only trajectories of a world model read.
+OF_IMAGINATION = ("imagined_per_pair", "imagined_pairs", "refresh_every")
+
+
+def is_used(key: str, config: ConfigDict, methods: Iterable[Method]) -> bool:
+    """Whether a setting (a dotted key) changes anything of what these methods do."""
+    group, _, rest = key.partition(".")
+    name = rest.split(".")[0]
+    learning = [method for method in methods if getattr(method, "learner", None) is not None]
+    learners = {method.learner for method in learning}
+    models = {method.model for method in methods}
+    imagining = {method.model for method in learning} - {None, GENERATOR}
+    if group == "learners":
+        return name in learners
+    if group == "world_models":
+        return name in models
+    if group == "data" and name in ("num_steps", "seed"):
+        return config.task in tasks.MADE_TASKS or name == "seed"
+    if group != "policy":
+        return True
+    if name == "lambda_":
+        return rest.split(".")[1] in learners
+    if name == "pessimism":
+        return "pql" in learners and bool(imagining)
+    if name == "generated_fraction":
+        return GENERATOR in models
+    if name == "relabelling_warm_up":
+        return any(getattr(method, "relabels_returns", False) for method in learning)
+    if name in OF_IMAGINATION:
+        return bool(imagining)
+    return bool(learning) or name in ("horizon", "return_to_go", "ask")
+
+
+def check_numbers(config: ConfigDict, require: Require) -> None:
+    """Seeds, sizes, rates and horizons.
+
+    Raises:
+      ConfigError: by `require`, naming the key.
+    """
+    last = config.seed + config.num_seeds
+    require(config.seed >= 0 and last <= NUM_SEEDS, "seed", f"0 or more, and seed + num_seeds at most {NUM_SEEDS:,}")
+    last = config.evaluation.seed + config.evaluation.episodes
+    allowed = f"0 or more, and evaluation.seed + evaluation.episodes at most {NUM_SEEDS:,}"
+    require(config.evaluation.seed >= 0 and last <= NUM_SEEDS, "evaluation.seed", allowed)
+    require(0 <= config.data.seed < NUM_SEEDS, "data.seed", f"from 0 to {NUM_SEEDS - 1:,}")
+    horizons = config.diagnostics.sampling_horizons
+    require(all(horizon >= 1 for horizon in horizons), "diagnostics.sampling_horizons", "all at least 1")
+    require(math.isfinite(config.policy.return_to_go), "policy.return_to_go", "a finite number")
+    for group in ("learners", "world_models"):
+        for name, settings in config[group].items():
+            for key, (is_allowed, rule) in BOUNDS.items():
+                if key in settings:
+                    require(is_allowed(settings[key]), f"{group}.{name}.{key}", rule)
+
+
+# By the name of a setting of a learner or world model.
+BOUNDS: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "seed": (lambda v: 0 <= v < NUM_SEEDS, f"from 0 to {NUM_SEEDS - 1:,}"),
+    "hidden": (lambda v: len(v) > 0 and all(width >= 1 for width in v), "widths of at least 1, one a layer"),
+    "inverse_hidden": (lambda v: len(v) > 0 and all(width >= 1 for width in v), "widths of at least 1, one a layer"),
+    "learning_rate": (lambda v: 0 < v < math.inf, "above 0"),
+    "target_rate": (lambda v: 0 < v <= 1, "in (0, 1]"),
+    "policy_noise": (lambda v: 0 <= v < math.inf, "0 or more"),
+    "noise_clip": (lambda v: 0 <= v < math.inf, "0 or more"),
+    "policy_delay": (lambda v: v >= 1, "at least 1"),
+    "expectile": (lambda v: 0 < v < 1, "in (0, 1)"),
+    "beta": (lambda v: 0 <= v < math.inf, "0 or more"),
+    "weight_clip": (lambda v: v > 0, "above 0"),
+    "num_diffusion_steps": (lambda v: v >= 1, "at least 1"),
+    "temperature": (lambda v: 0 <= v < math.inf, "0 or more"),
+    "guidance_weight": (lambda v: math.isfinite(v), "a finite number"),
+}

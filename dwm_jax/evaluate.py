@@ -75,7 +75,8 @@ def main(arguments: list[str] | None = None) -> None:
         except (ValueError, OSError, FloatingPointError) as error:
             failed = True
             fail(error)  # and the next one
-    sys.exit(1 if failed else 0)
+    if failed:
+        sys.exit(1)
 
 
 def fail(error: BaseException) -> None:

@@ -95,3 +95,23 @@ def test_only_the_joinery_reads_the_config(path):
 @pytest.mark.parametrize("path", [path for path in FILES if room(path) == "maths"], ids=label)
 def test_the_mathematics_knows_no_networks_and_no_files(path):
     assert not {name.split(".")[0] for name in imports(path)} & {"flax", "optax", "os", "pathlib", "json"}
+
+
+# What is used of modules that their owners may change without a word, and where.
+PRIVATE = {("dwm_jax/runtime/processes.py", "jax._src.distributed")}
+
+
+def test_private_modules_of_others_are_few_and_named():
+    found = set()
+    root = PACKAGE.parent
+    for path in [*PACKAGE.rglob("*.py"), *(root / "experiments").rglob("*.py")]:
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Import):
+                names = [alias.name for alias in node.names]
+            elif isinstance(node, ast.ImportFrom):
+                names = [f"{node.module}.{alias.name}" for alias in node.names if node.module != "__future__"]
+            else:
+                continue
+            private = [name for name in names if any(part.startswith("_") and part[1] != "_" for part in name.split("."))]
+            found |= {(str(path.relative_to(root)), name) for name in private}
+    assert found == PRIVATE

@@ -18,7 +18,6 @@ from typing import Any, NoReturn, TypeVar
 
 import jax
 import numpy as np
-from jax._src import distributed  # the only door to the key-value store that joins the processes
 from jax.experimental import multihost_utils
 
 Result = TypeVar("Result")
@@ -67,12 +66,12 @@ def meet() -> None:
 
 def several() -> bool:
     """Whether the run has more than one process. Wakes no device."""
-    return jax.distributed.is_initialized() and distributed.global_state.num_processes > 1
+    return jax.distributed.is_initialized() and _joined().num_processes > 1
 
 
 def is_first() -> bool:
     """Whether this process decides and writes. Wakes no device."""
-    return not several() or distributed.global_state.process_id == 0
+    return not several() or _joined().process_id == 0
 
 
 def from_first(function: Callable[[], Result]) -> Result:
@@ -112,7 +111,7 @@ def end(code: int, line: str) -> NoReturn:
     if not is_first():
         # Mostly this is another's leaving seen from here: a computation broke off. Process 0 has said why.
         _follow(PATIENCE_SECONDS)
-        line = f"process {distributed.global_state.process_id}: {line}"
+        line = f"process {_joined().process_id}: {line}"
     print(line, file=sys.stderr, flush=True)
     tell(code)
     _follow(FAREWELL_SECONDS if is_first() else PATIENCE_SECONDS)
@@ -169,8 +168,27 @@ def _exit(code: int) -> NoReturn:
     os._exit(code)
 
 
+def _joined() -> Any:
+    """jax's own record of the processes it has joined: client of the key-value store, number, process_id.
+
+    jax has no public name for the store; this is the one private module that is used, and only by several processes.
+
+    Raises:
+      RuntimeError: this jax keeps it elsewhere; one process by itself runs all the same.
+    """
+    try:
+        from jax._src import distributed
+
+        return distributed.global_state
+    except (ImportError, AttributeError) as error:
+        raise RuntimeError(
+            f"jax {jax.__version__} does not say how its processes are joined ({error}); run in one process, or with a "
+            "version that requirements.txt names"
+        ) from error
+
+
 def _store() -> Any:
-    return distributed.global_state.client
+    return _joined().client
 
 
 def _broadcast(sent: bytes, size: int) -> bytes:

@@ -42,6 +42,24 @@ def test_bad_command_is_one_line_and_code_2(override: str, line: str, tmp_path: 
     assert not workdir.exists()
 
 
+@pytest.mark.parametrize(
+    ("config", "workdir", "line"),
+    [
+        ("nowhere.py", "run", "error: --config nowhere.py: no such file"),
+        ("experiments/configs/maze2d.py:huge", "run", "ValueError: maze2d.py:huge: unknown maze; known: umaze, medium"),
+        ("experiments/configs/smoke.py", "gs://bucket/run", "error: gs://bucket/run is not a local path"),
+        ("experiments/configs/smoke.py", "lr=[0.1]", "error: lr=[0.1] has [ ] in its path"),
+    ],
+)
+def test_a_file_or_folder_that_cannot_be_is_one_line_and_code_2(config: str, workdir: str, line: str) -> None:
+    result = run("--config", config, "--workdir", workdir)
+    assert result.returncode == 2
+    assert len(result.stderr.strip().splitlines()) == 1, result.stderr
+    assert line in result.stderr
+    assert "Traceback" not in result.stderr
+    assert not (ROOT / workdir).exists()
+
+
 def test_help_teaches_the_command() -> None:
     result = run("--help")
     assert "--config experiments/configs/quickstart.py --workdir" in result.stdout

@@ -190,6 +190,41 @@ def test_the_command_repeats_the_runs_last_evaluation(finished: Path, capsys: py
         assert f"| {method} | maze2d-umaze | 2 | 1 | {np.mean(returns):.1f} ± {np.std(returns):.1f} |" in table
 
 
+def test_the_file_alone_is_enough_where_neither_data_nor_run_are(
+    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Data of one's own: an environment with arguments and a clock that only its specification tells."""
+    monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path / "nothing"))
+    monkeypatch.chdir(tmp_path)
+    learner = iql(**SETTINGS | {"observation_size": 11, "action_size": 3})
+    states_S = jax.vmap(learner.init)(jax.random.split(jax.random.key(0), 2))
+    place = {
+        "environment": "Hopper-v5",
+        "environment_spec": json.dumps({"id": "Hopper-v5", "kwargs": {"reset_noise_scale": 0.0}, "max_episode_steps": 3}),
+        "observation_keys": [[]],
+        "action_range": [[-1.0] * 3, [1.0] * 3],
+        "max_episode_steps": None,
+        "reference_scores": [0.0, 1.0],
+    }
+    policy_files.save_actors(
+        tmp_path / "mine.npz",
+        method="IQL",
+        task="nobody-has-this-v0",
+        seeds=[4, 5],
+        learner="iql",
+        settings=SETTINGS | {"observation_size": 11, "action_size": 3},
+        inference_S=learner.inference(states_S),
+        observation_normalizer=fit_standard(np.random.default_rng(0).normal(size=(50, 11))),
+        evaluated_in=place,
+    )
+    evaluate.main([str(tmp_path / "mine.npz"), "--episodes", "2"])
+    (row,) = (line for line in capsys.readouterr().out.splitlines() if line.startswith("| IQL"))
+    cells = [cell.strip() for cell in row.split("|")]
+    # Reference scores 0 and 1: the score is the return.
+    assert cells[2] == "nobody-has-this-v0"
+    assert float(cells[5].split()[0]) == pytest.approx(float(cells[6].split()[0]), abs=0.1)
+
+
 def test_a_film_is_written(finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # Rendering needs graphics; what is tested is that every step of the episode becomes a frame.
     frames = []
@@ -222,17 +257,20 @@ def test_a_film_is_written(finished: Path, tmp_path: Path, monkeypatch: pytest.M
 
 
 @pytest.mark.parametrize(
-    ("arguments", "line"),
+    ("arguments", "code", "line"),
     [
-        (["nowhere"], "nowhere holds no policies/*.npz"),
-        (["setup.cfg"], "setup.cfg is not a file of exported policies"),
-        (["nowhere", "--video", "film.avi"], "film.avi: the name must end in .mp4 or .gif"),
+        (["nowhere"], 2, "nowhere holds no policies/*.npz"),
+        (["setup.cfg"], 1, "setup.cfg is not a file of exported policies"),
+        (["setup.cfg", "--video", "film.avi"], 2, "film.avi: the name must end in .mp4 or .gif"),
+        (["setup.cfg", "--import", "no_such_module"], 2, "--import no_such_module: ModuleNotFoundError"),
     ],
 )
-def test_a_wrong_command_is_one_line(arguments: list[str], line: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_wrong_command_is_one_line(
+    arguments: list[str], code: int, line: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     with pytest.raises(SystemExit) as stop:
         evaluate.main(arguments)
-    assert stop.value.code == 1
+    assert stop.value.code == code
     errors = capsys.readouterr().err
     assert errors.startswith("error: ")
     assert line in errors

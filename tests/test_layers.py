@@ -1,6 +1,7 @@
 """Imports go strictly downward, from floor to floor; a floor is a folder of `dwm_jax/`, or a file that stands there."""
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
@@ -112,6 +113,6 @@ def test_private_modules_of_others_are_few_and_named():
                 names = [f"{node.module}.{alias.name}" for alias in node.names if node.module != "__future__"]
             else:
                 continue
-            private = [name for name in names if any(part.startswith("_") and part[1] != "_" for part in name.split("."))]
+            private = [name for name in names if re.search(r"(^|\.)_[^_]", name)]
             found |= {(str(path.relative_to(root)), name) for name in private}
     assert found == PRIVATE

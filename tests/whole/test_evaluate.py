@@ -200,7 +200,9 @@ def test_the_file_alone_is_enough_where_neither_data_nor_run_are(
     states_S = jax.vmap(learner.init)(jax.random.split(jax.random.key(0), 2))
     place = {
         "environment": "Hopper-v5",
-        "environment_spec": json.dumps({"id": "Hopper-v5", "kwargs": {"reset_noise_scale": 0.0}, "max_episode_steps": 3}),
+        "environment_spec": json.dumps(
+            {"id": "Hopper-v5", "kwargs": {"reset_noise_scale": 0.0}, "max_episode_steps": 3}
+        ),
         "observation_keys": [[]],
         "action_range": [[-1.0] * 3, [1.0] * 3],
         "max_episode_steps": None,

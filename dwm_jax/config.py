@@ -12,12 +12,10 @@ from ml_collections import ConfigDict, config_dict
 
 from dwm_jax import limits
 from dwm_jax.data import tasks
+from dwm_jax.imagination.sources import ASK
 from dwm_jax.maths.diffusion import PREDICTIONS
 from dwm_jax.maths.normalizers import FITTERS
 from dwm_jax.registry import METHODS, Method, names_in
-
-# What policies may ask a world model for.
-ASK = ("constant", "reachable")
 
 # Keys that are places, not settings.
 PLACES = ("world_model_dir",)

@@ -8,8 +8,8 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from dwm_jax.learners.base import Learner
-from dwm_jax.learners.iql import iql, pql
-from dwm_jax.learners.td3_bc import td3_bc
+from dwm_jax.learners.iql import IQL, PQL
+from dwm_jax.learners.td3_bc import TD3BC
 from dwm_jax.world_models.autoregressive import autoregressive_diffusion
 from dwm_jax.world_models.base import Generator, Planner, WorldModel
 from dwm_jax.world_models.decision_diffuser import decision_diffuser
@@ -18,7 +18,7 @@ from dwm_jax.world_models.one_step import one_step_world_model
 from dwm_jax.world_models.transformer import transformer_world_model
 from dwm_jax.world_models.transition_diffusion import transition_diffusion
 
-LEARNERS: dict[str, Callable[..., Learner]] = {"td3_bc": td3_bc, "iql": iql, "pql": pql}
+LEARNERS: dict[str, type[Learner]] = {"td3_bc": TD3BC, "iql": IQL, "pql": PQL}
 
 # What is pretrained on segments; the keys are those of `config.world_models`.
 MODELS: dict[str, Callable[..., WorldModel | Planner | Generator]] = {

@@ -62,6 +62,14 @@ class Transition(NamedTuple):
     terminated: Array  # () bool
 
 
+class Start(NamedTuple):
+    """Where an imagined trajectory starts and what it is asked for. Raw units."""
+
+    observation: Array  # (O,)  s_t
+    action: Array  # (A,)  a_t
+    return_to_go: Array  # ()    g, scaled like the labels
+
+
 class Trajectory(NamedTuple):
     """What follows a data pair (s_t, a_t) for H steps, recorded or imagined."""
 

@@ -61,6 +61,11 @@ def files(folder: Path) -> dict[str, str]:
 
 def pretrain(name: str, config: ConfigDict, recording: Recording, workdir: Path) -> TrainedModel:
     """A world model of a run that has no simulator."""
-    run = Run(config, workdir, task=None, recording=recording, evaluator=None)
+    run = run_of(config, recording, workdir)
     with pretraining(run, name) as phase:
         return run_phase(phase, run.cadence)
+
+
+def run_of(config: ConfigDict, recording: Recording, workdir: Path = Path()) -> Run:
+    """A run without a simulator."""
+    return Run(config, workdir, task=None, recording=recording, evaluator=None)

@@ -1,4 +1,4 @@
-"""Trajectory sources: recorded data, trajectories imagined afresh in every update, or kept from a pool.
+"""Where trajectories come from: recorded steps, or imagination in every update. (Kept ones: pool.py.)
 
 A source answers one question - what follows data pair p? - in the learner's units, and does not know who asks.
 """
@@ -10,11 +10,13 @@ import jax
 import jax.numpy as jnp
 
 from dwm_jax.data.dataset import Dataset, recorded_steps
-from dwm_jax.learners.policies import Units
+from dwm_jax.learners.policies import Policies, Units
 from dwm_jax.maths.losses import pessimistic_rewards
-from dwm_jax.maths.value_expansion import collapse
-from dwm_jax.types import Array, ChooseAction, Key, PyTree, Trajectory
-from dwm_jax.world_models.base import Rollout
+from dwm_jax.types import Array, ChooseAction, Key, PyTree, Start, Trajectory
+from dwm_jax.world_models.base import Rollout, WorldModel
+
+# What policies may ask a world model for.
+ASK = ("constant", "reachable")
 
 
 class Pairs(NamedTuple):
@@ -33,71 +35,103 @@ class Pairs(NamedTuple):
         return jnp.asarray(self.dataset.actions)[self.rows[pair]]
 
 
-# (model, s_t (O,), a_t (A,)) -> the scaled return () that a world model is asked for; raw units.
-Ask = Callable[[PyTree, Array, Array], Array]
+class Data(NamedTuple):
+    """What the updates of one method read."""
+
+    pairs: Pairs
+    drawn_from: PyTree  # a world model, a pool, ...: what the source needs on the device
 
 
-class TrajectorySource(NamedTuple):
-    """`draw(data, pairs, p, choose_action, key)` -> trajectory after pair p, in the learner's units.
+class Source(NamedTuple):
+    """Where the trajectories of one method's updates come from.
 
-    One pair at a time; `data` is what the source needs on the device. `choose_action` takes raw observations.
+    Beside the learner's state it may have one of its own for every seed, its memory, which is saved with the policies:
+    the world model that relabelling fine-tunes, or the policies that the present pool follows.
     """
 
-    data: PyTree
-    draw: Callable[[PyTree, Pairs, Array, ChooseAction, Key], Trajectory]
+    # (memory, data, p, choose_action, key) -> the trajectory after pair p, in the learner's units. Of one seed and one
+    # pair; `choose_action` takes raw observations.
+    draw: Callable[[PyTree, Data, Array, ChooseAction, Key], Trajectory]
+    # (policies, step) -> (policies, data): before the first update that is left to do, and at every refresh.
+    make: Callable[[Policies, int], tuple[Policies, Data]]
+    # Learner states of all seeds -> the first memories.
+    init: Callable[[PyTree], PyTree] = lambda states_S: ()
+    # (learner state, memory, data, key, step) -> memory, after every update of one seed's policy; None: it stays.
+    update: Callable[[PyTree, PyTree, Data, Key, Array], PyTree] | None = None
+    # Updates between two refreshes; 0: the data stay.
+    refresh_every: int = 0
+    # Whether a draw depends on the policy as it is.
+    asks_policy: bool = False
+    # Whether `Data.drawn_from` has a part for every seed, on its second axis.
+    is_by_seed: bool = False
+
+    @property
+    def is_drawn_inside(self) -> bool:
+        """Whether a draw depends on what an update changes, so that it cannot be made ahead of it."""
+        return self.asks_policy or self.update is not None
 
 
-def recorded(horizon: int, gamma: float) -> TrajectorySource:
+# (model, s_t (O,), a_t (A,)) -> the scaled return () that a world model is asked for; raw units.
+Ask = Callable[[PyTree, Array, Array], Array]
+# The pairs of a method, made when they are needed first: generated transitions take their time.
+MakePairs = Callable[[], Pairs]
+
+
+def recorded(make_pairs: MakePairs, horizon: int, gamma: float) -> Source:
     """The recorded steps themselves, bootstrapping cut at terminations: model-free learning.
 
     Args:
+      make_pairs: the data pairs.
       horizon: H; 1 is the learner as published. With more its targets are those of Diffusion-MVE over what was
         recorded instead of imagined, bootstrapped at the last recorded state where the recording ends before.
       gamma: discount.
     """
 
-    def draw(data: PyTree, pairs: Pairs, pair: Array, choose_action: ChooseAction, key: Key) -> Trajectory:
-        del data, choose_action, key
+    def draw(memory: PyTree, data: Data, pair: Array, choose_action: ChooseAction, key: Key) -> Trajectory:
+        del memory, choose_action, key
+        pairs = data.pairs
         return pairs.units.trajectory(recorded_steps(pairs.dataset, pairs.rows[pair], horizon, gamma))
 
-    return TrajectorySource(data=(), draw=draw)
+    return Source(draw, lambda policies, step: (policies, Data(make_pairs(), ())))
 
 
-def ask_constant(return_to_go: float) -> Ask:
-    """g_eval for every pair (the paper's way)."""
-    return lambda model, observation_O, action_A: jnp.asarray(return_to_go)
-
-
-def ask_reachable(reachable_return: Ask, return_to_go: float) -> Ask:
-    """min(g_eval, q(s, a)): no more than pairs like this one reached in the data.
+def make_ask(how: str, return_to_go: float, model: WorldModel) -> Ask:
+    """What a world model is asked for.
 
     Args:
-      reachable_return: q, of the world model that is asked.
+      how: "constant", g_eval for every pair (the paper's way); or "reachable", min(g_eval, q(s, a)): no more than
+        pairs like this one reached in the data, where the model has learnt q.
       return_to_go: g_eval, scaled.
     """
-    return lambda model, observation_O, action_A: jnp.minimum(
-        return_to_go, reachable_return(model, observation_O, action_A)
+
+    most = model.reachable_return
+    if how == "constant" or most is None:
+        return lambda inference, observation_O, action_A: jnp.asarray(return_to_go)
+    return lambda inference, observation_O, action_A: jnp.minimum(
+        return_to_go, most(inference, observation_O, action_A)
     )
 
 
-def fresh(rollout: Rollout, model: PyTree, ask: Ask) -> TrajectorySource:
+def fresh(make_pairs: MakePairs, rollout: Rollout, model: PyTree, ask: Ask, asks_policy: bool = False) -> Source:
     """A new imagined trajectory in every update (the paper's way).
 
     Args:
+      make_pairs: the data pairs.
       rollout, model: a world model's rollout and inference state.
       ask: the scaled return that the imagination of a pair is asked for.
+      asks_policy: whether the rollout does.
     """
 
-    def draw(model: PyTree, pairs: Pairs, pair: Array, choose_action: ChooseAction, key: Key) -> Trajectory:
-        start = pairs.observation(pair), pairs.action(pair)
-        raw = rollout(model, *start, ask(model, *start), choose_action, key)
-        return pairs.units.trajectory(raw)
+    def draw(memory: PyTree, data: Data, pair: Array, choose_action: ChooseAction, key: Key) -> Trajectory:
+        del memory
+        raw = rollout(data.drawn_from, start_of(data, pair, ask), choose_action, key)
+        return data.pairs.units.trajectory(raw)
 
-    return TrajectorySource(data=model, draw=draw)
+    return Source(draw, lambda policies, step: (policies, Data(make_pairs(), model)), asks_policy=asks_policy)
 
 
-def pessimistic(alternatives: Rollout, model: PyTree, ask: Ask, kappa: float) -> TrajectorySource:
-    """As `fresh`, with rewards lowered where m imaginations of the same pair disagree.
+def pessimistic(source: Source, alternatives: Rollout, ask: Ask, kappa: float) -> Source:
+    """`fresh`, with rewards lowered where m imaginations of the same pair disagree.
 
         r~_h = mean_i r^i_h - kappa max_{i,j} (|r^i_h - r^j_h|^2 + |s'^i_h - s'^j_h|^2),  states of the first
 
@@ -106,46 +140,29 @@ def pessimistic(alternatives: Rollout, model: PyTree, ask: Ask, kappa: float) ->
     Source: DWM-PQL, DWM section 3.2; with an ensemble the disagreement of MOReL (Kidambi et al. 2020).
 
     Args:
+      source: `fresh` of the same world model.
       alternatives: a world model's rollout with a leading axis m.
-      model: its inference state.
       ask: the scaled return that the imagination of a pair is asked for.
       kappa: weight of the penalty.
     """
 
-    def draw(model: PyTree, pairs: Pairs, pair: Array, choose_action: ChooseAction, key: Key) -> Trajectory:
-        start = pairs.observation(pair), pairs.action(pair)
-        alternatives_M = alternatives(model, *start, ask(model, *start), choose_action, key)
-        imagined_M = jax.vmap(pairs.units.trajectory)(alternatives_M)
+    def draw(memory: PyTree, data: Data, pair: Array, choose_action: ChooseAction, key: Key) -> Trajectory:
+        del memory
+        alternatives_M = alternatives(data.drawn_from, start_of(data, pair, ask), choose_action, key)
+        imagined_M = jax.vmap(data.pairs.units.trajectory)(alternatives_M)
         followed = jax.tree.map(lambda leaf: leaf[0], imagined_M)
         rewards_H = pessimistic_rewards(imagined_M.rewards, imagined_M.next_observations, kappa)
         return followed._replace(rewards=rewards_H)
 
-    return TrajectorySource(data=model, draw=draw)
+    return source._replace(draw=draw)
 
 
-def keep_for_target(lambda_: float) -> Callable[[Trajectory], Trajectory]:
-    """What of a trajectory its target needs: all of it for lambda < 1, its collapse for the H-step return."""
-    return collapse if lambda_ == 1 else lambda trajectory: trajectory
+def start_of(data: Data, pair: Array, ask: Ask) -> Start:
+    """Where the imagination of a pair starts, and what it is asked for."""
+    observation_O, action_A = data.pairs.observation(pair), data.pairs.action(pair)
+    return Start(observation_O, action_A, ask(data.drawn_from, observation_O, action_A))
 
 
-def draw_several(
-    source: TrajectorySource, num_draws: int, keep: Callable[[Trajectory], Trajectory]
-) -> Callable[[PyTree, Pairs, Array, ChooseAction, Key], Trajectory]:
-    """The source's draw, `num_draws` times with keys of their own: leading axis M; of each what `keep` leaves."""
-
-    def draw(model: PyTree, pairs: Pairs, pair: Array, choose_action: ChooseAction, key: Key) -> Trajectory:
-        keys_M = jax.random.split(key, num_draws)
-        return jax.vmap(lambda draw_key: keep(source.draw(model, pairs, pair, choose_action, draw_key)))(keys_M)
-
-    return draw
-
-
-def draw_kept(pool: Trajectory, pairs: Pairs, pair: Array, choose_action: ChooseAction, key: Key) -> Trajectory:
-    """One of the trajectories kept for the pair, at random: `TrajectorySource.draw` over a pool.
-
-    Args:
-      pool: leading axes (P, M), in the learner's units.
-    """
-    del pairs, choose_action
-    m = jax.random.randint(key, (), 0, pool.rewards.shape[1])
-    return jax.tree.map(lambda leaf: leaf[pair, m], pool)
+def nobody(step: Array, observation: Array, key: Key) -> Array:
+    """Who acts in imaginations of a world model that needs no policy."""
+    raise ValueError("this world model follows a policy: its trajectories must be drawn for one")

@@ -1,10 +1,10 @@
 """IQL, and PQL: a value is learnt beside two critics, and the policy imitates the actions whose advantage is high.
 
-PQL is IQL with another loss of the value, so the two share everything below the constructors.
+PQL is IQL with another loss of the value, so it is a subclass with one method of its own.
 """
 
-from collections.abc import Callable, Sequence
-from functools import partial
+from abc import abstractmethod
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import jax
@@ -16,6 +16,7 @@ from dwm_jax.learners.critics import TwinCritics
 from dwm_jax.maths.losses import advantage_weight, expectile_loss
 from dwm_jax.networks.mlp import GaussianActor, Value
 from dwm_jax.networks.optimization import apply_gradients
+from dwm_jax.runtime.settings import require
 from dwm_jax.types import Array, Average, Batch, Expand, Key, Metrics, PyTree
 
 
@@ -31,11 +32,12 @@ class State(NamedTuple):
     optimizer_states: Weights
 
 
-def iql(*, expectile: float, **settings: Any) -> Learner:
-    """Implicit Q-learning (Kostrikov, Nair & Levine 2022), update for update as in its published JAX code.
+@dataclass(frozen=True, kw_only=True)
+class ImplicitQLearning(Learner):
+    """What IQL and PQL share: all but the loss of the value.
 
     One update, each step seeing the results of the ones before it:
-      1. value: one Adam step on mean expectile_loss(min_j Q'_j(s, a) - V(s)), Q' the target critics;
+      1. value: one Adam step on mean value_loss(min_j Q'_j(s, a) - V(s)), Q' the target critics;
       2. actor: one Adam step on -mean( w log pi(a | s) ), w = min(exp(beta A), clip),
          A = min_j Q'_j(s, a) - V(s) with the new V;
       3. critics: one Adam step on sum_j mean (Q_j(s, a) - y)^2, y = expand(trajectory, V) with the new V
@@ -43,120 +45,151 @@ def iql(*, expectile: float, **settings: Any) -> Learner:
       4. target critics move by `target_rate` towards the new critics.
     Nothing is drawn at random. Every V(s') is the online value's; there is no target of it. The actor's learning
     rate falls along half a cosine, from its full value at the first of `num_updates` updates to 0 after the last.
-
-    Args:
-      expectile: tau in (0, 1).
-      **settings: as in `pql`.
     """
-    return _implicit_q_learning(value_loss=partial(expectile_loss, expectile=expectile), pessimistic=False, **settings)
+
+    scales_rewards = True
+
+    hidden: tuple[int, ...] = (256, 256)  # widths of actor, critics and value
+    layer_norm: bool = False  # of the hidden layers of critics and value (as published: not)
+    learning_rate: float = 3e-4  # Adam's, for all networks; the actor's first
+    target_rate: float = 0.005  # targets <- rate * online + (1 - rate) * targets
+    beta: float = 3.0  # inverse temperature of the advantage weight
+    weight_clip: float = 100.0  # the largest advantage weight
+
+    @property
+    def actor(self) -> Any:
+        return GaussianActor(tuple(self.hidden), self.action_size)
+
+    @property
+    def critics(self) -> TwinCritics:
+        return TwinCritics(tuple(self.hidden), self.layer_norm)
+
+    @property
+    def value_network(self) -> Any:
+        return Value(tuple(self.hidden), self.layer_norm)
+
+    @property
+    def optimizer(self) -> optax.GradientTransformation:
+        return optax.adam(self.learning_rate)
+
+    @property
+    def actor_optimizer(self) -> optax.GradientTransformation:
+        return optax.adam(optax.cosine_decay_schedule(self.learning_rate, self.num_updates))
+
+    @abstractmethod
+    def value_loss(self, advantage_B: Array) -> Array:
+        """The loss of V at Q'(s, a) - V(s), entry by entry."""
+
+    def init(self, key: Key) -> State:
+        actor_key, critic_key, value_key = jax.random.split(key, 3)
+        online = Weights(
+            actor=self.actor.init(actor_key, jnp.zeros(self.observation_size)),
+            critics=self.critics.init(critic_key, self.observation_size, self.action_size),
+            value=self.value_network.init(value_key, jnp.zeros(self.observation_size)),
+        )
+        optimizer_states = Weights(
+            self.actor_optimizer.init(online.actor),
+            self.optimizer.init(online.critics),
+            self.optimizer.init(online.value),
+        )
+        return State(online, jax.tree.map(jnp.copy, online.critics), optimizer_states)
+
+    def update(
+        self, state: State, batch: Batch, expand: Expand, keys: Array, step: Array | int, average: Average
+    ) -> tuple[State, Metrics]:
+        del keys, step  # nothing is drawn, and every update is like any other
+        online, optimizer_states = state.online, state.optimizer_states
+        q_B = self.critics.values(state.target_critics, batch.observation, batch.action).min(axis=0)
+        value, value_optimizer_state, value_metrics = apply_gradients(
+            lambda params: self.loss_of_value(params, q_B, batch),
+            self.optimizer,
+            online.value,
+            optimizer_states.value,
+            average,
+        )
+        advantage_B = q_B - self.value_network.apply(value, batch.observation)
+        actor, actor_optimizer_state, actor_metrics = apply_gradients(
+            lambda params: self.actor_loss(params, advantage_B, batch),
+            self.actor_optimizer,
+            online.actor,
+            optimizer_states.actor,
+            average,
+        )
+
+        def bootstrap(observation_O: Array) -> Array:
+            return self.value_network.apply(value, observation_O)
+
+        y_B = jax.vmap(lambda trajectory: expand(trajectory, bootstrap))(batch.trajectory)
+        critics, critic_optimizer_state, critic_metrics = self.critics.regress(
+            online.critics, self.optimizer, optimizer_states.critics, batch, y_B, average
+        )
+        return State(
+            online=Weights(actor, critics, value),
+            target_critics=optax.incremental_update(critics, state.target_critics, self.target_rate),
+            optimizer_states=Weights(actor_optimizer_state, critic_optimizer_state, value_optimizer_state),
+        ), critic_metrics | value_metrics | actor_metrics
+
+    def loss_of_value(self, params: PyTree, q_B: Array, batch: Batch) -> tuple[Array, Metrics]:
+        """mean value_loss(Q'(s, a) - V(s))."""
+        v_B = self.value_network.apply(params, batch.observation)
+        loss = self.value_loss(q_B - v_B).mean()
+        return loss, {"value/loss": loss, "value/v": v_B.mean()}
+
+    def actor_loss(self, params: PyTree, advantage_B: Array, batch: Batch) -> tuple[Array, Metrics]:
+        """-mean( w log pi(a | s) ): imitation of the actions whose advantage is high."""
+        weight_B = advantage_weight(advantage_B, self.beta, self.weight_clip)
+        mean_BA, std_A = self.actor.apply(params, batch.observation)
+        log_prob_B = jax.scipy.stats.norm.logpdf(batch.action, mean_BA, std_A).sum(axis=-1)
+        loss = -(weight_B * log_prob_B).mean()
+        return loss, {"actor/loss": loss, "actor/weight": weight_B.mean()}
+
+    def explore(self, state: State, observation_O: Array, key: Key) -> Array:
+        """A draw from the policy."""
+        mean_A, std_A = self.actor.apply(state.online.actor, observation_O)
+        return jnp.clip(mean_A + std_A * jax.random.normal(key, mean_A.shape), -1, 1)
+
+    def inference(self, state: State) -> PyTree:
+        return state.online.actor
+
+    def act(self, inference: PyTree, observation_O: Array) -> Array:
+        """The policy's mean."""
+        return self.actor.apply(inference, observation_O)[0]
+
+    def value(self, state: State, observation_O: Array) -> Array:
+        """V(s)."""
+        return self.value_network.apply(state.online.value, observation_O)
 
 
-def pql(**settings: Any) -> Learner:
-    """Pessimistic Q-learning (DWM section 3.2): `iql` with the squared error (Q' - V)^2 for the value, and pessimism.
+@dataclass(frozen=True, kw_only=True)
+class IQL(ImplicitQLearning):
+    """Implicit Q-learning (Kostrikov, Nair & Levine 2022), update for update as in its published JAX code.
+
+    V is an expectile of Q', which prefers good actions: see `ImplicitQLearning` for the update.
+    """
+
+    title = "IQL"
+    imagined_lambda = 0.95
+
+    expectile: float = 0.7  # tau in (0, 1)
+
+    def __post_init__(self) -> None:
+        require(self, "expectile", 0 < self.expectile < 1, "in (0, 1)")
+
+    def value_loss(self, advantage_B: Array) -> Array:
+        return expectile_loss(advantage_B, self.expectile)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PQL(ImplicitQLearning):
+    """Pessimistic Q-learning (DWM section 3.2): the squared error (Q' - V)^2 for the value, and pessimism.
 
     Nothing in V prefers good actions any more, so its optimism must not come from imagination: imagined rewards
     are lowered where imaginations disagree (`losses.pessimistic_rewards`). That happens to the trajectories before
     they get here; recorded rewards are taken as they are.
-
-    Args (keywords):
-      observation_size, action_size: O and A; actions lie in [-1, 1].
-      num_updates: of the whole training, over which the actor's learning rate falls.
-      hidden: widths of actor, critics and value.
-      layer_norm: whether the hidden layers of critics and value are normalised (as published: not).
-      learning_rate: Adam's, for all networks; the actor's first.
-      target_rate: targets <- rate * online + (1 - rate) * targets.
-      beta: inverse temperature of the advantage weight.
-      weight_clip: the largest advantage weight.
     """
-    return _implicit_q_learning(value_loss=jnp.square, pessimistic=True, **settings)
 
+    title = "PQL"
+    pessimistic = True
 
-def _implicit_q_learning(
-    *,
-    value_loss: Callable[[Array], Array],
-    pessimistic: bool,
-    observation_size: int,
-    action_size: int,
-    num_updates: int,
-    hidden: Sequence[int],
-    learning_rate: float,
-    target_rate: float,
-    beta: float,
-    weight_clip: float,
-    layer_norm: bool = False,
-) -> Learner:
-    actor: Any = GaussianActor(tuple(hidden), action_size)
-    value: Any = Value(tuple(hidden), layer_norm)
-    twin = TwinCritics(tuple(hidden), layer_norm)
-    optimizer = optax.adam(learning_rate)
-    actor_optimizer = optax.adam(optax.cosine_decay_schedule(learning_rate, num_updates))
-
-    def init(key: Key) -> State:
-        actor_key, critic_key, value_key = jax.random.split(key, 3)
-        online = Weights(
-            actor=actor.init(actor_key, jnp.zeros(observation_size)),
-            critics=twin.init(critic_key, observation_size, action_size),
-            value=value.init(value_key, jnp.zeros(observation_size)),
-        )
-        optimizer_states = Weights(
-            actor_optimizer.init(online.actor), optimizer.init(online.critics), optimizer.init(online.value)
-        )
-        return State(online, jax.tree.map(jnp.copy, online.critics), optimizer_states)
-
-    def log_prob(actor_params: PyTree, observation_BO: Array, action_BA: Array) -> Array:
-        mean_BA, std_A = actor.apply(actor_params, observation_BO)
-        return jax.scipy.stats.norm.logpdf(action_BA, mean_BA, std_A).sum(axis=-1)
-
-    def update(
-        state: State, batch: Batch, expand: Expand, keys: Array, step: Array | int, average: Average
-    ) -> tuple[State, Metrics]:
-        del keys, step  # nothing is drawn, and every update is like any other
-        online, optimizer_states = state.online, state.optimizer_states
-        q_B = twin.values(state.target_critics, batch.observation, batch.action).min(axis=0)
-
-        def loss_of_value(params: PyTree) -> tuple[Array, Metrics]:
-            v_B = value.apply(params, batch.observation)
-            loss = value_loss(q_B - v_B).mean()
-            return loss, {"value/loss": loss, "value/v": v_B.mean()}
-
-        value_params, value_optimizer_state, value_metrics = apply_gradients(
-            loss_of_value, optimizer, online.value, optimizer_states.value, average
-        )
-        weight_B = advantage_weight(q_B - value.apply(value_params, batch.observation), beta, weight_clip)
-
-        def actor_loss(params: PyTree) -> tuple[Array, Metrics]:
-            loss = -(weight_B * log_prob(params, batch.observation, batch.action)).mean()
-            return loss, {"actor/loss": loss, "actor/weight": weight_B.mean()}
-
-        actor_params, actor_optimizer_state, actor_metrics = apply_gradients(
-            actor_loss, actor_optimizer, online.actor, optimizer_states.actor, average
-        )
-
-        def bootstrap(observation_O: Array) -> Array:
-            return value.apply(value_params, observation_O)
-
-        y_B = jax.vmap(lambda trajectory: expand(trajectory, bootstrap))(batch.trajectory)
-        critics, critic_optimizer_state, critic_metrics = twin.regress(
-            online.critics, optimizer, optimizer_states.critics, batch, y_B, average
-        )
-        return State(
-            online=Weights(actor_params, critics, value_params),
-            target_critics=optax.incremental_update(critics, state.target_critics, target_rate),
-            optimizer_states=Weights(actor_optimizer_state, critic_optimizer_state, value_optimizer_state),
-        ), critic_metrics | value_metrics | actor_metrics
-
-    def explore(state: State, observation_O: Array, key: Key) -> Array:
-        mean_A, std_A = actor.apply(state.online.actor, observation_O)
-        return jnp.clip(mean_A + std_A * jax.random.normal(key, mean_A.shape), -1, 1)
-
-    return Learner(
-        init=init,
-        update=update,
-        period=1,
-        explore=explore,
-        inference=lambda state: state.online.actor,
-        act=lambda actor_params, observation_O: actor.apply(actor_params, observation_O)[0],
-        value=lambda state, observation_O: value.apply(state.online.value, observation_O),
-        scales_rewards=True,
-        pessimistic=pessimistic,
-    )
+    def value_loss(self, advantage_B: Array) -> Array:
+        return jnp.square(advantage_B)

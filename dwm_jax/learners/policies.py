@@ -3,9 +3,13 @@
 from collections.abc import Callable
 from typing import NamedTuple
 
+import jax.numpy as jnp
+import numpy as np
+
+from dwm_jax.data import dataset as data
 from dwm_jax.learners.base import Learner
-from dwm_jax.maths.normalizers import AffineNormalizer
-from dwm_jax.types import Array, Key, PyTree, Trajectory
+from dwm_jax.maths.normalizers import AffineNormalizer, fit_standard
+from dwm_jax.types import Array, ChooseAction, Key, PyTree, Trajectory
 
 
 class Units(NamedTuple):
@@ -27,8 +31,8 @@ class Policies(NamedTuple):
 
     states_S: PyTree  # the learner's states
     units: Units
-    # The states whose policies the present pool of trajectories follows; () where it follows none.
-    imagined_by_S: PyTree = ()
+    # What the source of their trajectories remembers, one entry a seed (`imagination.sources.Source`).
+    memory_S: PyTree = ()
 
 
 class Learnt(NamedTuple):
@@ -47,3 +51,20 @@ class TrainedMethod(NamedTuple):
     learnt: Learnt | None
     # Wall time of imagining in advance and of learning; 0 for a planner.
     seconds: float
+
+
+def fit_units(learner: Learner, dataset: data.Dataset) -> Units:
+    """Standardised observations; rewards by 1000 / (largest - smallest episode return) for learners that ask."""
+    spread = float(np.ptp(data.episode_returns(dataset)))
+    scale = 1000 / spread if learner.scales_rewards and spread > 0 else 1.0
+    return Units(fit_standard(dataset.observations[data.transition_rows(dataset)]), jnp.asarray(scale))
+
+
+def exploring(learner: Learner, state: PyTree, units: Units) -> ChooseAction:
+    """A learner's policy as it acts inside imagined trajectories; raw observations."""
+
+    def choose_action(step: Array, observation_O: Array, key: Key) -> Array:
+        del step
+        return learner.explore(state, units.observation_normalizer.normalize(observation_O), key)
+
+    return choose_action

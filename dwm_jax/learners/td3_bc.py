@@ -1,6 +1,6 @@
 """TD3+BC: twin delayed critics, and an actor that maximises them while staying close to the recorded actions."""
 
-from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import jax
@@ -26,20 +26,8 @@ class State(NamedTuple):
     optimizer_states: Weights
 
 
-def td3_bc(
-    *,
-    observation_size: int,
-    action_size: int,
-    num_updates: int,
-    hidden: Sequence[int],
-    layer_norm: bool = False,
-    learning_rate: float,
-    target_rate: float,
-    policy_noise: float,
-    noise_clip: float,
-    policy_delay: int,
-    alpha: float,
-) -> Learner:
+@dataclass(frozen=True, kw_only=True)
+class TD3BC(Learner):
     """TD3+BC (Fujimoto & Gu 2021), update for update as published, with the critic's target left to `expand`.
 
     One update:
@@ -48,86 +36,108 @@ def td3_bc(
       3. on every `policy_delay`-th update, counted from one: an actor step on `td3_bc_actor_loss` with the new
          first critic, then critic and actor targets move by `target_rate`.
     Noise is drawn once per update and data pair and shared by the states of its trajectory.
-
-    Args:
-      observation_size, action_size: O and A; actions lie in [-1, 1].
-      num_updates: of the whole training; every update here is like any other, whatever their number.
-      hidden: widths of actor and critics.
-      layer_norm: whether the critics' hidden layers are normalised (as published: not).
-      learning_rate: Adam's, for all networks.
-      target_rate: targets <- rate * online + (1 - rate) * targets.
-      policy_noise, noise_clip: standard deviation and clip of the target policy's noise.
-      policy_delay: critic updates per actor update.
-      alpha: weight of the value term in the actor's loss.
     """
-    del num_updates
-    actor: Any = TanhActor(tuple(hidden), action_size)
-    twin = TwinCritics(tuple(hidden), layer_norm)
-    optimizer = optax.adam(learning_rate)
 
-    def init(key: Key) -> State:
+    title = "TD3+BC"
+
+    hidden: tuple[int, ...] = (256, 256)  # widths of actor and critics
+    # Of the critics' hidden layers (as published: not); keeps their values from running away where nothing is recorded.
+    layer_norm: bool = False
+    learning_rate: float = 3e-4  # Adam's, for all networks
+    target_rate: float = 0.005  # targets <- rate * online + (1 - rate) * targets
+    policy_noise: float = 0.2  # standard deviation of the target policy's noise,
+    noise_clip: float = 0.5  # and where it is clipped
+    policy_delay: int = 2  # critic updates per actor update
+    alpha: float = 2.5  # weight of the value term in the actor's loss
+
+    @property
+    def actor(self) -> Any:
+        return TanhActor(tuple(self.hidden), self.action_size)
+
+    @property
+    def critics(self) -> TwinCritics:
+        return TwinCritics(tuple(self.hidden), self.layer_norm)
+
+    @property
+    def optimizer(self) -> optax.GradientTransformation:
+        return optax.adam(self.learning_rate)
+
+    @property
+    def period(self) -> int:
+        return self.policy_delay
+
+    def init(self, key: Key) -> State:
         actor_key, critic_key = jax.random.split(key)
         online = Weights(
-            actor=actor.init(actor_key, jnp.zeros(observation_size)),
-            critics=twin.init(critic_key, observation_size, action_size),
+            actor=self.actor.init(actor_key, jnp.zeros(self.observation_size)),
+            critics=self.critics.init(critic_key, self.observation_size, self.action_size),
         )
-        return State(online, jax.tree.map(jnp.copy, online), Weights(*map(optimizer.init, online)))
-
-    def critic_targets(target: Weights, batch: Batch, expand: Expand, keys: Array) -> Array:
-        def one_target(trajectory: Trajectory, key: Key) -> Array:
-            noise_A = policy_noise * jax.random.normal(key, (action_size,))
-            noise_A = jnp.clip(noise_A, -noise_clip, noise_clip)
-
-            def bootstrap(observation_O: Array) -> Array:
-                action_A = jnp.clip(actor.apply(target.actor, observation_O) + noise_A, -1, 1)
-                return twin.values(target.critics, observation_O, action_A).min(axis=0)
-
-            return expand(trajectory, bootstrap)
-
-        return jax.vmap(one_target)(batch.trajectory, keys)
+        return State(online, jax.tree.map(jnp.copy, online), Weights(*map(self.optimizer.init, online)))
 
     def update(
-        state: State, batch: Batch, expand: Expand, keys: Array, step: Array | int, average: Average
+        self, state: State, batch: Batch, expand: Expand, keys: Array, step: Array | int, average: Average
     ) -> tuple[State, Metrics]:
-        y_B = critic_targets(state.target, batch, expand, keys)
+        def target(trajectory: Trajectory, key: Key) -> Array:
+            return self.critic_target(state.target, trajectory, expand, key)
 
-        critics, critic_optimizer_state, metrics = twin.regress(
-            state.online.critics, optimizer, state.optimizer_states.critics, batch, y_B, average
+        critics, critic_optimizer_state, metrics = self.critics.regress(
+            state.online.critics,
+            self.optimizer,
+            state.optimizer_states.critics,
+            batch,
+            jax.vmap(target)(batch.trajectory, keys),
+            average,
         )
 
-        def actor_loss(actor_params: PyTree) -> tuple[Array, Metrics]:
-            action_BA = actor.apply(actor_params, batch.observation)
-            q_B = twin.first(critics, batch.observation, action_BA)
-            return td3_bc_actor_loss(q_B, action_BA, batch.action, alpha, average), {}
-
-        def update_actor_and_targets() -> tuple[Weights, PyTree, Weights]:
-            actor_params, actor_optimizer_state, _ = apply_gradients(
-                actor_loss, optimizer, state.online.actor, state.optimizer_states.actor, average
+        def actor_step() -> tuple[Weights, PyTree, Weights]:
+            actor_params, optimizer_state, _ = apply_gradients(
+                lambda params: self.actor_loss(params, critics, batch, average),
+                self.optimizer,
+                state.online.actor,
+                state.optimizer_states.actor,
+                average,
             )
             online = Weights(actor_params, critics)
-            return online, actor_optimizer_state, optax.incremental_update(online, state.target, target_rate)
+            return online, optimizer_state, optax.incremental_update(online, state.target, self.target_rate)
 
         def keep() -> tuple[Weights, PyTree, Weights]:
             return Weights(state.online.actor, critics), state.optimizer_states.actor, state.target
 
         # A branch also under `vmap`, since `step` is one number for all seeds; none where it is an int.
-        online, actor_optimizer_state, target = jax.lax.cond(
-            (step + 1) % policy_delay == 0, update_actor_and_targets, keep
-        )
-        return State(online, target, Weights(actor_optimizer_state, critic_optimizer_state)), metrics
+        online, actor_optimizer_state, moved = jax.lax.cond((step + 1) % self.policy_delay == 0, actor_step, keep)
+        return State(online, moved, Weights(actor_optimizer_state, critic_optimizer_state)), metrics
 
-    def value(state: State, observation_O: Array) -> Array:
-        action_A = actor.apply(state.target.actor, observation_O)
-        return twin.values(state.target.critics, observation_O, action_A).min(axis=0)
+    def critic_target(self, target: Weights, trajectory: Trajectory, expand: Expand, key: Key) -> Array:
+        """y of one trajectory, bootstrapped with the target networks and the smoothed target policy: ()."""
+        noise_A = self.policy_noise * jax.random.normal(key, (self.action_size,))
+        noise_A = jnp.clip(noise_A, -self.noise_clip, self.noise_clip)
 
-    return Learner(
-        init=init,
-        update=update,
-        period=policy_delay,
-        explore=lambda state, observation_O, key: actor.apply(state.target.actor, observation_O),
-        inference=lambda state: state.online.actor,
-        act=actor.apply,
-        value=value,
-        scales_rewards=False,
-        pessimistic=False,
-    )
+        def bootstrap(observation_O: Array) -> Array:
+            action_A = jnp.clip(self.actor.apply(target.actor, observation_O) + noise_A, -1, 1)
+            return self.critics.values(target.critics, observation_O, action_A).min(axis=0)
+
+        return expand(trajectory, bootstrap)
+
+    def actor_loss(
+        self, actor_params: PyTree, critics: PyTree, batch: Batch, average: Average
+    ) -> tuple[Array, Metrics]:
+        """`td3_bc_actor_loss` under the first of the new critics."""
+        action_BA = self.actor.apply(actor_params, batch.observation)
+        q_B = self.critics.first(critics, batch.observation, action_BA)
+        return td3_bc_actor_loss(q_B, action_BA, batch.action, self.alpha, average), {}
+
+    def explore(self, state: State, observation_O: Array, key: Key) -> Array:
+        """The target policy, without noise."""
+        del key
+        return self.actor.apply(state.target.actor, observation_O)
+
+    def inference(self, state: State) -> PyTree:
+        return state.online.actor
+
+    def act(self, inference: PyTree, observation_O: Array) -> Array:
+        return self.actor.apply(inference, observation_O)
+
+    def value(self, state: State, observation_O: Array) -> Array:
+        """min_j Q'_j(s, pi'(s))."""
+        action_A = self.actor.apply(state.target.actor, observation_O)
+        return self.critics.values(state.target.critics, observation_O, action_A).min(axis=0)

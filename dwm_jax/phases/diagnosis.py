@@ -15,10 +15,11 @@ from ml_collections import ConfigDict
 
 from dwm_jax.data import dataset as data
 from dwm_jax.data.recording import Recording
-from dwm_jax.imagination.supply import START_STEPS, asking, exploring
-from dwm_jax.learners.policies import Learnt, TrainedMethod
+from dwm_jax.imagination.sources import make_ask
+from dwm_jax.learners.policies import Learnt, TrainedMethod, exploring
 from dwm_jax.maths.normalizers import fit_standard
 from dwm_jax.phases.phase import Run
+from dwm_jax.phases.policy_source import START_STEPS
 from dwm_jax.registry import METHODS
 from dwm_jax.results import diagnostics, pictures
 from dwm_jax.results.diagnostics import Comparison, Diagnosis, with_recorded_actions
@@ -126,7 +127,7 @@ def measured_segments(recording: Recording, horizon: int) -> Measured:
 
 def asked_returns(config: ConfigDict, imaginer: Imaginer, segments: Segment) -> np.ndarray:
     """What the run's policies would ask of the segments' first pairs: (n,)."""
-    ask = asking(config, imaginer.world_model)
+    ask = make_ask(config.policy.ask, config.policy.return_to_go, imaginer.world_model)
     of_pairs = jax.jit(jax.vmap(ask, in_axes=(None, 0, 0)))
     asked = of_pairs(imaginer.inference, segments.observations[:, 0], segments.actions[:, 0])
     return np.asarray(jnp.broadcast_to(asked, len(segments.return_to_go)))

@@ -3,26 +3,23 @@
 A method is put together here: learner, data pairs, where trajectories come from, what becomes of them.
 """
 
-from functools import partial
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dwm_jax.imagination.relabelling import relabelling
-from dwm_jax.imagination.supply import Data, supply_of, units_of
 from dwm_jax.learners.base import Learner
-from dwm_jax.learners.policies import Learnt, Policies, TrainedMethod
+from dwm_jax.learners.policies import Learnt, Policies, TrainedMethod, fit_units
 from dwm_jax.maths.value_expansion import expansion
 from dwm_jax.phases.phase import Evaluation, Phase, Run
-from dwm_jax.phases.policy_updates import UpdatePolicy, drawing_ahead, drawing_inside, update_policy, updates_of_seeds
+from dwm_jax.phases.policy_source import make_source
+from dwm_jax.phases.policy_updates import PolicyUpdates
 from dwm_jax.registry import LEARNERS
 from dwm_jax.results import policy_files
 from dwm_jax.results.scores import evaluation_rows
 from dwm_jax.runtime import mirrors
 from dwm_jax.runtime.keys import key_for
 from dwm_jax.runtime.row_files import Results
-from dwm_jax.types import Array, Key, Metrics
+from dwm_jax.types import Array, Key
 from dwm_jax.world_models.base import TrainedModel
 
 
@@ -38,39 +35,18 @@ def policy_learning(run: Run, name: str, models: dict[str, TrainedModel]) -> Pha
         **config.learners[learner_name].to_dict(),
     }
     learner = LEARNERS[learner_name](**settings)
-    units = units_of(learner, recording)
-    supply = supply_of(name, method, learner, config, recording, units, models, run.seeds)
-    expand, batch_size = expansion(config.policy.lambda_[learner_name]), config.policy.batch_size
-    if supply.is_drawn_inside:
-        update_one: UpdatePolicy = partial(update_policy, supply.draw, expand, batch_size)
-        if method.relabels_returns:
-            assert method.model is not None
-            learner, update_one = relabelling(
-                learner,
-                models[method.model],
-                update_one,
-                batch_size=config.world_models[method.model].batch_size,
-                warm_up=int(config.policy.relabelling_warm_up * config.policy.num_updates),
-                gamma=config.gamma,
-                return_scale=recording.return_scale,
-            )
-        of_one = drawing_inside(learner, update_one)
-    else:
-        of_one = drawing_ahead(learner, supply.draw, expand, batch_size, len(run.seeds))
-
-    init_keys_S = jnp.stack([key_for(seed, "policy: initial state") for seed in run.seeds])
-    update_keys_S = jnp.stack([key_for(seed, "policy: updates") for seed in run.seeds])
+    units = fit_units(learner, recording.dataset)
+    source = make_source(run, name, learner, units, models)
+    init_keys_S, update_keys_S = (
+        jnp.stack([key_for(seed, f"policy: {purpose}") for seed in run.seeds])
+        for purpose in ("initial state", "updates")
+    )
+    expand = expansion(config.policy.lambda_[learner_name])
 
     def first_policies() -> Policies:
         states_S = jax.jit(jax.vmap(learner.init))(init_keys_S)
         # The units travel with the policies: a checkpoint alone is enough to act.
-        return Policies(states_S, units, states_S if supply.follows_policies else ())
-
-    updates_S = updates_of_seeds(of_one, update_keys_S, supply.follows_policies)
-
-    def updates(policies: Policies, data: Data, steps_U: Array) -> tuple[Policies, Metrics]:
-        states_S, metrics = updates_S(policies.states_S, data, steps_U)
-        return policies._replace(states_S=states_S), metrics
+        return Policies(states_S, units, source.init(states_S))
 
     def finish(policies: Policies, seconds: float) -> TrainedMethod:
         policy_files.save_actors(
@@ -94,12 +70,12 @@ def policy_learning(run: Run, name: str, models: dict[str, TrainedModel]) -> Pha
     return Phase(
         name=name,
         folder=run.workdir,
-        updates=updates,
+        updates=PolicyUpdates(learner, source, expand, config.policy.batch_size, update_keys_S),
         make_state=first_policies,
-        make_data=supply.make,
+        make_data=source.make,
         num_updates=config.policy.num_updates,
         finish=finish,
-        refresh_every=supply.refresh_every,
+        refresh_every=source.refresh_every,
         evaluation=evaluation_of(run, name, learner),
         seeds=run.seeds,
     )

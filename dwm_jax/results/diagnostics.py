@@ -10,7 +10,7 @@ import numpy as np
 
 from dwm_jax.data.dataset import Dataset, segment_at, segment_rows
 from dwm_jax.maths.normalizers import AffineNormalizer
-from dwm_jax.types import Array, ChooseAction, Key, PyTree, Segment, Trajectory
+from dwm_jax.types import Array, ChooseAction, Key, PyTree, Segment, Start, Trajectory
 from dwm_jax.world_models.base import Rollout
 
 # (model, segments, returns asked for (n,), key) -> trajectories with leading axis n, on the host
@@ -105,8 +105,8 @@ def imagining(rollout: Rollout, choose_action: Callable[[Segment], ChooseAction]
     """
 
     def one(model: PyTree, segment: Segment, return_to_go: Array, key: Key) -> Trajectory:
-        start = segment.observations[0], segment.actions[0], return_to_go
-        return rollout(model, *start, choose_action(segment), key)
+        start = Start(segment.observations[0], segment.actions[0], return_to_go)
+        return rollout(model, start, choose_action(segment), key)
 
     batch = jax.jit(jax.vmap(one, in_axes=(None, 0, 0, 0)))
 

@@ -18,6 +18,7 @@ import numpy as np
 from dwm_jax.maths.normalizers import AffineNormalizer
 from dwm_jax.registry import LEARNERS, MODELS
 from dwm_jax.runtime import files, processes
+from dwm_jax.runtime.settings import from_json
 from dwm_jax.types import Array, Key, PyTree
 from dwm_jax.world_models.base import Planner, TrainingRows
 
@@ -170,7 +171,7 @@ def planning(planner: Planner, inference: PyTree, return_to_go: float, seeds: Se
 def _load_actors(about: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> tuple[ActEverywhere, int]:
     """(how they act, size of an observation)."""
     # Files of version 0.2 do not tell the number of updates; nothing that acts depends on it.
-    learner = LEARNERS[about["learner"]](**{"num_updates": 1} | about["settings"])
+    learner = LEARNERS[about["learner"]](**{"num_updates": 1} | from_json(about["settings"]))
     # The structure is the learner's own; only names and numbers come from the file.
     one = jax.eval_shape(lambda key: learner.inference(learner.init(key)), jax.random.key(0))
     fields: Any = AffineNormalizer._fields

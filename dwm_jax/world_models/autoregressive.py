@@ -5,7 +5,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from dwm_jax.types import Array, ChooseAction, Key, PyTree, Trajectory
+from dwm_jax.types import Array, ChooseAction, Key, PyTree, Start, Trajectory
 from dwm_jax.world_models.base import Rollout, WorldModel, independent_draws
 from dwm_jax.world_models.dwm import diffusion_world_model
 
@@ -26,26 +26,21 @@ def autoregressive_diffusion(**settings: Any) -> WorldModel:
     def rollout(horizon: int, gamma: float) -> Rollout:
         imagine_step = single.rollout(1, gamma)
 
-        def imagine(
-            model: PyTree,
-            observation_O: Array,
-            action_A: Array,
-            return_to_go: Array,
-            choose_action: ChooseAction,
-            key: Key,
-        ) -> Trajectory:
+        def imagine(model: PyTree, start: Start, choose_action: ChooseAction, key: Key) -> Trajectory:
             def advance(
                 carry: tuple[Array, Array], step_and_key: tuple[Array, Key]
             ) -> tuple[tuple[Array, Array], Trajectory]:
                 observation_O, action_A = carry
                 step, step_key = step_and_key
                 noise_key, action_key = jax.random.split(step_key)
-                imagined = imagine_step(model, observation_O, action_A, return_to_go, choose_action, noise_key)
+                imagined = imagine_step(
+                    model, Start(observation_O, action_A, start.return_to_go), choose_action, noise_key
+                )
                 next_O = imagined.next_observations[0]
                 return (next_O, choose_action(step + 1, next_O, action_key)), imagined
 
             steps = (jnp.arange(horizon), jax.random.split(key, horizon))
-            _, steps_H1 = jax.lax.scan(advance, (observation_O, action_A), steps)
+            _, steps_H1 = jax.lax.scan(advance, (start.observation, start.action), steps)
             return jax.tree.map(lambda leaf: leaf[:, 0], steps_H1)
 
         return imagine

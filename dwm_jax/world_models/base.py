@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dwm_jax.types import Array, Average, ChooseAction, Key, Metrics, PyTree, Segment, Trajectory, Transition
+from dwm_jax.types import Array, Average, ChooseAction, Key, Metrics, PyTree, Segment, Start, Trajectory, Transition
 
 
 class TrainingRows(NamedTuple):
@@ -34,16 +34,8 @@ class TrainingRows(NamedTuple):
 class Rollout(Protocol):
     """Imagines what follows one data pair. Raw units; `jax.vmap` makes a batch."""
 
-    def __call__(
-        self,
-        model: PyTree,
-        observation_O: Array,
-        action_A: Array,
-        return_to_go: Array,
-        choose_action: ChooseAction,
-        key: Key,
-    ) -> Trajectory:
-        """From (s_t, a_t), asked for the scaled return-to-go, H steps.
+    def __call__(self, model: PyTree, start: Start, choose_action: ChooseAction, key: Key) -> Trajectory:
+        """H steps from (s_t, a_t), asked for a return-to-go.
 
         `choose_action` acts at steps 1 .. H-1; a model that generates the future at once never calls it.
         """
@@ -106,16 +98,9 @@ def independent_draws(rollout: Callable[[int, float], Rollout]) -> Callable[[int
     def alternatives(horizon: int, gamma: float, count: int) -> Rollout:
         imagine_one = rollout(horizon, gamma)
 
-        def imagine(
-            model: PyTree,
-            observation_O: Array,
-            action_A: Array,
-            return_to_go: Array,
-            choose_action: ChooseAction,
-            key: Key,
-        ) -> Trajectory:
+        def imagine(model: PyTree, start: Start, choose_action: ChooseAction, key: Key) -> Trajectory:
             def draw(key: Key) -> Trajectory:
-                return imagine_one(model, observation_O, action_A, return_to_go, choose_action, key)
+                return imagine_one(model, start, choose_action, key)
 
             return jax.vmap(draw)(jax.random.split(key, count))
 

@@ -14,7 +14,7 @@ import optax
 from dwm_jax.maths.normalizers import FITTERS, Normalizer
 from dwm_jax.maths.returns import discounts_until_end
 from dwm_jax.networks.optimization import apply_gradients, move_ema, start_ema
-from dwm_jax.types import Array, Average, ChooseAction, Key, Metrics, PyTree, Segment, Trajectory
+from dwm_jax.types import Array, Average, ChooseAction, Key, Metrics, PyTree, Segment, Start, Trajectory
 from dwm_jax.world_models.base import Rollout, TrainingRows, WorldModel, independent_draws
 from dwm_jax.world_models.reachable_return import with_reachable_return
 from dwm_jax.world_models.row_diffusion import row_diffusion
@@ -159,22 +159,15 @@ def diffusion_world_model(
         if horizon >= sequence_length:
             raise ValueError(f"horizon {horizon} must be below sequence_length {sequence_length}")
 
-        def imagine(
-            model: InferenceState,
-            observation_O: Array,
-            action_A: Array,
-            return_to_go: Array,
-            choose_action: ChooseAction,
-            key: Key,
-        ) -> Trajectory:
+        def imagine(model: InferenceState, start: Start, choose_action: ChooseAction, key: Key) -> Trajectory:
             del choose_action  # the whole future is generated at once
             x_TD = row_model.sample(
                 model.params,
-                model.observation_normalizer.normalize(observation_O),
+                model.observation_normalizer.normalize(start.observation),
                 sequence_length,
                 *range_of_rows(model, terminations),
-                action_A,
-                return_to_go,
+                start.action,
+                start.return_to_go,
                 key,
             )
             return trajectory_from_rows(model, x_TD, horizon, gamma)

@@ -11,7 +11,7 @@ import optax
 from dwm_jax.maths.returns import discounts_until_end
 from dwm_jax.networks.mlp import MLP
 from dwm_jax.networks.optimization import apply_gradients
-from dwm_jax.types import Array, Average, ChooseAction, Key, Metrics, PyTree, Segment, Trajectory
+from dwm_jax.types import Array, Average, ChooseAction, Key, Metrics, PyTree, Segment, Start, Trajectory
 from dwm_jax.world_models.base import Rollout, TrainingRows, WorldModel, independent_draws
 from dwm_jax.world_models.dynamics_units import DynamicsUnits, fit_dynamics_units
 
@@ -139,15 +139,7 @@ def one_step_world_model(
         |mean^i - mean^j|^2 + |std^i - std^j|^2 in raw units. The first answer, noise included, is the trajectory.
         """
 
-        def imagine(
-            model: InferenceState,
-            observation_O: Array,
-            action_A: Array,
-            return_to_go: Array,
-            choose_action: ChooseAction,
-            key: Key,
-        ) -> Trajectory:
-            del return_to_go  # the actions decide
+        def imagine(model: InferenceState, start: Start, choose_action: ChooseAction, key: Key) -> Trajectory:
             members = jnp.zeros(1, int)
             if num_members > 1:
                 key, members_key = jax.random.split(key)
@@ -168,7 +160,7 @@ def one_step_world_model(
                 return (next_O, choose_action(step + 1, next_O, action_key)), (next_MO, rewards_M, ended_M)
 
             steps = (jnp.arange(horizon), jax.random.split(key, horizon))
-            _, (next_HMO, rewards_HM, ended_HM) = jax.lax.scan(advance, (observation_O, action_A), steps)
+            _, (next_HMO, rewards_HM, ended_HM) = jax.lax.scan(advance, (start.observation, start.action), steps)
             discounts_MH = jax.vmap(discounts_until_end, in_axes=(1, None))(ended_HM, gamma)
             return Trajectory(jnp.swapaxes(next_HMO, 0, 1), rewards_HM.T, discounts_MH)
 
@@ -177,15 +169,8 @@ def one_step_world_model(
     def rollout(horizon: int, gamma: float) -> Rollout:
         follow_one = follow(horizon, gamma, count=1)
 
-        def imagine(
-            model: InferenceState,
-            observation_O: Array,
-            action_A: Array,
-            return_to_go: Array,
-            choose_action: ChooseAction,
-            key: Key,
-        ) -> Trajectory:
-            answers = follow_one(model, observation_O, action_A, return_to_go, choose_action, key)
+        def imagine(model: InferenceState, start: Start, choose_action: ChooseAction, key: Key) -> Trajectory:
+            answers = follow_one(model, start, choose_action, key)
             return jax.tree.map(lambda leaf: leaf[0], answers)
 
         return imagine

@@ -9,7 +9,7 @@ import optax
 from dwm_jax.maths.returns import discounts_until_end
 from dwm_jax.networks.optimization import apply_gradients
 from dwm_jax.networks.transformer import CausalTransformer
-from dwm_jax.types import Array, Average, ChooseAction, Key, Metrics, PyTree, Segment, Trajectory
+from dwm_jax.types import Array, Average, ChooseAction, Key, Metrics, PyTree, Segment, Start, Trajectory
 from dwm_jax.world_models.base import Rollout, TrainingRows, WorldModel, independent_draws
 from dwm_jax.world_models.dynamics_units import DynamicsUnits, fit_dynamics_units
 from dwm_jax.world_models.reachable_return import with_reachable_return
@@ -113,17 +113,10 @@ def transformer_world_model(
         if horizon >= sequence_length:
             raise ValueError(f"horizon {horizon} must be below sequence_length {sequence_length}")
 
-        def imagine(
-            model: InferenceState,
-            observation_O: Array,
-            action_A: Array,
-            return_to_go: Array,
-            choose_action: ChooseAction,
-            key: Key,
-        ) -> Trajectory:
+        def imagine(model: InferenceState, start: Start, choose_action: ChooseAction, key: Key) -> Trajectory:
             del choose_action  # what happens after a_t is the data's behaviour
             units, decoder = model.units, network(model.units, decode=True)
-            condition = units.action_normalizer.normalize(action_A), jnp.asarray(return_to_go)
+            condition = units.action_normalizer.normalize(start.action), jnp.asarray(start.return_to_go)
 
             def advance(
                 carry: tuple[Array, PyTree], h: Array
@@ -137,11 +130,11 @@ def transformer_world_model(
                 next_O, reward = units.step(observation_O, target_D)
                 return (next_O, changed["cache"]), (next_O, reward, jnp.any(end > 0))
 
-            rows_HO = jnp.zeros((horizon, *observation_O.shape))
+            rows_HO = jnp.zeros((horizon, *start.observation.shape))
             # Shapes only: an empty memory of `horizon` rows.
             memory = jax.eval_shape(decoder.init, key, rows_HO, *condition)["cache"]
-            start = (observation_O, jax.tree.map(jnp.zeros_like, memory))
-            _, (next_observations_HO, rewards_H, ended_H) = jax.lax.scan(advance, start, jnp.arange(horizon))
+            first = (start.observation, jax.tree.map(jnp.zeros_like, memory))
+            _, (next_observations_HO, rewards_H, ended_H) = jax.lax.scan(advance, first, jnp.arange(horizon))
             return Trajectory(next_observations_HO, rewards_H, discounts_until_end(ended_H, gamma))
 
         return imagine

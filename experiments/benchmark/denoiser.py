@@ -10,14 +10,14 @@ import numpy as np
 
 from dwm_jax.data import dataset as data
 from dwm_jax.imagination import sources
-from dwm_jax.imagination.sources import Pairs, TrajectorySource
-from dwm_jax.imagination.supply import nobody
+from dwm_jax.imagination.pool import draw_several, keep_for_target
+from dwm_jax.imagination.sources import Data, Pairs, Source, nobody
 from dwm_jax.learners.policies import Units
 from dwm_jax.maths.normalizers import fit_standard
 from dwm_jax.phases.pretraining import training_rows, update_from_segments
 from dwm_jax.registry import MODELS
 from dwm_jax.runtime import parallel
-from dwm_jax.types import Array, PyTree, Trajectory
+from dwm_jax.types import Array, PyTree, Start, Trajectory
 from dwm_jax.world_models.base import WorldModel
 from experiments.benchmark.figures import Figure, rate
 from experiments.benchmark.settings import (
@@ -115,13 +115,16 @@ def sampling(size_name: str, plan: Plan) -> list[Figure]:
     @jax.jit
     def sample_batch(model: PyTree, pairs: Pairs, pair_B: Array, keys_B: Array) -> Trajectory:
         def one(pair: Array, key: Array) -> Trajectory:
-            return rollout(model, pairs.observation(pair), pairs.action(pair), goal, lambda *_: pairs.action(pair), key)
+            start = Start(pairs.observation(pair), pairs.action(pair), goal)
+            return rollout(model, start, lambda *_: pairs.action(pair), key)
 
         return jax.vmap(one)(pair_B, keys_B)
 
     on_device = jax.device_put((bench.inference, pairs))
     batch = jnp.arange(BATCH) % len(pairs.rows), jax.random.split(jax.random.key(2), BATCH)
-    chunks = bulk(sources.fresh(rollout, bench.inference, sources.ask_constant(float(goal))), pairs, 1, 1.0, plan.chunk)
+    ask = sources.make_ask("constant", float(goal), bench.model)
+    source = sources.fresh(lambda: pairs, rollout, bench.inference, ask)
+    chunks = bulk(source, Data(pairs, bench.inference), 1, 1.0, plan.chunk)
     product = matrix_product(effort.matrix_size)
     runs = {
         "batch": lambda: jax.block_until_ready(sample_batch(*on_device, *batch)),  # type: ignore[no-untyped-call]
@@ -149,7 +152,7 @@ def sampling(size_name: str, plan: Plan) -> list[Figure]:
     ]
 
 
-def bulk(source: TrajectorySource, pairs: Pairs, num_draws: int, lambda_: float, chunk: int) -> Iterator[Trajectory]:
+def bulk(source: Source, data: Data, num_draws: int, lambda_: float, chunk: int) -> Iterator[Trajectory]:
     """Chunks of a pool without end, drawn as a run draws them.
 
     Args:
@@ -157,12 +160,11 @@ def bulk(source: TrajectorySource, pairs: Pairs, num_draws: int, lambda_: float,
       lambda_: of the target, which says what is kept of a trajectory.
       chunk: pairs per device and dispatch.
     """
-    keep = sources.keep_for_target(lambda_)
-    draw = sources.draw_several(source, num_draws, keep)
+    draw = draw_several(source, num_draws, keep_for_target(lambda_))
 
-    def draw_one(on_device: tuple[PyTree, Pairs], index: Array) -> Trajectory:
-        model, pairs = on_device
-        return draw(model, pairs, index % pairs.rows.shape[0], nobody, jax.random.fold_in(jax.random.key(3), index))
+    def draw_one(data: Data, index: Array) -> Trajectory:
+        key = jax.random.fold_in(jax.random.key(3), index)
+        return draw(data, index % data.pairs.rows.shape[0], nobody, key)
 
     endless = np.iinfo(np.int32).max // 2
-    yield from parallel.map_chunks(draw_one, chunk)(endless, parallel.replicate((source.data, pairs)))
+    yield from parallel.map_chunks(draw_one, chunk)(endless, parallel.replicate(data))

@@ -1,6 +1,6 @@
 """Updates of the learners: on recorded data, with fresh imagination, with a pool imagined in advance."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
@@ -9,12 +9,14 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from dwm_jax.imagination import sources
-from dwm_jax.imagination.sources import Pairs
+from dwm_jax.imagination.pool import draw_kept
+from dwm_jax.imagination.sources import Data, Pairs, Source
+from dwm_jax.learners.policies import Policies
 from dwm_jax.maths.value_expansion import expansion
-from dwm_jax.phases.policy_updates import drawing_ahead, updates_of_seeds
+from dwm_jax.phases.policy_updates import PolicyUpdates
 from dwm_jax.registry import LEARNERS
 from dwm_jax.runtime import parallel
-from dwm_jax.types import PyTree, Trajectory
+from dwm_jax.types import Trajectory
 from experiments.benchmark.denoiser import bulk, dispatches, make_bench, random_pairs
 from experiments.benchmark.figures import Figure, rate
 from experiments.benchmark.parts import alone, products_of
@@ -26,11 +28,11 @@ NAMES = {"td3_bc": "TD3+BC", "iql": "IQL"}
 DESCRIPTIONS = {"recorded": "model-free", "fresh": "DWM fresh", "pool": "DWM from a pool"}
 
 
-class Source(NamedTuple):
+class Bench(NamedTuple):
     """Where trajectories come from."""
 
-    draw: Callable[..., Trajectory]
-    data: PyTree
+    source: Source
+    data: Data
     # Draws for a chunk of pairs more, where that is done before the updates.
     drawing: Run | None = None
 
@@ -54,19 +56,19 @@ def policy_updates(size_name: str, learner_name: str, source_name: str, plan: Pl
     )
     pairs = random_pairs(random_dataset(size, plan.num_steps, config.gamma))
     lambda_ = config.policy.lambda_[learner_name]
-    source = make_source(size_name, source_name, pairs, config, lambda_, plan)
-    expand, batch_size = expansion(lambda_), config.policy.batch_size
+    bench = make_source(size_name, source_name, pairs, config, lambda_, plan)
+    batch_size = config.policy.batch_size
     count, seeds = updates_per_dispatch(source_name), (1, config.num_seeds)
     keys = {s: jax.random.split(jax.random.key(4), s) for s in seeds}
-    of_seeds = {s: updates_of_seeds(drawing_ahead(learner, source.draw, expand, batch_size, s), keys[s]) for s in seeds}
-    states = {s: jax.jit(jax.vmap(learner.init))(keys[s]) for s in seeds}
-    runs = {str(s): dispatches(of_seeds[s], states[s], (pairs, source.data), count) for s in seeds}
+    of_seeds = {s: PolicyUpdates(learner, bench.source, expansion(lambda_), batch_size, keys[s]) for s in seeds}
+    policies = {s: Policies(jax.jit(jax.vmap(learner.init))(keys[s]), pairs.units) for s in seeds}
+    runs = {str(s): dispatches(of_seeds[s], policies[s], bench.data, count) for s in seeds}
     product = matrix_product(effort.matrix_size)
     beside = {"product": product.run}
-    if source.drawing is not None:
-        beside["drawing"] = source.drawing
+    if bench.drawing is not None:
+        beside["drawing"] = bench.drawing
     if source_name == "recorded":
-        products = products_of(parallel.on_one_device(of_seeds[1]), states[1], (pairs, source.data), jnp.arange(1))
+        products = products_of(parallel.on_one_device(of_seeds[1]), policies[1], bench.data, jnp.arange(1))
         beside["products"] = alone(list(products))
     timings = in_turns(runs | beside, effort)
 
@@ -88,28 +90,30 @@ def policy_updates(size_name: str, learner_name: str, source_name: str, plan: Pl
             settings=settings | {"num_seeds": num_seeds},
         )
         figures.append(figure)
-        if source.drawing is not None:
+        if bench.drawing is not None:
             pairs_per_second = [plan.chunk * parallel.num_devices() / s for s in timings["drawing"].seconds]
             figures.append(drawing_included(figure, pairs_per_second, config.data.num_steps, config.policy.num_updates))
     if "products" in timings:
         title = f"{name}, 1 seed, the products of an update alone"
         figures.insert(1, rate("policies", size_name, title, "updates/s", 1, timings["products"], settings=settings))
-    return [*figures, ratio_of_times(figures[0], figures[-1 if source.drawing is None else -2], name, seeds[1])]
+    return [*figures, ratio_of_times(figures[0], figures[-1 if bench.drawing is None else -2], name, seeds[1])]
 
 
 def make_source(
     size_name: str, source_name: str, pairs: Pairs, config: ConfigDict, lambda_: float, plan: Plan
-) -> Source:
+) -> Bench:
     """Recorded steps, fresh imagination, or a pool."""
     if source_name == "recorded":
-        return Source(sources.recorded(1, config.gamma).draw, ())
+        return Bench(sources.recorded(lambda: pairs, 1, config.gamma), Data(pairs, ()))
     bench = make_bench(size_name, plan)
     rollout = bench.model.rollout(config.policy.horizon, config.gamma)
-    fresh = sources.fresh(rollout, bench.inference, sources.ask_constant(config.policy.return_to_go))
+    ask = sources.make_ask("constant", config.policy.return_to_go, bench.model)
+    fresh, data = sources.fresh(lambda: pairs, rollout, bench.inference, ask), Data(pairs, bench.inference)
     if source_name == "fresh":
-        return Source(fresh.draw, fresh.data)
-    chunks = bulk(fresh, pairs, config.policy.imagined_per_pair, lambda_, plan.chunk)
-    return Source(sources.draw_kept, pool_for(len(pairs.rows), next(chunks)), lambda: next(chunks))
+        return Bench(fresh, data)
+    chunks = bulk(fresh, data, config.policy.imagined_per_pair, lambda_, plan.chunk)
+    kept = fresh._replace(draw=draw_kept)
+    return Bench(kept, Data(pairs, pool_for(len(pairs.rows), next(chunks))), lambda: next(chunks))
 
 
 def pool_for(num_pairs: int, chunk: Trajectory) -> Trajectory:

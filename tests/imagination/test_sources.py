@@ -10,7 +10,8 @@ import pytest
 
 from dwm_jax.data import dataset as data
 from dwm_jax.imagination import sources
-from dwm_jax.imagination.sources import Pairs, TrajectorySource
+from dwm_jax.imagination.pool import draw_kept, draw_several, keep_for_target
+from dwm_jax.imagination.sources import Data, Pairs
 from dwm_jax.learners.policies import Units
 from dwm_jax.maths.normalizers import AffineNormalizer
 from dwm_jax.maths.value_expansion import collapse, expansion
@@ -27,21 +28,27 @@ UNITS = Units(
 )
 
 
-def linear_rollout(model, observation, action, return_to_go, choose_action, key):
+def linear_rollout(model, start, choose_action, key):
     """Two steps of s' = s + model * a, r = s + g; the second action is chosen."""
+    observation, action, return_to_go = start
     first = observation + model * action
     second = first + model * choose_action(jnp.array(1), first, key)
     rewards = jnp.stack([observation[0], first[0]]) + return_to_go
     return Trajectory(jnp.stack([first, second]), rewards, jnp.full(2, GAMMA))
 
 
-def noisy_rollout(model, observation, action, return_to_go, choose_action, key):
+def noisy_rollout(model, start, choose_action, key):
     """One step that ends anywhere; never asks for an action."""
-    return Trajectory(observation[None] + jax.random.normal(key, (1, 1)), return_to_go[None], jnp.full(1, GAMMA))
+    next_observations = start.observation[None] + jax.random.normal(key, (1, 1))
+    return Trajectory(next_observations, start.return_to_go[None], jnp.full(1, GAMMA))
 
 
 def half(step, observation, key):
     return 0.5 * observation
+
+
+def ask_half(model, observation, action):
+    return jnp.array(0.5)
 
 
 @pytest.fixture
@@ -57,8 +64,8 @@ def test_pairs_are_the_recorded_transitions(pairs):
 
 
 def test_recorded_steps_are_in_the_learners_units_and_end_at_terminations(pairs):
-    source = sources.recorded(1, GAMMA)
-    draw = jax.jit(jax.vmap(lambda p: source.draw(source.data, pairs, p, half, jax.random.key(0))))
+    source = sources.recorded(lambda: pairs, 1, GAMMA)
+    draw = jax.jit(jax.vmap(lambda p: source.draw((), Data(pairs, ()), p, half, jax.random.key(0))))
     steps = draw(jnp.arange(4))
     # s' = 1 2 6 7 -> (s' - 2) / 2;  r = 1 2 3 4 -> 10 r;  pair 1 terminated, pair 3 was truncated.
     np.testing.assert_array_equal(steps.next_observations[:, 0, 0], [-0.5, 0, 2, 2.5])
@@ -67,8 +74,8 @@ def test_recorded_steps_are_in_the_learners_units_and_end_at_terminations(pairs)
 
 
 def test_several_recorded_steps_end_at_terminations_and_stand_still_past_a_truncation(pairs):
-    source = sources.recorded(3, GAMMA)
-    draw = jax.jit(jax.vmap(lambda p: source.draw(source.data, pairs, p, half, jax.random.key(0))))
+    source = sources.recorded(lambda: pairs, 3, GAMMA)
+    draw = jax.jit(jax.vmap(lambda p: source.draw((), Data(pairs, ()), p, half, jax.random.key(0))))
     steps = draw(jnp.arange(4))
     # From s = 0: 1, 2 and the end.  From s = 5: 6, 7, and there the recording stops.
     np.testing.assert_array_equal(steps.next_observations[::2, :, 0], [[-0.5, 0, 0], [2, 2.5, 2.5]])
@@ -83,15 +90,20 @@ def test_several_recorded_steps_end_at_terminations_and_stand_still_past_a_trunc
 
 
 def test_a_reachable_return_is_asked_where_it_is_below_the_constant():
-    ask = sources.ask_reachable(lambda model, observation, action: model * observation[0] + action[0], 0.7)
+    class Model:
+        @staticmethod
+        def reachable_return(inference, observation, action):
+            return inference * observation[0] + action[0]
+
+    ask = sources.make_ask("reachable", 0.7, Model)
     asked = [float(ask(jnp.array(0.1), jnp.array([s]), jnp.array([a]))) for s, a in [(2.0, 0.3), (6.0, 0.3)]]
     # 0.2 + 0.3, and 0.6 + 0.3 of which 0.7 is asked.
     np.testing.assert_allclose(asked, [0.5, 0.7], rtol=1e-6)
 
 
 def test_a_fresh_trajectory_starts_at_the_raw_pair_and_ends_in_the_learners_units(pairs):
-    source = sources.fresh(linear_rollout, jnp.array(10.0), sources.ask_constant(0.5))
-    drawn = jax.jit(lambda p, key: source.draw(source.data, pairs, p, half, key))(2, jax.random.key(0))
+    source = sources.fresh(lambda: pairs, linear_rollout, jnp.array(10.0), ask_half)
+    drawn = jax.jit(lambda p, key: source.draw((), source.make(None, 0)[1], p, half, key))(2, jax.random.key(0))
     # s = 5, a = 0.5: s' = 10, then 10 + 10 * (10 / 2) = 60 -> 4 and 29;  r = 5.5 and 10.5 -> 55 and 105
     np.testing.assert_allclose(drawn.next_observations[:, 0], [4, 29])
     np.testing.assert_allclose(drawn.rewards, [55, 105])
@@ -99,20 +111,22 @@ def test_a_fresh_trajectory_starts_at_the_raw_pair_and_ends_in_the_learners_unit
 
 
 def test_fresh_trajectories_differ_by_key(pairs):
-    source = sources.fresh(noisy_rollout, (), sources.ask_constant(0.5))
-    draw = jax.jit(jax.vmap(lambda seed: source.draw((), pairs, 0, half, jax.random.key(seed)).next_observations))
+    source = sources.fresh(lambda: pairs, noisy_rollout, (), ask_half)
+    draw = jax.jit(
+        jax.vmap(lambda seed: source.draw((), Data(pairs, ()), 0, half, jax.random.key(seed)).next_observations)
+    )
     drawn = draw(jnp.array([0, 0, 1]))
     assert drawn[0] == drawn[1] != drawn[2]
 
 
 def test_several_draws_differ_and_each_leaves_what_is_kept(pairs):
-    source = sources.fresh(linear_rollout, jnp.array(10.0), sources.ask_constant(0.5))
-    draw = sources.draw_several(source, 3, collapse)
+    source = sources.fresh(lambda: pairs, linear_rollout, jnp.array(10.0), ask_half)
+    draw = draw_several(source, 3, collapse)
 
     def anywhere(step, observation, key):
         return jax.random.normal(key, (1,))
 
-    drawn = jax.jit(lambda pair, key: draw(source.data, pairs, pair, anywhere, key))(2, jax.random.key(0))
+    drawn = jax.jit(lambda pair, key: draw(Data(pairs, jnp.array(10.0)), pair, anywhere, key))(2, jax.random.key(0))
     assert drawn.rewards.shape == (3, 1)
     # As in the test of a fresh trajectory: r = 55 + 0.9 * 105, d = 0.81; the end follows the action drawn.
     np.testing.assert_allclose(drawn.rewards[:, 0], 55 + 0.9 * 105, rtol=1e-6)
@@ -122,9 +136,9 @@ def test_several_draws_differ_and_each_leaves_what_is_kept(pairs):
 
 def test_what_is_kept_is_the_collapse_for_the_h_step_return_and_everything_below():
     trajectory = Trajectory(jnp.array([[1.0], [2.0]]), jnp.array([1.0, 2.0]), jnp.array([0.5, 0.5]))
-    assert sources.keep_for_target(0.95)(trajectory) is trajectory
+    assert keep_for_target(0.95)(trajectory) is trajectory
     # r = 1 + 0.5 * 2, d = 0.25, s' = 2
-    short = sources.keep_for_target(1.0)(trajectory)
+    short = keep_for_target(1.0)(trajectory)
     np.testing.assert_allclose([*short.next_observations[:, 0], *short.rewards, *short.discounts], [2, 2, 0.25])
 
 
@@ -134,7 +148,7 @@ def test_a_kept_trajectory_is_one_of_its_own_pairs_and_each_of_them_sometimes(pa
     pool = Trajectory(rewards[..., None], rewards, jnp.full((4, 3, 1), GAMMA))
 
     def draw(key):
-        return sources.draw_kept(pool, pairs, jnp.array(2), half, key)
+        return draw_kept((), Data(pairs, pool), jnp.array(2), half, key)
 
     drawn = jax.jit(jax.vmap(draw))(jax.random.split(jax.random.key(0), 50))
     assert set(np.asarray(drawn.rewards[:, 0])) == {20.0, 21.0, 22.0}
@@ -145,9 +159,8 @@ def test_another_pair_or_model_does_not_compile_again(pairs):
     @jax.jit
     @chex.assert_max_traces(n=1)
     def draw(model, pair, key):
-        return TrajectorySource(model, sources.fresh(linear_rollout, None, sources.ask_constant(0.5)).draw).draw(
-            model, pairs, pair, half, key
-        )
+        source = sources.fresh(lambda: pairs, linear_rollout, None, ask_half)
+        return source.draw((), Data(pairs, model), pair, half, key)
 
     first = draw(jnp.array(1.0), 0, jax.random.key(0))
     second = draw(jnp.array(2.0), 3, jax.random.key(1))
@@ -155,13 +168,14 @@ def test_another_pair_or_model_does_not_compile_again(pairs):
 
 
 def test_a_pessimist_lowers_rewards_where_imaginations_disagree_and_follows_the_first(pairs):
-    def two_opinions(model, observation, action, return_to_go, choose_action, key):
+    def two_opinions(model, start, choose_action, key):
         first = Trajectory(jnp.array([[4.0], [6.0]]), jnp.array([0.1, 0.3]), jnp.full(2, GAMMA))
         second = Trajectory(jnp.array([[8.0], [6.0]]), jnp.array([0.2, 0.3]), jnp.full(2, GAMMA))
         return jax.tree.map(lambda *leaves: jnp.stack(leaves), first, second)
 
-    source = sources.pessimistic(two_opinions, (), sources.ask_constant(0.5), kappa=0.1)
-    drawn = source.draw(source.data, pairs, jnp.array(0), half, jax.random.key(0))
+    fresh = sources.fresh(lambda: pairs, linear_rollout, (), ask_half)
+    source = sources.pessimistic(fresh, two_opinions, ask_half, kappa=0.1)
+    drawn = source.draw((), Data(pairs, ()), jnp.array(0), half, jax.random.key(0))
     # Learner's units: s' 4 and 8 are 1 and 3; r 0.1 and 0.2 are 1 and 2. Step 1: 1.5 - 0.1 (1 + 4); step 2 agrees: 3.
     np.testing.assert_allclose(drawn.rewards, [1.0, 3.0], rtol=1e-6)
     np.testing.assert_allclose(drawn.next_observations[:, 0], [1.0, 2.0], rtol=1e-6)

@@ -9,7 +9,7 @@ import numpy as np
 import optax
 import pytest
 
-from dwm_jax.learners.iql import iql, pql
+from dwm_jax.learners.iql import IQL, PQL
 from dwm_jax.maths.value_expansion import expand_vanilla
 from dwm_jax.types import Batch, Trajectory
 
@@ -26,7 +26,7 @@ SETTINGS = {
     "beta": BETA,
     "weight_clip": CLIP,
 }
-LEARNERS = {"iql": iql(expectile=EXPECTILE, **SETTINGS), "pql": pql(**SETTINGS)}
+LEARNERS = {"iql": IQL(expectile=EXPECTILE, **SETTINGS), "pql": PQL(**SETTINGS)}
 
 
 def alone(tree):

@@ -9,7 +9,7 @@ import numpy as np
 import optax
 import pytest
 
-from dwm_jax.learners.td3_bc import td3_bc
+from dwm_jax.learners.td3_bc import TD3BC
 from dwm_jax.maths.value_expansion import expand_vanilla
 from dwm_jax.types import Batch, Trajectory
 
@@ -18,7 +18,7 @@ HIDDEN, LR, RATE, NOISE, CLIP, ALPHA = (8, 8), 1e-2, 0.1, 0.6, 0.5, 2.5
 
 
 def learner(policy_delay=2):
-    return td3_bc(
+    return TD3BC(
         num_updates=1,
         observation_size=OBSERVATION,
         action_size=ACTION,

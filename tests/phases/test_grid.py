@@ -8,10 +8,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dwm_jax.imagination.supply import supply_of, units_of
-from dwm_jax.learners.policies import Policies
+from dwm_jax.learners.policies import Policies, fit_units
 from dwm_jax.maths.value_expansion import expansion
-from dwm_jax.phases.policy_updates import update_policy
+from dwm_jax.phases.policy_source import make_source
+from dwm_jax.phases.policy_updates import PolicyUpdates
 from dwm_jax.registry import LEARNERS, METHODS
 from dwm_jax.runtime import parallel
 from dwm_jax.workdir import load_recording
@@ -89,16 +89,19 @@ def test_cell_trains_on_the_target_its_imagination_implies(name, models):
         observation_size=4, action_size=2, num_updates=NUM_UPDATES, **settings.learners[method.learner].to_dict()
     )
     trained = {method.model: models(method.model)} if method.model else {}
-    units = units_of(learner, recording())
-    supply = supply_of(name, method, learner, settings, recording(), units, trained, seeds=[0])
-    draw, (pairs, source_data) = supply.draw, supply.make(Policies((), units), 0)[1]
+    units = fit_units(learner, recording().dataset)
+    with settings.unlocked():
+        settings.methods = name
+    source = make_source(tiny.run_of(settings, recording()), name, learner, units, trained)
+    on_device = source.make(Policies((), units), 0)[1]
+    num_pairs = len(on_device.pairs.rows)
     lambda_, batch_size = settings.policy.lambda_[method.learner], settings.policy.batch_size
-    on_device = parallel.replicate((pairs, source_data))
-    update = partial(update_policy, draw, expansion(lambda_), batch_size, learner)
+    on_device = parallel.replicate(on_device)
+    learn = PolicyUpdates(learner, source, expansion(lambda_), batch_size, KEY[None])
 
-    def advance(state, on_device, step):
-        after, metrics = update(state, KEY, *on_device, step)
-        return after, metrics | {"before": state, "after": after}
+    def advance(state, data, step):
+        after, _, metrics = learn.learn_inside(state, (), KEY, *data, step[None])
+        return after, {name: value[0] for name, value in metrics.items()} | {"before": state, "after": after}
 
     start = jax.jit(learner.init)(jax.random.key(0))
     updates = parallel.one_after_another(advance)
@@ -114,15 +117,14 @@ def test_cell_trains_on_the_target_its_imagination_implies(name, models):
     # ---- the last update's batch, its imagined trajectories, and their targets by hand
     @partial(jax.pmap, axis_name=parallel.DEVICES)
     def last_batch(on_device):
-        pair_B, keys_B = parallel.batch_for(KEY, jnp.array(NUM_UPDATES - 1), batch_size, len(pairs.rows))
+        pair_B, keys_B = parallel.batch_for(KEY, jnp.array(NUM_UPDATES - 1), batch_size, num_pairs)
         draw_keys_B, update_keys_B = jnp.unstack(jax.vmap(jax.random.split)(keys_B), axis=1)
         normalize = units.observation_normalizer.normalize
 
         def choose_action(step, observation, key):
             return learner.explore(before, normalize(observation), key)
 
-        pairs_, source = on_device
-        imagined = jax.vmap(lambda pair, key: draw(source, pairs_, pair, choose_action, key))(pair_B, draw_keys_B)
+        imagined = jax.vmap(lambda pair, key: source.draw((), on_device, pair, choose_action, key))(pair_B, draw_keys_B)
         return imagined, jax.random.key_data(update_keys_B)
 
     imagined_B, key_data_B = jax.tree.map(lambda leaf: np.asarray(leaf[0]), last_batch(on_device))

@@ -2,7 +2,6 @@
 
 import csv
 import json
-from functools import partial
 from pathlib import Path
 
 import jax
@@ -11,10 +10,13 @@ import numpy as np
 import pytest
 
 from dwm_jax.data import dataset as data
+from dwm_jax.imagination import sources
 from dwm_jax.imagination.relabelling import relabelling
-from dwm_jax.imagination.supply import pairs_of, units_of
+from dwm_jax.learners.iql import IQL
+from dwm_jax.learners.policies import Policies, fit_units
 from dwm_jax.maths.value_expansion import expand_vanilla
-from dwm_jax.phases.policy_updates import update_policy
+from dwm_jax.phases.policy_source import make_pairs
+from dwm_jax.phases.policy_updates import PolicyUpdates
 from dwm_jax.registry import LEARNERS, METHODS
 from dwm_jax.runtime import parallel
 from dwm_jax.train import train
@@ -79,7 +81,8 @@ def test_generated_transitions_are_mixed_in_by_the_fraction_asked_for(finished: 
     recording = load_recording(config)[1]
     models = {"transition_diffusion": tiny.pretrain("transition_diffusion", config, recording, finished)}
     learner = LEARNERS["td3_bc"](observation_size=4, action_size=2, num_updates=20, **config.learners.td3_bc.to_dict())
-    pairs = pairs_of(METHODS["DA-TD3BC"], config, recording, units_of(learner, recording), models)
+    units = fit_units(learner, recording.dataset)
+    pairs = make_pairs(tiny.run_of(config, recording), METHODS["DA-TD3BC"], units, models)
     # 1,200 recorded steps are three quarters of 1,600; a tenth of the batch is drawn from 178 repeated starts.
     assert len(pairs.rows) == 1_600 + 178
     np.testing.assert_array_equal(pairs.dataset.observations[:1200], recording.dataset.observations[:1200])
@@ -114,6 +117,13 @@ def test_appended_transitions_are_episodes_of_one_step() -> None:
 # ------------------------------------------------------------------------------------------- relabelling
 
 
+class Content(IQL):
+    """Everything is worth 3,000 of the learner's units, so every label is raised."""
+
+    def value(self, state, observation_O):
+        return jnp.asarray(3000.0)
+
+
 class Recorder:
     """A world model that learns nothing, and remembers the labels of the last segments it saw."""
 
@@ -131,37 +141,36 @@ class Recorder:
 def test_fine_tuning_starts_after_the_warm_up_on_labels_the_value_has_raised() -> None:
     config = tiny.config()
     recording = load_recording(config)[1]
-    learner = LEARNERS["iql"](observation_size=4, action_size=2, num_updates=20, **config.learners.iql.to_dict())
-    # Everything is worth 3,000 of the learner's units, so every label is raised.
-    learner = learner._replace(value=lambda state, observation: jnp.asarray(3000.0))
-    units = units_of(learner, recording)
-    pairs = pairs_of(METHODS["IQL"], config, recording, units, {})
+    learner = Content(observation_size=4, action_size=2, num_updates=20)
+    units = fit_units(learner, recording.dataset)
+    pairs = make_pairs(tiny.run_of(config, recording), METHODS["IQL"], units, {})
 
     class Trained:
         model = Recorder()
         state = {"params": jnp.zeros(()), "labels": jnp.zeros(8), "starts": jnp.zeros((8, 4))}  # noqa: RUF012
 
-    def draw(model, pairs, pair, choose_action, key):
-        return pairs.units.trajectory(data.recorded_steps(pairs.dataset, pairs.rows[pair], 1, 0.99))
-
-    wrapped, update = relabelling(
+    source = relabelling(
+        sources.recorded(lambda: pairs, 1, 0.99),
         learner,
         Trained(),
-        partial(update_policy, draw, expand_vanilla, 16),
+        pairs.rows,
         batch_size=8,
         warm_up=2,
         gamma=0.99,
         return_scale=recording.return_scale,
     )
-    state = wrapped.init(jax.random.key(0))
-    updates = parallel.one_after_another(
-        lambda state, on_device, step: (update(wrapped, state, jax.random.key(1), *on_device, step)[0],) * 2
-    )
-    run = parallel.in_one_dispatch(updates, 3)
-    on_device = parallel.replicate((pairs, pairs.rows))
-    _, trace = run(parallel.replicate(state), on_device, 0)
-    labels, starts = np.asarray(trace.world_model["labels"]), np.asarray(trace.world_model["starts"])
-    np.testing.assert_array_equal(labels[:2], 0.0)
+    states_S = jax.vmap(learner.init)(jax.random.split(jax.random.key(0), 1))
+    policies = Policies(states_S, units, source.init(states_S))
+    learn = PolicyUpdates(learner, source, expand_vanilla, 16, jax.random.split(jax.random.key(1), 1))
+    one_by_one = parallel.in_one_dispatch(learn, 1)
+    policies, data_ = (parallel.replicate(tree) for tree in source.make(policies, 0))
+    labels, starts = [], []
+    for step in range(3):
+        policies, _ = one_by_one(policies, data_, step)
+        memory = parallel.unreplicate(policies).memory_S
+        labels.append(memory["labels"][0])
+        starts.append(memory["starts"][0])
+    np.testing.assert_array_equal(labels[:2], np.zeros((2, 8)))
     # Updates 1 and 2 are the warm-up; update 3 sees g~ = (r + 0.99 * 3000 / reward scale) / return scale.
     flat = recording.dataset
     found = [int(np.flatnonzero((flat.observations == start).all(axis=1))[0]) for start in starts[2]]
@@ -171,7 +180,7 @@ def test_fine_tuning_starts_after_the_warm_up_on_labels_the_value_has_raised() -
 
 def test_only_fine_tuned_world_models_differ_from_the_pretrained_one(finished: Path) -> None:
     arrays = tiny.final_arrays(finished)
-    tuned = [array for name, array in arrays.items() if name.startswith("DWM-IQL+RTG") and "'world_model'" in name]
+    tuned = [array for name, array in arrays.items() if name.startswith("DWM-IQL+RTG") and "memory_S" in name]
     pretrained = tiny.final_arrays(finished.parent / "world_models")
     dwm = [array for name, array in pretrained.items() if name.startswith("world model dwm")]
     assert len(tuned) == len(dwm) > 0

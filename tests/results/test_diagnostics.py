@@ -44,10 +44,10 @@ def dataset():
     return jax.tree.map(jnp.asarray, data.flatten(episodes, 0.9, 1.0)[0])
 
 
-def biased_rollout(bias, observation, action, return_to_go, choose_action, key):
+def biased_rollout(bias, start, choose_action, key):
     """The true world, but every state after h steps is off by h * bias and every reward by h + 1."""
     states, rewards = [], []
-    state = observation
+    state, action, _ = start
     for step in range(HORIZON):
         state, reward = move(state, action)
         states.append(state + (step + 1) * bias)
@@ -87,7 +87,8 @@ def test_other_actions_err_from_the_second_step_on(dataset):
 
 
 def test_every_segment_is_asked_for_its_own_return(dataset):
-    def echo(model, observation, action, return_to_go, choose_action, key):
+    def echo(model, start, choose_action, key):
+        observation, _, return_to_go = start
         return Trajectory(jnp.tile(observation, (HORIZON, 1)), jnp.full(HORIZON, return_to_go), jnp.ones(HORIZON))
 
     rows = data.segment_rows(dataset, HORIZON + 1, "drop")

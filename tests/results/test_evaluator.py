@@ -34,7 +34,9 @@ def countdown() -> gym.Env[np.ndarray, np.ndarray]:
 
 def test_an_environment_without_a_clock_is_refused_before_its_first_step() -> None:
     with pytest.raises(ValueError, match="no clock, and an evaluation in it might never end: register it with"):
-        Evaluator(Countdown, num_policies=2, num_episodes=3, seed=0)(lambda observations: pytest.fail("acted"))
+        Evaluator(Countdown, num_policies=2, num_episodes=3, seed=0, gamma=0.5)(
+            lambda observations: pytest.fail("acted")
+        )
 
 
 def test_returns_stop_at_the_end_of_each_episode() -> None:

@@ -16,7 +16,7 @@ import pytest
 
 from dwm_jax import evaluate
 from dwm_jax.data.tasks import get_task
-from dwm_jax.learners.iql import iql
+from dwm_jax.learners.iql import IQL
 from dwm_jax.maths.normalizers import fit_standard
 from dwm_jax.results import policy_files
 from dwm_jax.results.evaluator import Evaluator
@@ -82,7 +82,7 @@ def save_planner(file: Path, inference: PyTree) -> None:
 
 
 def test_an_actor_that_is_loaded_acts_as_what_was_saved(tmp_path: Path) -> None:
-    learner = iql(**SETTINGS)
+    learner = IQL(**SETTINGS)
     states_S = jax.vmap(learner.init)(jax.random.split(jax.random.key(0), 2))
     normalizer = fit_standard(np.random.default_rng(0).normal(3, 2, size=(50, 3)))
     file = tmp_path / "policies" / "IQL.npz"

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dwm_jax.types import Trajectory
+from dwm_jax.types import Start, Trajectory
 from dwm_jax.world_models import autoregressive
 from dwm_jax.world_models.autoregressive import autoregressive_diffusion
 from dwm_jax.world_models.dwm import diffusion_world_model
@@ -56,7 +56,7 @@ def test_a_rollout_is_three_single_steps_chained(training):
     key, return_to_go = jax.random.key(7), jnp.array(0.3)
     start = SEGMENTS.observations[0, 0], SEGMENTS.actions[0, 0]
     rollout, step_once = MODEL.rollout(H, GAMMA), compiled_quickly(chained_by_hand)
-    imagined = compiled_quickly(lambda key: rollout(model, *start, return_to_go, noisy_policy, key))(key)
+    imagined = compiled_quickly(lambda key: rollout(model, Start(*start, return_to_go), noisy_policy, key))(key)
     assert imagined.next_observations.shape == (H, 2)
 
     observation, action = start
@@ -70,15 +70,15 @@ def test_a_rollout_is_three_single_steps_chained(training):
 
 
 def chained_by_hand(model, observation, action, return_to_go, key):
-    return SINGLE.rollout(1, GAMMA)(model, observation, action, return_to_go, noisy_policy, key)
+    return SINGLE.rollout(1, GAMMA)(model, Start(observation, action, return_to_go), noisy_policy, key)
 
 
 def test_told_the_recorded_actions_it_imagines_roughly_what_was_recorded(training):
     rollout, model = MODEL.rollout(H, GAMMA), MODEL.inference(training[0])
 
     def one(segment, key):
-        arguments = segment.observations[0], segment.actions[0], segment.return_to_go
-        return rollout(model, *arguments, lambda step, observation, key: segment.actions[step], key)
+        start = Start(segment.observations[0], segment.actions[0], segment.return_to_go)
+        return rollout(model, start, lambda step, observation, key: segment.actions[step], key)
 
     segments = first(BATCH)
     imagined = compiled_quickly(jax.vmap(one))(segments, jax.random.split(jax.random.key(0), BATCH))
@@ -99,9 +99,9 @@ def exact(monkeypatch):
     def rollout(horizon, gamma):
         assert horizon == 1
 
-        def imagine(model, observation, action, return_to_go, choose_action, key):
-            next_observation, _ = advance(observation, action)
-            return Trajectory(next_observation[None], jnp.full(1, return_to_go), jnp.full(1, gamma))
+        def imagine(model, start, choose_action, key):
+            next_observation, _ = advance(start.observation, start.action)
+            return Trajectory(next_observation[None], jnp.full(1, start.return_to_go), jnp.full(1, gamma))
 
         return imagine
 
@@ -111,8 +111,8 @@ def exact(monkeypatch):
 
 
 def run(model, choose_action):
-    start = jnp.array([1.0, -2.0]), jnp.array([0.5, 0.0])
-    return model.rollout(H, GAMMA)((), *start, jnp.array(0.25), choose_action, jax.random.key(0))
+    start = Start(jnp.array([1.0, -2.0]), jnp.array([0.5, 0.0]), jnp.array(0.25))
+    return model.rollout(H, GAMMA)((), start, choose_action, jax.random.key(0))
 
 
 def test_the_policy_acts_at_every_step_on_the_state_imagined_there(exact):
@@ -144,8 +144,8 @@ def test_every_step_asks_for_the_same_return(exact):
 
 def test_alternatives_are_independent_draws(training):
     follow, model = MODEL.alternatives(2, GAMMA, 3), MODEL.inference(training[0])
-    arguments = SEGMENTS.observations[0, 0], SEGMENTS.actions[0, 0], jnp.array(0.3), noisy_policy
-    answers = compiled_quickly(lambda key: follow(model, *arguments, key))(jax.random.key(0))
+    start = Start(SEGMENTS.observations[0, 0], SEGMENTS.actions[0, 0], jnp.array(0.3))
+    answers = compiled_quickly(lambda key: follow(model, start, noisy_policy, key))(jax.random.key(0))
     assert answers.next_observations.shape == (3, 2, 2)
     assert (np.abs(np.diff(answers.rewards, axis=0)) > 1e-4).all()
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from dwm_jax.data.dataset import flatten, recorded_steps, segment_at, transition_rows
 from dwm_jax.maths import diffusion
 from dwm_jax.maths.normalizers import fit_min_max, fit_standard
-from dwm_jax.types import Episode
+from dwm_jax.types import Episode, Start
 from dwm_jax.world_models.dwm import InferenceState, diffusion_world_model, rows_from_segment, trajectory_from_rows
 from tests.world_models.linear_system import (
     BATCH,
@@ -92,7 +92,7 @@ def imagined(dwm, dwm_training):
     @compiled_quickly
     def imagine(return_to_go):
         def one(observation, action, key):
-            return rollout(state.ema, observation, action, return_to_go, no_action, key)
+            return rollout(state.ema, Start(observation, action, return_to_go), no_action, key)
 
         keys = jax.random.split(jax.random.key(0), BATCH)
         return jax.vmap(one)(SEGMENTS.observations[:BATCH, 0], SEGMENTS.actions[:BATCH, 0], keys)
@@ -126,7 +126,7 @@ def test_reward_h_belongs_to_row_h_and_state_h_to_the_row_after(dwm, monkeypatch
     monkeypatch.setattr(diffusion, "sample", lambda *arguments: rows)
     model, state = dwm
     trajectory = model.rollout(horizon, GAMMA)(
-        state.ema, jnp.zeros(2), jnp.zeros(2), jnp.array(0.5), no_action, jax.random.key(0)
+        state.ema, Start(jnp.zeros(2), jnp.zeros(2), jnp.array(0.5)), no_action, jax.random.key(0)
     )
     observations = state.ema.observation_normalizer.denormalize(rows[:, :2])
     rewards = state.ema.reward_normalizer.denormalize(rows[:, 2:])[:, 0]
@@ -237,8 +237,8 @@ def test_a_fall_is_imagined_as_a_fall_and_what_goes_on_goes_on():
     state = train(model, start, 1_500, segments=segments)[0]
 
     def one(segment, key):
-        arguments = segment.observations[0], segment.actions[0], segment.return_to_go
-        return model.rollout(1, GAMMA)(state.ema, *arguments, no_action, key).discounts[0]
+        start = Start(segment.observations[0], segment.actions[0], segment.return_to_go)
+        return model.rollout(1, GAMMA)(state.ema, start, no_action, key).discounts[0]
 
     pairs = first(200, segments)
     discounts = compiled_quickly(jax.vmap(one))(pairs, jax.random.split(jax.random.key(1), 200))

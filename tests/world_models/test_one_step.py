@@ -7,6 +7,7 @@ import optax
 import pytest
 
 from dwm_jax.maths.losses import pessimistic_rewards
+from dwm_jax.types import Start
 from dwm_jax.world_models.one_step import GaussianDynamics, one_step_world_model
 from tests.world_models.linear_system import (
     BATCH,
@@ -45,8 +46,8 @@ def imagine(state, choose_action, count=BATCH, horizon=T - 1):
     rollout = ONE_STEP.rollout(horizon, GAMMA)
 
     def one(segment, key):
-        arguments = segment.observations[0], segment.actions[0], segment.return_to_go
-        return rollout(ONE_STEP.inference(state), *arguments, choose_action(segment), key)
+        start = Start(segment.observations[0], segment.actions[0], segment.return_to_go)
+        return rollout(ONE_STEP.inference(state), start, choose_action(segment), key)
 
     return jax.jit(jax.vmap(one))(first(count), jax.random.split(jax.random.key(0), count))
 
@@ -193,7 +194,7 @@ def ask(model, observations, actions, horizon=1, count=M, seed=0):
     follow = ENSEMBLE.alternatives(horizon, GAMMA, count)
 
     def one(observation, action, key):
-        return follow(model, observation, action, jnp.array(0.0), lambda *_: jnp.zeros(2), key)
+        return follow(model, Start(observation, action, jnp.array(0.0)), lambda *_: jnp.zeros(2), key)
 
     keys = jax.random.split(jax.random.key(seed), len(observations))
     return compiled_quickly(jax.vmap(one))(observations, actions, keys)
@@ -219,7 +220,7 @@ def test_a_trajectory_follows_one_member_drawn_at_random(ensemble_start):
     rollout = ENSEMBLE.rollout(3, GAMMA)
 
     def one(key):
-        return rollout(model, jnp.zeros(2), jnp.zeros(2), jnp.array(0.0), lambda *_: jnp.zeros(2), key)
+        return rollout(model, Start(jnp.zeros(2), jnp.zeros(2), jnp.array(0.0)), lambda *_: jnp.zeros(2), key)
 
     trajectories = compiled_quickly(jax.vmap(one))(jax.random.split(jax.random.key(0), 40))
     # Noise of 1e-3 remains. The reward names the member; states are reached by adding its change 1, 2, 3 times.
@@ -248,13 +249,13 @@ def test_alternatives_are_distinct_members_answering_from_the_states_of_the_firs
 
 def test_the_first_alternative_is_the_trajectory_of_the_rollout(ensemble_training):
     model = ensemble_training[0].model
-    arguments = SEGMENTS.observations[0, 0], SEGMENTS.actions[0, 0], jnp.array(0.0)
+    start = Start(SEGMENTS.observations[0, 0], SEGMENTS.actions[0, 0], jnp.array(0.0))
 
     def choose_action(step, observation, key):
         return 0.3 * observation + jax.random.normal(key, (2,))
 
     def run(rollout):
-        return compiled_quickly(lambda key: rollout(model, *arguments, choose_action, key))(jax.random.key(5))
+        return compiled_quickly(lambda key: rollout(model, start, choose_action, key))(jax.random.key(5))
 
     followed, answers = run(ENSEMBLE.rollout(3, GAMMA)), run(ENSEMBLE.alternatives(3, GAMMA, M))
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b[0], atol=1e-5), followed, answers)
@@ -288,7 +289,7 @@ def test_an_ensemble_has_no_more_alternatives_than_members():
 
 def test_alternatives_of_a_single_model_are_independent_draws(one_step_start):
     follow = ONE_STEP.alternatives(2, GAMMA, 3)
-    arguments = jnp.zeros(2), jnp.zeros(2), jnp.array(0.0), lambda *_: jnp.zeros(2)
+    arguments = Start(jnp.zeros(2), jnp.zeros(2), jnp.array(0.0)), lambda *_: jnp.zeros(2)
     answers = compiled_quickly(lambda key: follow(one_step_start.model, *arguments, key))(jax.random.key(0))
     assert answers.next_observations.shape == (3, 2, 2)
     assert (np.abs(np.diff(answers.rewards, axis=0)) > 1e-3).all()

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from dwm_jax.maths.losses import pinball_loss
+from dwm_jax.types import Start
 from dwm_jax.world_models.one_step import one_step_world_model
 from dwm_jax.world_models.reachable_return import with_reachable_return
 from tests.world_models.linear_system import BATCH, GAMMA, ROWS, SEGMENTS, T, alone, compiled_quickly, no_action, train
@@ -49,7 +50,7 @@ def test_the_world_model_itself_is_trained_and_imagines_as_without():
     trained, metrics = compiled_quickly(lambda s: MODEL.update(s, batch, keys, jnp.array(0), alone))(state)
     jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-6), trained.model, trained_alone)
     assert "world_model/reachable_return" in metrics
-    start = ROWS.observations[0], ROWS.actions[0], jnp.zeros(()), no_action, jax.random.key(3)
+    start = Start(ROWS.observations[0], ROWS.actions[0], jnp.zeros(())), no_action, jax.random.key(3)
     imagined, expected = (
         compiled_quickly(lambda model=model, s=s: model.rollout(T - 1, GAMMA)(model.inference(s), *start))()
         for model, s in ((MODEL, trained), (INNER, trained_alone))

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from dwm_jax.networks.transformer import CausalTransformer
+from dwm_jax.types import Start
 from dwm_jax.world_models.transformer import transformer_world_model
 from tests.world_models.linear_system import (
     BATCH,
@@ -54,7 +55,7 @@ def furthest(tree, other):
 
 def imagine(state, segments, horizon=T - 1, rollout=MODEL.rollout):
     def one(observation, action, return_to_go, key):
-        return rollout(horizon, GAMMA)(state.model, observation, action, return_to_go, no_action, key)
+        return rollout(horizon, GAMMA)(state.model, Start(observation, action, return_to_go), no_action, key)
 
     arguments = segments.observations[:, 0], segments.actions[:, 0], segments.return_to_go
     return compiled_quickly(jax.vmap(one))(*arguments, jax.random.split(jax.random.key(1), len(segments.rewards)))

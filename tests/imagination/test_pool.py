@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from dwm_jax.config import ConfigError, check
-from dwm_jax.imagination.sources import draw_kept
-from dwm_jax.imagination.supply import copy_numbers, supply_of, units_of
-from dwm_jax.learners.policies import Policies
-from dwm_jax.registry import LEARNERS, METHODS
+from dwm_jax.imagination.pool import copy_numbers, draw_kept
+from dwm_jax.learners.policies import Policies, fit_units
+from dwm_jax.learners.td3_bc import TD3BC
+from dwm_jax.phases.policy_source import make_source
 from dwm_jax.runtime.checkpoints import Checkpoints
 from dwm_jax.train import train
 from dwm_jax.types import Trajectory
@@ -25,6 +25,13 @@ SEEDS = [0, 1, 2]
 
 class StoppedError(Exception):
     """Stands for a kill."""
+
+
+class Constant(TD3BC):
+    """A learner that explores with the action its state is."""
+
+    def explore(self, state, observation_O, key):
+        return jnp.full(2, state)
 
 
 class Echo:
@@ -41,7 +48,8 @@ class Echo:
         return state
 
     def rollout(self, horizon, gamma):
-        def imagine(model, observation, action, return_to_go, choose_action, key):
+        def imagine(model, start, choose_action, key):
+            observation, action, _ = start
             chosen = choose_action(jnp.array(0), observation, key) if self.needs_policy else action
             end = observation.at[:2].set(chosen)
             return Trajectory(end[None], jax.random.uniform(key, (1,)), jnp.full(1, gamma))
@@ -50,7 +58,7 @@ class Echo:
 
 
 def pool_of(needs_policy, seeds=SEEDS, **overrides):
-    """(supply, policies): seed s of the policies always chooses the action (s / 10, s / 10)."""
+    """(source, policies): seed s of the policies always chooses the action (s / 10, s / 10)."""
     settings = {
         "policy__imagined_per_pair": 2,
         "policy__refresh_every": 10,
@@ -58,22 +66,21 @@ def pool_of(needs_policy, seeds=SEEDS, **overrides):
         "policy__start_share": 0.0,
     }
     settings |= overrides
-    config = tiny.config(methods=METHOD, **settings)
+    config = tiny.config(methods=METHOD, seed=seeds[0], num_seeds=len(seeds), **settings)
     recording = load_recording(config)[1]
-    learner = LEARNERS["td3_bc"](observation_size=4, action_size=2, num_updates=20, **config.learners.td3_bc.to_dict())
-    learner = learner._replace(explore=lambda state, observation, key: jnp.full(2, state))
-    units = units_of(learner, recording)
+    learner = Constant(observation_size=4, action_size=2, num_updates=20)
+    units = fit_units(learner, recording.dataset)
     models = {"one_step": TrainedModel(Echo(needs_policy), {}, jnp.zeros(()), 0.0)}
-    supply = supply_of(METHOD, METHODS[METHOD], learner, config, recording, units, models, list(seeds))
+    source = make_source(tiny.run_of(config, recording), METHOD, learner, units, models)
     states_S = np.array(seeds) / 10
-    return supply, Policies(states_S, units, states_S if supply.follows_policies else ())
+    return source, Policies(states_S, units, source.init(states_S))
 
 
 def test_a_pool_has_m_trajectories_of_every_pair():
-    supply, policies = pool_of(needs_policy=False)
-    _, (pairs, pool) = supply.make(policies, 0)
-    assert supply.draw is draw_kept
-    assert not supply.follows_policies
+    source, policies = pool_of(needs_policy=False)
+    _, (pairs, pool) = source.make(policies, 0)
+    assert source.draw is draw_kept
+    assert not source.is_by_seed
     assert pool.rewards.shape == (len(pairs.rows), 2, 1) == (1_200, 2, 1)
     np.testing.assert_allclose(
         pool.next_observations[:, 0, 0],
@@ -87,8 +94,8 @@ def test_a_pool_has_m_trajectories_of_every_pair():
 
 
 def test_starts_are_repeated_and_every_copy_has_a_trajectory_of_its_own():
-    supply, policies = pool_of(needs_policy=False, policy__start_share=0.25)
-    _, (pairs, pool) = supply.make(policies, 0)
+    source, policies = pool_of(needs_policy=False, policy__start_share=0.25)
+    _, (pairs, pool) = source.make(policies, 0)
     # Four episodes of 300 steps: 400 of 1,600 are the 80 starts five times over.
     assert len(pairs.rows) == 1_600
     rows, counts = np.unique(np.asarray(pairs.rows), return_counts=True)
@@ -106,9 +113,9 @@ def test_only_what_follows_the_policy_as_it_is_is_drawn_inside_its_update():
 
 
 def test_a_pool_that_follows_policies_has_a_part_for_every_seed():
-    supply, policies = pool_of(needs_policy=True)
-    policies, (pairs, pool) = supply.make(policies, 0)
-    assert supply.follows_policies
+    source, policies = pool_of(needs_policy=True)
+    policies, (pairs, pool) = source.make(policies, 0)
+    assert source.is_by_seed
     assert pool.rewards.shape == (1_200, 3, 2, 1)
     normalize = pairs.units.observation_normalizer.normalize
     for s, seed in enumerate(SEEDS):
@@ -119,17 +126,17 @@ def test_a_pool_that_follows_policies_has_a_part_for_every_seed():
 def test_a_seed_alone_is_given_the_pool_it_has_among_others():
     together = pool_of(needs_policy=True)
     alone = pool_of(needs_policy=True, seeds=[2])
-    pools = [supply.make(policies, 0)[1][1] for supply, policies in (together, alone)]
+    pools = [source.make(policies, 0)[1][1] for source, policies in (together, alone)]
     np.testing.assert_array_equal(pools[0].rewards[:, 2], pools[1].rewards[:, 0])
 
 
 def test_every_refresh_draws_another_pool_and_between_two_the_same_one_comes_back():
-    supply, policies = pool_of(needs_policy=True)
+    source, policies = pool_of(needs_policy=True)
     at = {}
     for step in (0, 10, 15):
         # The learner has moved on at 10 and again at 15, when a run is resumed: the pool of 10 is drawn again.
         policies = policies._replace(states_S=np.array(SEEDS) / 10 + step / 100)
-        policies, (_, at[step]) = supply.make(policies, step)
+        policies, (_, at[step]) = source.make(policies, step)
     assert not np.array_equal(at[0].rewards, at[10].rewards)
     np.testing.assert_array_equal(at[10].rewards, at[15].rewards)
     np.testing.assert_array_equal(at[10].next_observations, at[15].next_observations)
@@ -137,10 +144,10 @@ def test_every_refresh_draws_another_pool_and_between_two_the_same_one_comes_bac
 
 
 def test_a_pool_of_some_pairs_has_others_at_the_next_refresh_and_their_own_trajectories():
-    supply, policies = pool_of(needs_policy=False, policy__imagined_pairs=100)
+    source, policies = pool_of(needs_policy=False, policy__imagined_pairs=100)
     _, (everywhere, whole) = pool_of(needs_policy=False)[0].make(policies, 0)
-    _, (first, pool) = supply.make(policies, 0)
-    _, (second, _) = supply.make(policies, 10)
+    _, (first, pool) = source.make(policies, 0)
+    _, (second, _) = source.make(policies, 10)
     assert len(first.rows) == len(set(np.asarray(first.rows))) == 100
     assert len(set(np.asarray(first.rows)) & set(np.asarray(second.rows))) < 30
     # The draws depend on the pair, not on where it stands in the pool.
@@ -187,6 +194,6 @@ def test_a_run_stopped_between_two_refreshes_ends_as_if_it_had_not(tmp_path: Pat
     assert tiny.files(folder) == tiny.files(tmp_path / "undisturbed")
     expected, arrays = tiny.final_arrays(tmp_path / "undisturbed"), tiny.final_arrays(folder)
     assert expected.keys() == arrays.keys()
-    assert any("imagined_by_S" in name for name in arrays)
+    assert any("memory_S" in name for name in arrays)
     for name, array in expected.items():
         np.testing.assert_array_equal(arrays[name], array, err_msg=name)

@@ -1,0 +1,136 @@
+"""Pools: trajectories drawn in bulk and kept, once or anew every so many updates.
+
+Drawing anew is what a pool that follows the policies needs.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from dwm_jax.imagination.sources import Data, Source, nobody
+from dwm_jax.learners.base import Learner
+from dwm_jax.learners.policies import Policies, exploring
+from dwm_jax.maths.value_expansion import collapse
+from dwm_jax.runtime import interruption, parallel
+from dwm_jax.runtime.progress import phase
+from dwm_jax.types import Array, ChooseAction, Key, PyTree, Trajectory
+
+# Items per device and dispatch when trajectories or transitions are drawn in bulk.
+CHUNK = 1024
+
+
+class Pool(NamedTuple):
+    """What is kept, and for how long."""
+
+    label: str  # while it is drawn
+    per_pair: int  # M trajectories of every pair
+    lambda_: float  # of the target, which says what of a trajectory is kept
+    # The pool belongs to the world model, not to a learner's seed.
+    choice_key: Key
+    draw_key: Key
+    refresh_every: int = 0  # updates after which it is drawn anew; 0: never
+    num_pairs: int = 0  # pairs between two refreshes, chosen anew at each; 0: all
+
+
+def pooled(source: Source, pool: Pool, learner: Learner, seeds: Sequence[int]) -> Source:
+    """The source's trajectories, drawn in bulk; what is drawn for a pair depends on the pair and the refresh.
+
+    Pool number n = step // refresh_every. With `num_pairs` each pool has that many of the pairs, chosen anew, and
+    until the next one the updates see these only. One that asks the policy follows every seed's own, as it is when the
+    pool is drawn; the memory keeps a copy, so that a resumed run draws the same pool again.
+
+    Args:
+      source: as `sources.fresh`, without memory.
+      learner, seeds: whose policies are followed.
+    """
+    draw_pair = draw_several(source, pool.per_pair, keep_for_target(pool.lambda_))
+
+    def draw_for_all(on_device: tuple[Data, Array, Array, PyTree], pair: Array) -> Trajectory:
+        data, copies, number, followed_S = on_device
+        # A row that is there twice is imagined twice.
+        key = jax.random.fold_in(jax.random.fold_in(pool.draw_key, number), data.pairs.rows[pair])
+        key = jax.random.fold_in(key, copies[pair])
+        if not source.asks_policy:
+            return draw_pair(data, pair, nobody, key)
+
+        def one_seed(seed: Array, state: PyTree) -> Trajectory:
+            choose_action = exploring(learner, state, data.pairs.units)
+            return draw_pair(data, pair, choose_action, jax.random.fold_in(key, seed))
+
+        return jax.vmap(one_seed)(jnp.asarray(seeds), followed_S)
+
+    draw_chunks = parallel.map_chunks(draw_for_all, CHUNK)
+
+    def make(policies: Policies, step: int) -> tuple[Policies, Data]:
+        number = step // pool.refresh_every if pool.refresh_every else 0
+        if source.asks_policy and step % pool.refresh_every == 0:
+            policies = policies._replace(memory_S=jax.tree.map(np.array, policies.states_S))
+        _, data = source.make(policies, step)
+        copies = copy_numbers(np.asarray(data.pairs.rows))
+        if pool.num_pairs:
+            key = jax.random.fold_in(pool.choice_key, number)
+            chosen = jax.random.choice(key, len(copies), (pool.num_pairs,), replace=False)
+            pairs, copies = data.pairs._replace(rows=data.pairs.rows[chosen]), copies[np.asarray(chosen)]
+            data = data._replace(pairs=pairs)
+        on_device = data, copies, np.int32(number), policies.memory_S
+        drawn = in_bulk(pool.label, draw_chunks, len(data.pairs.rows), on_device)
+        return policies, data._replace(drawn_from=drawn)
+
+    return Source(
+        draw_kept,
+        make,
+        init=lambda states_S: states_S if source.asks_policy else (),
+        refresh_every=pool.refresh_every,
+        is_by_seed=source.asks_policy,
+    )
+
+
+def copy_numbers(rows: np.ndarray) -> np.ndarray:
+    """How many times each entry has stood further in front: shape (P,), int32. [3 5 3 3] gives [0 0 1 2]. Host."""
+    order = np.argsort(rows, kind="stable")
+    in_order = rows[order]
+    numbers = np.empty(len(rows), np.int32)
+    numbers[order] = np.arange(len(rows)) - np.searchsorted(in_order, in_order)
+    return numbers
+
+
+def draw_kept(memory: PyTree, data: Data, pair: Array, choose_action: ChooseAction, key: Key) -> Trajectory:
+    """One of the trajectories kept for the pair, at random: `Source.draw`; the pool's leading axes are (P, M)."""
+    del memory, choose_action
+    kept: Trajectory = data.drawn_from
+    m = jax.random.randint(key, (), 0, kept.rewards.shape[1])
+    return jax.tree.map(lambda leaf: leaf[pair, m], kept)
+
+
+def keep_for_target(lambda_: float) -> Callable[[Trajectory], Trajectory]:
+    """What of a trajectory its target needs: all of it for lambda < 1, its collapse for the H-step return."""
+    return collapse if lambda_ == 1 else lambda trajectory: trajectory
+
+
+def draw_several(
+    source: Source, num_draws: int, keep: Callable[[Trajectory], Trajectory]
+) -> Callable[[Data, Array, ChooseAction, Key], Trajectory]:
+    """The source's draw, `num_draws` times with keys of their own: leading axis M; of each what `keep` leaves."""
+
+    def draw(data: Data, pair: Array, choose_action: ChooseAction, key: Key) -> Trajectory:
+        keys_M = jax.random.split(key, num_draws)
+        return jax.vmap(lambda draw_key: keep(source.draw((), data, pair, choose_action, draw_key)))(keys_M)
+
+    return draw
+
+
+def in_bulk(
+    label: str, draw_chunks: Callable[[int, PyTree], Iterator[PyTree]], num_items: int, on_device: PyTree
+) -> PyTree:
+    """All the chunks of `parallel.map_chunks` as one host tree. Shows progress; may be interrupted."""
+    chunks, drawn = [], 0
+    with phase(label, num_items) as progress:
+        for chunk in draw_chunks(num_items, parallel.replicate(on_device)):
+            interruption.check()
+            chunks.append(chunk)
+            drawn += len(jax.tree.leaves(chunk)[0])
+            progress.advance(drawn)
+    return jax.tree.map(lambda *parts: np.concatenate(parts), *chunks)

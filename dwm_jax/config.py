@@ -1,21 +1,25 @@
 """The one schema of a run's configuration, its checks, and its comparison with an earlier one.
 
 Files under `experiments/configs/` start from `default_config()` and override a little; keys are locked, so a
-misspelt one is refused. Only `train.py` and `experiments/` read a config.
+misspelt one is refused. Settings of learners and models are the fields of their classes, with defaults and meaning
+there. Only `train.py`, `workdir.py`, `phases/` and `experiments/` read a config.
 """
 
 import json
 from collections.abc import Callable
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar
 
 from ml_collections import ConfigDict, config_dict
 
 from dwm_jax import limits
 from dwm_jax.data import tasks
 from dwm_jax.imagination.sources import ASK
-from dwm_jax.maths.diffusion import PREDICTIONS
-from dwm_jax.maths.normalizers import FITTERS
-from dwm_jax.registry import METHODS, Method, names_in
+from dwm_jax.registry import ASKED_BY_PESSIMISTS, LEARNERS, METHODS, MODELS, Learning, Method, make_model, names_in
+from dwm_jax.runtime import settings
+from dwm_jax.world_models.base import Training, WorldModel
+
+Made = TypeVar("Made")
 
 # Keys that are places, not settings.
 PLACES = ("world_model_dir",)
@@ -48,82 +52,10 @@ def default_config() -> ConfigDict:
     data.holdout_fraction = 0.05  # episodes no world model trains on; they measure its prediction error
     data.pad = "absorb"  # segments past the end of an episode: "absorb", or "drop" them as the paper does
 
-    config.world_models = ConfigDict()
-    config.world_models.dwm = dwm = ConfigDict()
-    dwm.seed = 0
-    dwm.num_updates = 2_000_000
-    dwm.batch_size = 64
-    dwm.sequence_length = 8  # T
-    dwm.num_diffusion_steps = 5  # K
-    dwm.num_sampling_steps = 3  # N
-    dwm.width = 128
-    dwm.multipliers = (1, 4, 8)
-    # What the denoiser puts out: the "noise", or the "velocity", with which small ones imagine far better.
-    dwm.prediction = "noise"
-    dwm.activations = "float32"  # or "bfloat16": faster products on accelerators; parameters stay float32
-    dwm.learning_rate = 1e-4
-    dwm.ema_rate = 0.995
-    dwm.ema_every = 10
-    dwm.condition_dropout = 0.25
-    dwm.guidance_weight = 1.2
-    dwm.temperature = 0.5
-    dwm.observation_normalizer = "cdf"
-    # Whether rows say that the task ended. Without, nothing imagined ever ends.
-    dwm.terminations = False
-    # Level of the quantile of recorded returns that policy.ask = "reachable" needs; 0: none is learnt.
-    dwm.reachable_quantile = 0.0
-
-    config.world_models.one_step = one_step = ConfigDict()
-    one_step.seed = 0
-    one_step.num_updates = 1_000_000
-    one_step.batch_size = 256
-    one_step.hidden = (256, 256, 256, 256)
-    one_step.learning_rate = 1e-4
-    one_step.terminations = False
-
-    # One-step models whose disagreement makes OneStep-PQL pessimistic.
-    config.world_models.ensemble = ensemble = ConfigDict(one_step.to_dict())
-    ensemble.num_members = 5
-
-    config.world_models.transformer = transformer = ConfigDict()
-    transformer.seed = 0
-    transformer.num_updates = 1_000_000
-    transformer.batch_size = 64
-    transformer.sequence_length = 8
-    transformer.num_layers = 4
-    transformer.num_heads = 4
-    transformer.width = 128
-    transformer.learning_rate = 1e-4
-    transformer.terminations = False
-    transformer.reachable_quantile = 0.0
-
-    # The denoiser of dwm with T = 2, called once per step.
-    config.world_models.autoregressive = autoregressive = ConfigDict(dwm.to_dict())
-    del autoregressive.sequence_length
-
-    # Decision Diffuser: states only, and an inverse dynamics model.
-    config.world_models.decision_diffuser = decision_diffuser = ConfigDict(dwm.to_dict())
-    del decision_diffuser.terminations, decision_diffuser.reachable_quantile  # a plan is states alone
-    decision_diffuser.sequence_length = 32
-    decision_diffuser.inverse_hidden = (1024, 1024, 1024)
-    decision_diffuser.inverse_dropout = 0.1
-
-    # Whole transitions, made up: data augmentation.
-    config.world_models.transition_diffusion = transition_diffusion = ConfigDict()
-    transition_diffusion.seed = 0
-    transition_diffusion.num_updates = 100_000
-    transition_diffusion.batch_size = 256
-    transition_diffusion.num_diffusion_steps = 32
-    transition_diffusion.num_sampling_steps = 32
-    transition_diffusion.width = 128
-    transition_diffusion.multipliers = (1, 4, 8)
-    transition_diffusion.activations = "float32"
-    transition_diffusion.prediction = "noise"
-    transition_diffusion.learning_rate = 3e-4
-    transition_diffusion.ema_rate = 0.995
-    transition_diffusion.ema_every = 10
-    transition_diffusion.temperature = 1.0
-    transition_diffusion.normalizer = "cdf"
+    # Every model's training, and the settings that are its fields: dwm_jax/world_models/.
+    config.world_models = ConfigDict(
+        {name: {**model.training._asdict(), **settings.defaults(model)} for name, model in MODELS.items()}
+    )
 
     config.policy = policy = ConfigDict()
     policy.num_updates = 500_000
@@ -134,7 +66,7 @@ def default_config() -> ConfigDict:
     # world model's reachable_quantile of what pairs like it reached in the data.
     policy.ask = "constant"
     # 1: H-step return; below: lambda-return. One entry per learner.
-    policy.lambda_ = ConfigDict({"td3_bc": 1.0, "iql": 0.95, "pql": 1.0})
+    policy.lambda_ = ConfigDict({name: learner.imagined_lambda for name, learner in LEARNERS.items()})
     # Share of a batch, on average, that is drawn from the first 20 steps of episodes besides what chance draws there.
     policy.start_share = 0.0
     # Imagined trajectories kept per data pair, drawn in bulk; 0 draws afresh in every update. One is what recorded
@@ -150,28 +82,8 @@ def default_config() -> ConfigDict:
     policy.generated_fraction = 0.5  # DA-*: how much of a batch is made up, on average
     policy.relabelling_warm_up = 0.1  # *+RTG: fraction of the updates before the world model is fine-tuned
 
-    config.learners = ConfigDict()
-    config.learners.td3_bc = td3_bc = ConfigDict()
-    td3_bc.hidden = (256, 256)
-    td3_bc.layer_norm = False  # of the critics; keeps their values from running away where nothing is recorded
-    td3_bc.learning_rate = 3e-4
-    td3_bc.target_rate = 0.005
-    td3_bc.policy_noise = 0.2
-    td3_bc.noise_clip = 0.5
-    td3_bc.policy_delay = 2
-    td3_bc.alpha = 2.5
-
-    config.learners.iql = iql = ConfigDict()
-    iql.hidden = (256, 256)
-    iql.layer_norm = False  # of critics and value
-    iql.learning_rate = 3e-4
-    iql.target_rate = 0.005
-    iql.expectile = 0.7
-    iql.beta = 3.0
-    iql.weight_clip = 100.0
-
-    config.learners.pql = pql = ConfigDict(iql.to_dict())
-    del pql.expectile
+    # Every learner's settings, which are its fields: dwm_jax/learners/.
+    config.learners = ConfigDict({name: settings.defaults(learner) for name, learner in LEARNERS.items()})
 
     config.evaluation = evaluation = ConfigDict()
     evaluation.every = 50_000
@@ -242,24 +154,25 @@ def check(config: ConfigDict, num_devices: int) -> None:
     require(0 <= config.policy.generated_fraction < 1, "policy.generated_fraction", "a fraction in [0, 1)")
     require(0 <= config.policy.relabelling_warm_up <= 1, "policy.relabelling_warm_up", "a fraction in [0, 1]")
 
-    needed = {method.model for method in methods.values()}
+    for name, learner in LEARNERS.items():
+        _made_at(config, f"learners.{name}", learner, observation_size=1, action_size=1, num_updates=1)
+    models = {name: _made_at(config, f"world_models.{name}", partial(make_model, name)) for name in config.world_models}
+    imagining = {method.model for method in methods.values() if isinstance(method, Learning)}
     longest = max(config.diagnostics.sampling_horizons, default=1)
-    for name in needed & {"dwm", "transformer"}:
-        limit = f"all below world_models.{name}.sequence_length = {config.world_models[name].sequence_length}"
-        require(longest < config.world_models[name].sequence_length, "diagnostics.sampling_horizons", limit)
-    for name in config.world_models:
-        check_model(config, name, require)
-    for name in needed & {"dwm", "transformer"}:
-        limit = f"below world_models.{name}.sequence_length = {config.world_models[name].sequence_length} (H < T)"
-        require(config.policy.horizon < config.world_models[name].sequence_length, "policy.horizon", limit)
-    reaching = needed & {name for name in config.world_models if "reachable_quantile" in config.world_models[name]}
-    for name in reaching if config.policy.ask == "reachable" else ():
-        level = f"world_models.{name}.reachable_quantile"
-        require(value_at(config, level) > 0, level, 'above 0 where policy.ask = "reachable": 0.9, say')
-    if "ensemble" in {method.model for method in methods.values() if method.learner is not None}:
-        limit = f"at most world_models.ensemble.num_members = {config.world_models.ensemble.num_members}"
-        samples = config.policy.pessimism.num_samples
-        require(samples <= config.world_models.ensemble.num_members, "policy.pessimism.num_samples", limit)
+    for name in dict.fromkeys(method.model for method in methods.values() if method.model):
+        model = models[name]
+        if isinstance(model, WorldModel) and model.longest_horizon is not None:
+            limit = f"below world_models.{name}.sequence_length = {model.sequence_length}"
+            reached = longest <= model.longest_horizon
+            require(reached, "diagnostics.sampling_horizons", f"all {limit}")
+            require(config.policy.horizon <= model.longest_horizon, "policy.horizon", f"{limit} (H < T)")
+        if config.policy.ask == "reachable" and "reachable_quantile" in config.world_models[name]:
+            level = f"world_models.{name}.reachable_quantile"
+            require(value_at(config, level) > 0, level, 'above 0 where policy.ask = "reachable": 0.9, say')
+        if name in imagining and name in ASKED_BY_PESSIMISTS.values():
+            limit = f"at most world_models.{name}.num_members = {config.world_models[name].num_members}"
+            samples = config.policy.pessimism.num_samples
+            require(samples <= config.world_models[name].num_members, "policy.pessimism.num_samples", limit)
 
     batches = ["policy.batch_size"] + [f"world_models.{name}.batch_size" for name in config.world_models]
     for key in batches:
@@ -273,35 +186,17 @@ def check(config: ConfigDict, num_devices: int) -> None:
     require(whole, "policy.refresh_every", f"a multiple of updates_per_dispatch = {config.updates_per_dispatch}")
 
 
-def check_model(config: ConfigDict, name: str, require: Callable[[bool, str, str], None]) -> None:
-    """The settings of one model; which checks apply follows from which settings it has."""
-    settings, at = config.world_models[name], f"world_models.{name}"
-    checks: dict[str, tuple[Callable[[Any], bool], str]] = {
-        "sequence_length": (lambda v: v >= 2, "at least 2 rows"),
-        "num_sampling_steps": (
-            lambda v: 1 <= v <= settings.num_diffusion_steps,
-            f"1 <= N <= K = num_diffusion_steps = {settings.get('num_diffusion_steps')}",
-        ),
-        "activations": (lambda v: v in ("float32", "bfloat16"), '"float32" or "bfloat16"'),
-        "prediction": (lambda v: v in PREDICTIONS, f"one of {', '.join(PREDICTIONS)}"),
-        "condition_dropout": (lambda v: 0 <= v <= 1, "a probability"),
-        "ema_rate": (lambda v: 0 <= v <= 1, "in [0, 1]"),
-        "ema_every": (lambda v: v >= 1, "at least 1"),
-        "observation_normalizer": (lambda v: v in FITTERS, f"one of {', '.join(FITTERS)}"),
-        "normalizer": (lambda v: v in FITTERS, f"one of {', '.join(FITTERS)}"),
-        "num_members": (lambda v: v >= 1, "at least 1"),
-        "inverse_dropout": (lambda v: 0 <= v < 1, "a probability below 1"),
-        "num_layers": (lambda v: v >= 1, "at least 1"),
-        "reachable_quantile": (lambda v: 0 <= v < 1, "0 (none) or a level in (0, 1)"),
-    }
-    for key, (allowed, rule) in checks.items():
-        if key in settings:
-            require(allowed(settings[key]), f"{at}.{key}", rule)
-    if "multipliers" in settings:
-        require(settings.width % 8 == 0 and settings.width > 0, f"{at}.width", "a multiple of 8 (group norm)")
-    if "num_heads" in settings:
-        heads = settings.num_heads
-        require(heads >= 1 and settings.width % heads == 0, f"{at}.width", f"a multiple of num_heads = {heads}")
+def settings_at(config: ConfigDict, key: str) -> dict[str, Any]:
+    """The settings of a learner or model at a key, without what only a model's training is told."""
+    return {name: value for name, value in value_at(config, key).items() if name not in Training._fields}
+
+
+def _made_at(config: ConfigDict, key: str, make: Callable[..., Made], **told: int) -> Made:
+    """What is made of the settings at a key; what is not allowed there is named with the whole key."""
+    try:
+        return make(**told, **settings_at(config, key))
+    except ValueError as error:
+        raise ConfigError(f"{key}.{error}") from error
 
 
 def value_at(config: ConfigDict, key: str) -> Any:

@@ -1,47 +1,46 @@
 """The names a config may use: learners, what is pretrained, and the methods they make up.
 
 The paper's methods are cells of the grid learner x trajectory source; a method's name is the paper's, in tables and
-files alike. A new learner or model is one line here.
+files alike. A new learner or model is one line here: its settings become part of the config, its cells of the grid.
 """
 
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Iterator
+from typing import Any, NamedTuple
 
 from dwm_jax.learners.base import Learner
 from dwm_jax.learners.iql import IQL, PQL
 from dwm_jax.learners.td3_bc import TD3BC
-from dwm_jax.world_models.autoregressive import autoregressive_diffusion
-from dwm_jax.world_models.base import Generator, Planner, WorldModel
-from dwm_jax.world_models.decision_diffuser import decision_diffuser
-from dwm_jax.world_models.dwm import diffusion_world_model
-from dwm_jax.world_models.one_step import one_step_world_model
-from dwm_jax.world_models.transformer import transformer_world_model
-from dwm_jax.world_models.transition_diffusion import transition_diffusion
+from dwm_jax.world_models.autoregressive import AutoregressiveDiffusion
+from dwm_jax.world_models.base import Generator, Model, Planner, WorldModel
+from dwm_jax.world_models.decision_diffuser import DecisionDiffuser
+from dwm_jax.world_models.dwm import DiffusionWorldModel
+from dwm_jax.world_models.one_step import Ensemble, OneStep
+from dwm_jax.world_models.reachable_return import with_reachable_return
+from dwm_jax.world_models.transformer import TransformerWorldModel
+from dwm_jax.world_models.transition_diffusion import TransitionDiffusion
 
 LEARNERS: dict[str, type[Learner]] = {"td3_bc": TD3BC, "iql": IQL, "pql": PQL}
 
 # What is pretrained on segments; the keys are those of `config.world_models`.
-MODELS: dict[str, Callable[..., WorldModel | Planner | Generator]] = {
-    "dwm": diffusion_world_model,
-    "one_step": one_step_world_model,
-    "ensemble": one_step_world_model,
-    "transformer": transformer_world_model,
-    "autoregressive": autoregressive_diffusion,
-    "decision_diffuser": decision_diffuser,
-    "transition_diffusion": transition_diffusion,
+MODELS: dict[str, type[Model]] = {
+    "dwm": DiffusionWorldModel,
+    "one_step": OneStep,
+    "ensemble": Ensemble,
+    "transformer": TransformerWorldModel,
+    "autoregressive": AutoregressiveDiffusion,
+    "decision_diffuser": DecisionDiffuser,
+    "transition_diffusion": TransitionDiffusion,
 }
 
+# A model that pessimists ask in the place of another, since it has several opinions.
+ASKED_BY_PESSIMISTS = {"one_step": "ensemble"}
 
-# Those that are asked for a return-to-go; the others follow actions, or make up whole transitions.
-ASKED_FOR_A_RETURN = frozenset({"dwm", "transformer", "autoregressive", "decision_diffuser"})
 
+class Learning(NamedTuple):
+    """A method that learns policies, and from what."""
 
-class Method(NamedTuple):
-    """Who learns, and from what."""
-
-    # A key of LEARNERS; None: nobody learns; a planner then acts by itself.
-    learner: str | None
-    # A key of MODELS: imagines trajectories, makes up transitions, or plans. None: recorded data alone.
+    learner: str  # a key of LEARNERS
+    # A key of MODELS: imagines trajectories, or makes up transitions. None: recorded data alone.
     model: str | None = None
     # Whether it learns from the next H = policy.horizon recorded steps, where a learner without a model takes one.
     looks_ahead: bool = False
@@ -49,40 +48,83 @@ class Method(NamedTuple):
     relabels_returns: bool = False
 
 
-# World models by themselves: trained for whoever wants them next, and measured; nobody acts.
-WORLD_MODELS_ALONE = {
-    "DWM": Method(None, "dwm"),
-    "OneStep": Method(None, "one_step"),
-    "Ensemble": Method(None, "ensemble"),
-    "T": Method(None, "transformer"),
-    "AD": Method(None, "autoregressive"),
-}
+class Planning(NamedTuple):
+    """A method that acts by planning at every step."""
 
-METHODS = {
-    "TD3+BC": Method("td3_bc"),
-    "TD3+BC-H": Method("td3_bc", looks_ahead=True),
-    "DWM-TD3BC": Method("td3_bc", "dwm"),
-    "OneStep-TD3BC": Method("td3_bc", "one_step"),
-    "T-TD3BC": Method("td3_bc", "transformer"),
-    "AD-TD3BC": Method("td3_bc", "autoregressive"),
-    "IQL": Method("iql"),
-    "IQL-H": Method("iql", looks_ahead=True),
-    "DWM-IQL": Method("iql", "dwm"),
-    "OneStep-IQL": Method("iql", "one_step"),
-    "T-IQL": Method("iql", "transformer"),
-    "AD-IQL": Method("iql", "autoregressive"),
-    "PQL": Method("pql"),
-    "PQL-H": Method("pql", looks_ahead=True),
-    "DWM-PQL": Method("pql", "dwm"),
-    "OneStep-PQL": Method("pql", "ensemble"),
-    "T-PQL": Method("pql", "transformer"),
-    "AD-PQL": Method("pql", "autoregressive"),
-    "DWM-IQL+RTG": Method("iql", "dwm", relabels_returns=True),
-    "DA-TD3BC": Method("td3_bc", "transition_diffusion"),
-    "DA-IQL": Method("iql", "transition_diffusion"),
-    "DA-PQL": Method("pql", "transition_diffusion"),
-    "DD": Method(None, "decision_diffuser"),
-} | WORLD_MODELS_ALONE
+    model: str
+
+
+class Alone(NamedTuple):
+    """A world model by itself: trained for whoever wants it next, and measured; nobody acts."""
+
+    model: str
+
+
+Method = Learning | Planning | Alone
+
+
+def learner_of(method: Method) -> str | None:
+    """The learner of a method that has one."""
+    return method.learner if isinstance(method, Learning) else None
+
+
+def make_model(name: str, **settings: Any) -> Model:
+    """The model of a key of `MODELS`, with the quantile of reachable returns beside it where its settings ask.
+
+    Raises:
+      ValueError: a setting is not allowed.
+    """
+    model = MODELS[name](**settings)
+    level = getattr(model, "reachable_quantile", 0.0)
+    return with_reachable_return(model, level) if isinstance(model, WorldModel) else model
+
+
+def make_methods() -> dict[str, Method]:
+    """Every cell of the grid, and what stands beside it."""
+    return dict([*_cells(), *_beside_the_grid()])
+
+
+def _cells() -> Iterator[tuple[str, Method]]:
+    for name, learner in LEARNERS.items():
+        yield learner.title, Learning(name)
+        yield f"{learner.title}-H", Learning(name, looks_ahead=True)
+        for model_name, model in MODELS.items():
+            if issubclass(model, WorldModel) and model_name not in ASKED_BY_PESSIMISTS.values():
+                asked = ASKED_BY_PESSIMISTS.get(model_name, model_name) if learner.pessimistic else model_name
+                yield f"{model.title}-{_short(learner)}", Learning(name, asked)
+
+
+def _beside_the_grid() -> Iterator[tuple[str, Method]]:
+    yield "DWM-IQL+RTG", Learning("iql", "dwm", relabels_returns=True)
+    for name, learner in LEARNERS.items():
+        for model_name, model in MODELS.items():
+            if issubclass(model, Generator):
+                yield f"{model.title}-{_short(learner)}", Learning(name, model_name)
+    for model_name, model in MODELS.items():
+        if issubclass(model, Planner):
+            yield model.title, Planning(model_name)
+    for model_name, model in MODELS.items():
+        if issubclass(model, WorldModel):
+            yield model.title, Alone(model_name)
+
+
+def _short(learner: type[Learner]) -> str:
+    """As the paper writes a learner behind a world model: TD3BC for TD3+BC."""
+    return learner.title.replace("+", "")
+
+
+METHODS = make_methods()
+
+
+def add_learner(name: str, learner: type[Learner]) -> None:
+    """A learner from outside: the config has its settings from then on, and the grid its cells.
+
+    Args:
+      name: its key in LEARNERS.
+      learner: its class.
+    """
+    LEARNERS[name] = learner
+    METHODS.update(make_methods())
 
 
 def names_in(methods: str) -> list[str]:

@@ -27,11 +27,12 @@ from dwm_jax.phases.policy_learning import policy_learning
 from dwm_jax.phases.pretraining import pretraining
 from dwm_jax.phases.records import Records
 from dwm_jax.phases.summary import write_summary
+from dwm_jax.registry import Learning, Planning
 from dwm_jax.runtime import interruption, mirrors, non_finite, parallel, processes, progress, terminal
 from dwm_jax.runtime.progress import say
 from dwm_jax.types import PyTree
 from dwm_jax.workdir import opened
-from dwm_jax.world_models.base import Planner, TrainedModel
+from dwm_jax.world_models.base import TrainedModel
 
 
 def train(config: ConfigDict, workdir: Path, shown_in: Sequence[mirrors.Open] = ()) -> None:
@@ -47,10 +48,10 @@ def train(config: ConfigDict, workdir: Path, shown_in: Sequence[mirrors.Open] = 
         # ---- phase two: policies, all seeds of a method side by side
         finished: dict[str, TrainedMethod] = {}
         for name, method in run.methods.items():
-            if method.learner is not None:
-                finished[name] = run_phase(policy_learning(run, name, models), run.cadence)
-            elif method.model is not None and isinstance(models[method.model].model, Planner):
-                finished[name] = evaluate_planner(run, name, models[method.model])
+            if isinstance(method, Learning):
+                finished[name] = run_phase(policy_learning(run, name, method, models), run.cadence)
+            elif isinstance(method, Planning):
+                finished[name] = evaluate_planner(run, name, method, models[method.model])
         run.evaluator.close()
 
         # ---- what it shows: diagnostics of all world models, pictures, the table

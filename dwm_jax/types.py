@@ -70,6 +70,13 @@ class Start(NamedTuple):
     return_to_go: Array  # ()    g, scaled like the labels
 
 
+class Condition(NamedTuple):
+    """What a sequence model is told beside the first state; None where it is not told of it at all."""
+
+    action: Array | None = None  # (A,)  a_t
+    return_to_go: Array | None = None  # ()  g, scaled like the labels
+
+
 class Trajectory(NamedTuple):
     """What follows a data pair (s_t, a_t) for H steps, recorded or imagined."""
 

@@ -18,7 +18,7 @@ from dwm_jax.data.recording import Recording
 from dwm_jax.data.tasks import Sizes, Task, get_task, refuse_other_sizes, try_environment
 from dwm_jax.limits import is_used
 from dwm_jax.phases.phase import Run
-from dwm_jax.registry import ASKED_FOR_A_RETURN, WORLD_MODELS_ALONE
+from dwm_jax.registry import MODELS, Alone
 from dwm_jax.results.evaluator import Evaluator
 from dwm_jax.runtime import files, mirrors, processes, provenance
 from dwm_jax.runtime.locks import exclusive
@@ -68,7 +68,7 @@ def load_recording(config: ConfigDict) -> tuple[Task, Recording]:
         data or might never end an episode. World models by themselves need none.
     """
     task = get_task(config.task, num_steps=config.data.num_steps, seed=config.data.seed)
-    acts = not methods_of(config).keys() <= WORLD_MODELS_ALONE.keys()
+    acts = any(not isinstance(method, Alone) for method in methods_of(config).values())
     sizes = _checked(lambda: try_environment(task)) if acts else None  # before any data is read
     dataset, return_scale = data.flatten(task.load_episodes(), config.gamma, task.return_scale)
     if sizes is not None:
@@ -86,7 +86,7 @@ def load_recording(config: ConfigDict) -> tuple[Task, Recording]:
 
 def say_what_is_asked(config: ConfigDict, dataset: data.Dataset) -> None:
     """How the return-to-go that policies ask for lies among the data's own; beyond them a model can only guess."""
-    if {method.model for method in methods_of(config).values()} & ASKED_FOR_A_RETURN:
+    if any(MODELS[method.model].is_asked for method in methods_of(config).values() if method.model):
         labels, asked = dataset.returns_to_go[data.transition_rows(dataset)], config.policy.return_to_go
         within = "" if asked <= labels.max() else "; no pair reached it, and what is imagined for it is a guess"
         say(

@@ -21,7 +21,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from dwm_jax.registry import METHODS, WORLD_MODELS_ALONE, names_in
+from dwm_jax.registry import METHODS, Alone, Planning, names_in
 from dwm_jax.runtime import files, terminal
 from dwm_jax.runtime.files import UnreadableError
 from dwm_jax.runtime.locks import is_held
@@ -102,11 +102,11 @@ def phases_of_run(run: str, folder: Path, config: dict[str, Any]) -> Iterator[Ph
     """One phase per method, in the order they are learnt."""
     results = Results(folder / "results.csv").read()
     goes_on = is_held(folder / ".lock")
-    for name in (name for name in names_in(config["methods"]) if name not in WORLD_MODELS_ALONE):
+    for name in (name for name in names_in(config["methods"]) if not isinstance(METHODS[name], Alone)):
         evaluated = [row for row in results if row.method == name]
         last = max((row.step for row in evaluated), default=0)
         scores = [row.score_0_1 for row in evaluated if row.step == last]
-        if METHODS[name].learner is None:
+        if isinstance(METHODS[name], Planning):
             # A planner: it is evaluated once, after its model's training.
             step, total, speed = len(evaluated), config["num_seeds"] * config["evaluation"]["episodes"], None
         else:

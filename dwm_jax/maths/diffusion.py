@@ -186,6 +186,40 @@ def guided(
     return denoise_guided
 
 
+def sampling_coefficients(
+    alphas_bar: Sequence[float] | np.ndarray, steps: tuple[int, ...], temperature: float
+) -> dict[str, np.ndarray]:
+    """What each step of `sample` multiplies with, in the order of sampling: from k_N = K down to k_1.
+
+    With abar' the abar of the next lower step used (1 below k_1) and a = abar / abar':
+
+        k        the step itself
+        signal   sqrt(abar)                                     noise    sqrt(1 - abar)
+        mean_x0  sqrt(abar') (1 - a) / (1 - abar)               mean_x   sqrt(a) (1 - abar') / (1 - abar)
+        std      temperature * sqrt((1 - a) (1 - abar') / (1 - abar))
+
+    Args:
+      alphas_bar: abar_1 .. abar_K from `cosine_schedule`.
+      steps: increasing, from `strided_steps`.
+      temperature: alpha >= 0.
+
+    Returns:
+      Arrays of shape (N,), float64; k is int32. The last std is 0.
+    """
+    alpha_bar = np.asarray(alphas_bar, np.float64)[np.asarray(steps) - 1]
+    below = np.concatenate([[1.0], alpha_bar[:-1]])
+    alpha = alpha_bar / below
+    coefficients = {
+        "k": np.asarray(steps, np.int32),
+        "signal": np.sqrt(alpha_bar),
+        "noise": np.sqrt(1 - alpha_bar),
+        "mean_x0": np.sqrt(below) * (1 - alpha) / (1 - alpha_bar),
+        "mean_x": np.sqrt(alpha) * (1 - below) / (1 - alpha_bar),
+        "std": temperature * np.sqrt((1 - alpha) * (1 - below) / (1 - alpha_bar)),
+    }
+    return {name: values[::-1] for name, values in coefficients.items()}
+
+
 def sample(
     denoise: Denoise,
     observation_O: Array,
@@ -199,7 +233,7 @@ def sample(
 ) -> Array:
     """Ancestral sampling along the strided steps k_1 < .. < k_N = K, from noise to a clean sequence.
 
-    For each step, with abar' the abar of the next lower step used (1 below k_1):
+    For each step, with abar' the abar of the next lower step used (1 below k_1; see `sampling_coefficients`):
 
         x0   = clip( (x - sqrt(1 - abar) eps) / sqrt(abar), low, high )
         mean = sqrt(abar') (1 - a) / (1 - abar) x0 + sqrt(a) (1 - abar') / (1 - abar) x,     a = abar / abar'
@@ -222,19 +256,9 @@ def sample(
     Returns:
       Normalised rows x_TD, shape (T, D).
     """
-    alpha_bar = np.asarray(alphas_bar, np.float64)[np.asarray(steps) - 1]
-    below = np.concatenate([[1.0], alpha_bar[:-1]])
-    alpha = alpha_bar / below
     coefficients = {
-        "k": np.asarray(steps, np.int32),
-        "signal": np.sqrt(alpha_bar),
-        "noise": np.sqrt(1 - alpha_bar),
-        "mean_x0": np.sqrt(below) * (1 - alpha) / (1 - alpha_bar),
-        "mean_x": np.sqrt(alpha) * (1 - below) / (1 - alpha_bar),
-        "std": temperature * np.sqrt((1 - alpha) * (1 - below) / (1 - alpha_bar)),
-    }
-    coefficients = {
-        name: jnp.asarray(v[::-1], jnp.int32 if name == "k" else jnp.float32) for name, v in coefficients.items()
+        name: jnp.asarray(values, jnp.int32 if name == "k" else jnp.float32)
+        for name, values in sampling_coefficients(alphas_bar, steps, temperature).items()
     }
     initial_key, steps_key = jax.random.split(key)
     shape = (sequence_length, low_D.shape[0])

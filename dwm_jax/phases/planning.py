@@ -8,24 +8,25 @@ import numpy as np
 
 from dwm_jax.learners.policies import TrainedMethod
 from dwm_jax.phases.phase import Run
+from dwm_jax.registry import Planning
 from dwm_jax.results import policy_files
 from dwm_jax.results.scores import evaluation_rows
 from dwm_jax.runtime import mirrors, processes
 from dwm_jax.runtime.progress import phase
 from dwm_jax.runtime.row_files import Results
+from dwm_jax.runtime.settings import settings_of
 from dwm_jax.types import Array, Key
 from dwm_jax.world_models.base import TrainedModel
 
 
-def evaluate_planner(run: Run, name: str, trained: TrainedModel) -> TrainedMethod:
+def evaluate_planner(run: Run, name: str, method: Planning, trained: TrainedModel) -> TrainedMethod:
     """Evaluates the planner once per seed; the seeds differ in what the planner draws, the model is one.
 
     Its rows in results.csv carry the model's training updates as their step; a resumed run that finds them does
     not plan again.
     """
     planner: Any = trained.model
-    model_name, seeds, task = run.methods[name].model, run.seeds, run.task
-    assert model_name is not None
+    seeds, task = run.seeds, run.task
     inference, return_to_go = trained.inference, float(run.config.policy.return_to_go)
 
     results_file = Results(run.workdir / "results.csv")
@@ -38,7 +39,7 @@ def evaluate_planner(run: Run, name: str, trained: TrainedModel) -> TrainedMetho
         decisions = itertools.count()
         with phase(f"planning with {name}", 1) as progress:
             episodes = run.evaluator(lambda o: np.asarray(act_everywhere(o.astype(np.float32), next(decisions))))
-            step = run.config.world_models[model_name].num_updates
+            step = run.config.world_models[method.model].num_updates
             rows = evaluation_rows(name, task.name, task.reference_scores, seeds, step, episodes)
             results_file.append(rows)
             mirrors.evaluation(rows)
@@ -50,8 +51,8 @@ def evaluate_planner(run: Run, name: str, trained: TrainedModel) -> TrainedMetho
         method=name,
         task=task.name,
         seeds=seeds,
-        model=model_name,
-        settings=trained.settings,
+        model=method.model,
+        settings=settings_of(planner),
         observation_size=run.recording.dataset.observations.shape[1],
         action_size=run.recording.dataset.actions.shape[1],
         return_to_go=return_to_go,

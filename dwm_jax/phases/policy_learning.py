@@ -13,7 +13,7 @@ from dwm_jax.maths.value_expansion import expansion
 from dwm_jax.phases.phase import Evaluation, Phase, Run
 from dwm_jax.phases.policy_source import make_source
 from dwm_jax.phases.policy_updates import PolicyUpdates
-from dwm_jax.registry import LEARNERS
+from dwm_jax.registry import LEARNERS, Learning
 from dwm_jax.results import policy_files
 from dwm_jax.results.scores import evaluation_rows
 from dwm_jax.runtime import mirrors
@@ -23,25 +23,23 @@ from dwm_jax.types import Array, Key
 from dwm_jax.world_models.base import TrainedModel
 
 
-def policy_learning(run: Run, name: str, models: dict[str, TrainedModel]) -> Phase[TrainedMethod]:
+def policy_learning(run: Run, name: str, method: Learning, models: dict[str, TrainedModel]) -> Phase[TrainedMethod]:
     """The policies of method `name`, one per seed: learnt, and evaluated as they learn."""
-    config, recording, method = run.config, run.recording, run.methods[name]
-    learner_name = method.learner
-    assert learner_name is not None
+    config, recording = run.config, run.recording
     settings = {
         "observation_size": recording.dataset.observations.shape[1],
         "action_size": recording.dataset.actions.shape[1],
         "num_updates": config.policy.num_updates,
-        **config.learners[learner_name].to_dict(),
+        **config.learners[method.learner].to_dict(),
     }
-    learner = LEARNERS[learner_name](**settings)
+    learner = LEARNERS[method.learner](**settings)
     units = fit_units(learner, recording.dataset)
-    source = make_source(run, name, learner, units, models)
+    source = make_source(run, name, method, learner, units, models)
     init_keys_S, update_keys_S = (
         jnp.stack([key_for(seed, f"policy: {purpose}") for seed in run.seeds])
         for purpose in ("initial state", "updates")
     )
-    expand = expansion(config.policy.lambda_[learner_name])
+    expand = expansion(config.policy.lambda_[method.learner])
 
     def first_policies() -> Policies:
         states_S = jax.jit(jax.vmap(learner.init))(init_keys_S)
@@ -54,7 +52,7 @@ def policy_learning(run: Run, name: str, models: dict[str, TrainedModel]) -> Pha
             method=name,
             task=run.task.name,
             seeds=run.seeds,
-            learner=learner_name,
+            learner=method.learner,
             settings=settings,
             inference_S=learner.inference(policies.states_S),
             observation_normalizer=units.observation_normalizer,

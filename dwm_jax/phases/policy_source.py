@@ -15,7 +15,7 @@ from dwm_jax.imagination.sources import Pairs, Source
 from dwm_jax.learners.base import Learner
 from dwm_jax.learners.policies import Units
 from dwm_jax.phases.phase import Run
-from dwm_jax.registry import Method
+from dwm_jax.registry import Learning
 from dwm_jax.runtime import parallel
 from dwm_jax.runtime.keys import key_for
 from dwm_jax.types import Array, PyTree
@@ -25,9 +25,11 @@ from dwm_jax.world_models.base import Generator, TrainedModel
 START_STEPS = 20
 
 
-def make_source(run: Run, name: str, learner: Learner, units: Units, models: dict[str, TrainedModel]) -> Source:
+def make_source(
+    run: Run, name: str, method: Learning, learner: Learner, units: Units, models: dict[str, TrainedModel]
+) -> Source:
     """The source that a method's name and the config ask for; nothing is drawn or generated yet."""
-    method, config, policy = run.methods[name], run.config, run.config.policy
+    config, policy = run.config, run.config.policy
 
     @cache
     def pairs() -> Pairs:
@@ -60,7 +62,7 @@ def make_source(run: Run, name: str, learner: Learner, units: Units, models: dic
     return pooled(source, make_pool(run, name, method), learner, run.seeds)
 
 
-def make_pool(run: Run, name: str, method: Method) -> Pool:
+def make_pool(run: Run, name: str, method: Learning) -> Pool:
     """How much is kept of a method's imagination, and for how long."""
     policy, model_name = run.config.policy, method.model
     model_seed = run.config.world_models[model_name].seed
@@ -75,7 +77,7 @@ def make_pool(run: Run, name: str, method: Method) -> Pool:
     )
 
 
-def make_pairs(run: Run, method: Method, units: Units, models: dict[str, TrainedModel]) -> Pairs:
+def make_pairs(run: Run, method: Learning, units: Units, models: dict[str, TrainedModel]) -> Pairs:
     """The transitions a learner sees: the recorded ones, and as many generated ones as the config mixes in.
 
     The first steps of episodes are there several times, so that on average `policy.start_share` of a batch are repeated

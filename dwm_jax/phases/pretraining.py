@@ -13,13 +13,13 @@ import numpy as np
 from dwm_jax import __version__
 from dwm_jax.data import dataset as data
 from dwm_jax.phases.phase import Phase, Run
-from dwm_jax.registry import MODELS
+from dwm_jax.registry import make_model
 from dwm_jax.runtime import files, parallel, processes
 from dwm_jax.runtime.keys import key_for
 from dwm_jax.runtime.locks import exclusive
 from dwm_jax.runtime.progress import say
 from dwm_jax.types import Array, Key, Metrics, PyTree
-from dwm_jax.world_models.base import Generator, Planner, TrainedModel, TrainingRows, WorldModel
+from dwm_jax.world_models.base import Model, TrainedModel, TrainingRows
 
 # What a model reads only when it is asked: it is trained once for all values of these.
 READ_BY_SAMPLING_ALONE = ("num_sampling_steps", "guidance_weight", "temperature")
@@ -49,14 +49,14 @@ def pretraining(run: Run, name: str) -> Iterator[Phase[TrainedModel]]:
         "version": __version__,
     }
     seed, num_updates, batch_size = (settings.pop(key) for key in ("seed", "num_updates", "batch_size"))
-    model = MODELS[name](**settings)
+    model = make_model(name, **settings)
     init_key, train_key = (key_for(seed, f"{name}: {purpose}") for purpose in ("initial state", "training"))
     starts = data.segment_rows(dataset, model.sequence_length, config.data.pad, run.recording.training_episodes)
     folder, label = folder_of(run, identity), f"world model {name}"
 
     def finish(state: PyTree, seconds: float) -> TrainedModel:
         say(f"{label}: {num_updates:,} updates, kept in {folder}")
-        return TrainedModel(model, settings, state, seconds)
+        return TrainedModel(model, state, seconds)
 
     with exclusive(folder / ".lock", wait=True):
         description = json.dumps(identity, indent=2, sort_keys=True) + "\n"
@@ -81,7 +81,7 @@ def folder_of(run: Run, identity: Mapping[str, Any]) -> Path:
 
 
 def update_from_segments(
-    model: WorldModel | Planner | Generator, batch_size: int, key: Key
+    model: Model, batch_size: int, key: Key
 ) -> Callable[[PyTree, tuple[data.Dataset, Array], Array], tuple[PyTree, Metrics]]:
     """One update of a model; its data: a data set, and rows where segments start."""
 

@@ -11,7 +11,7 @@ from dwm_jax.data import dataset as data
 from dwm_jax.learners.policies import TrainedMethod
 from dwm_jax.phases.diagnosis import diagnose
 from dwm_jax.phases.phase import Run
-from dwm_jax.registry import METHODS
+from dwm_jax.registry import METHODS, learner_of
 from dwm_jax.results import diagnostics, pictures, scores
 from dwm_jax.results.diagnostics import Diagnosis
 from dwm_jax.runtime import files
@@ -32,9 +32,7 @@ def write_summary(run: Run, models: Mapping[str, TrainedModel], methods: Mapping
     tables = [f"# {task.name}\n"]
     if curves:
         draw_learning_curves(folder / "learning_curves.png", task.name, curves)
-        pretraining = {
-            name: models[model].seconds if (model := METHODS[name].model) is not None else 0.0 for name in methods
-        }
+        pretraining = {name: models[model].seconds if (model := METHODS[name].model) else 0.0 for name in methods}
         learning = {name: method.seconds for name, method in methods.items()}
         tables.append(scores.summary(curves, pretraining, learning, acting))
     checks = scores.critic_checks(rows)
@@ -62,7 +60,7 @@ def draw_learning_curves(path: Path, task_name: str, curves: list[scores.Curve])
     """A panel per learner; planners, which are evaluated once, are lines across all of them."""
     panels: dict[str, list[scores.Curve]] = {}
     for curve in curves:
-        panels.setdefault(METHODS[curve.method].learner or "planner", []).append(curve)
+        panels.setdefault(learner_of(METHODS[curve.method]) or "planner", []).append(curve)
     references = panels.pop("planner", []) if len(panels) > 1 else []
     pictures.learning_curves(path, task_name, panels, references)
 

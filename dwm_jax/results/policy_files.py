@@ -188,7 +188,7 @@ def _load_actors(about: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> 
 
 def _load_planner(about: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> tuple[ActEverywhere, int]:
     """(how it acts, size of an observation)."""
-    planner: Any = MODELS[about["model"]](**about["settings"])
+    planner: Any = MODELS[about["model"]](**from_json(about["settings"]))
     # The structure is the planner's own; of the data it was trained on it depends on the sizes alone.
     observations = np.zeros((1, about["observation_size"]), np.float32)
     actions = np.zeros((1, about["action_size"]), np.float32)

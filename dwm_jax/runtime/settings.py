@@ -6,8 +6,12 @@ from typing import Any
 
 
 def defaults(record: type) -> dict[str, Any]:
-    """Every field with a default, in the order of the class: what a config may set."""
-    return {field.name: field.default for field in _fields(record) if field.default is not dataclasses.MISSING}
+    """Every field with a default, in the order of the class: what a config may set.
+
+    A subclass that fixes a field takes it back: `dataclasses.field(default=..., init=False)`.
+    """
+    fields: tuple[dataclasses.Field, ...] = dataclasses.fields(record)
+    return {field.name: field.default for field in fields if field.init and field.default is not dataclasses.MISSING}
 
 
 def settings_of(record: Any) -> dict[str, Any]:
@@ -28,7 +32,3 @@ def require(record: Any, name: str, condition: bool, allowed: str) -> None:
     """
     if not condition:
         raise ValueError(f"{name}={getattr(record, name)!r} is not allowed: {allowed}")
-
-
-def _fields(record: type) -> tuple[dataclasses.Field, ...]:
-    return dataclasses.fields(record)

@@ -1,41 +1,48 @@
 """Autoregressive diffusion: the diffusion world model at T = 2, its single step chained H times."""
 
-from typing import Any
+from dataclasses import dataclass, field
 
 import jax
 import jax.numpy as jnp
 
 from dwm_jax.types import Array, ChooseAction, Key, PyTree, Start, Trajectory
-from dwm_jax.world_models.base import Rollout, WorldModel, independent_draws
-from dwm_jax.world_models.dwm import diffusion_world_model
+from dwm_jax.world_models.base import Rollout
+from dwm_jax.world_models.dwm import DiffusionWorldModel
 
 
-def autoregressive_diffusion(**settings: Any) -> WorldModel:
+@dataclass(frozen=True, kw_only=True)
+class AutoregressiveDiffusion(DiffusionWorldModel):
     """The denoiser of DWM over two rows, called H times: a one-step model that can draw from any distribution.
 
     Every step starts from the state imagined last and the policy's action there, and asks for the same return-to-go
     g_eval: that is asked of every recorded pair, wherever in its episode it is, so an imagined state is a pair like
     any other. (To count it down, g' = (g - r) / gamma, would let errors of imagined rewards pile up in the condition.)
     Source: DWM, its comparison with autoregressive diffusion (AD-TD3BC and its siblings).
-
-    Args:
-      **settings: the keywords of `diffusion_world_model`, all but `sequence_length`.
     """
-    single = diffusion_world_model(sequence_length=2, **settings)
 
-    def rollout(horizon: int, gamma: float) -> Rollout:
-        imagine_step = single.rollout(1, gamma)
+    title = "AD"
+    needs_policy = True
+
+    sequence_length: int = field(default=2, init=False)
+
+    @property
+    def longest_horizon(self) -> int | None:
+        return None
+
+    def step(self, gamma: float) -> Rollout:
+        """One step of the chain: a rollout with H = 1."""
+        return super().rollout(1, gamma)
+
+    def rollout(self, horizon: int, gamma: float) -> Rollout:
+        imagine_step = self.step(gamma)
 
         def imagine(model: PyTree, start: Start, choose_action: ChooseAction, key: Key) -> Trajectory:
             def advance(
                 carry: tuple[Array, Array], step_and_key: tuple[Array, Key]
             ) -> tuple[tuple[Array, Array], Trajectory]:
-                observation_O, action_A = carry
                 step, step_key = step_and_key
                 noise_key, action_key = jax.random.split(step_key)
-                imagined = imagine_step(
-                    model, Start(observation_O, action_A, start.return_to_go), choose_action, noise_key
-                )
+                imagined = imagine_step(model, Start(*carry, start.return_to_go), choose_action, noise_key)
                 next_O = imagined.next_observations[0]
                 return (next_O, choose_action(step + 1, next_O, action_key)), imagined
 
@@ -44,5 +51,3 @@ def autoregressive_diffusion(**settings: Any) -> WorldModel:
             return jax.tree.map(lambda leaf: leaf[:, 0], steps_H1)
 
         return imagine
-
-    return single._replace(rollout=rollout, alternatives=independent_draws(rollout), needs_policy=True)

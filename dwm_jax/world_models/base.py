@@ -1,12 +1,14 @@
-"""What everything that is pretrained on segments offers to the joinery and the loop: a few pure functions.
+"""What everything that is pretrained on segments offers: settings as fields, and pure methods.
 
 A `WorldModel` imagines trajectories for a learner, a `Planner` acts by itself, a `Generator` makes up transitions.
-A new one is one file with one constructor, plus its line in the registry (`dwm_jax/registry.py`). It sees raw
-units on the outside and keeps its own normalisers in its state.
+A new one is one file with a subclass, plus its line in the registry (`dwm_jax/registry.py`); the config takes its
+settings from the fields. It sees raw units on the outside and keeps its own normalisers in its state.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Any, NamedTuple, Protocol
+from dataclasses import dataclass
+from typing import ClassVar, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -42,61 +44,85 @@ class Rollout(Protocol):
         ...
 
 
-# (key, rows) -> state: an immutable pytree, normalisers included.
-Init = Callable[[Key, TrainingRows], PyTree]
-# (state, segments with leading axis B, keys (B,), step (), average) -> (state, metrics)
-Update = Callable[[PyTree, Segment, Array, Array, Average], tuple[PyTree, Metrics]]
-# state -> what is needed of it once it is trained (EMA parameters and normalisers).
-Inference = Callable[[PyTree], PyTree]
+class Training(NamedTuple):
+    """How a model is trained unless a config says otherwise."""
+
+    num_updates: int
+    batch_size: int  # segments of an update, over all devices
+    seed: int = 0
 
 
-class WorldModel(NamedTuple):
-    """A trainable generator of trajectories."""
+@dataclass(frozen=True, kw_only=True)
+class Model(ABC):
+    """What is pretrained on segments. Fields with a default are settings.
 
-    # T of the segments it trains on.
-    sequence_length: int
-    init: Init
-    update: Update
-    inference: Inference
-    # (horizon, gamma) -> rollout. Raises ValueError where the model cannot reach the horizon.
-    rollout: Callable[[int, float], Rollout]
-    # (horizon, gamma, m) -> a rollout whose trajectory has a leading axis m: what else might happen, for a
-    # pessimist to compare. The first is the one to follow.
-    alternatives: Callable[[int, float, int], Rollout]
-    # Whether a rollout follows a policy's actions; if not, its trajectories can be drawn before any policy exists.
-    needs_policy: bool
-    # (model, s_t (O,), a_t (A,)) -> the most that pairs like this one reached in the data, scaled like the labels; None
-    # where it was not learnt (`with_reachable_return`).
-    reachable_return: Callable[[PyTree, Array, Array], Array] | None = None
+    Attributes:
+      title: the paper's name, in those of the methods.
+      training: defaults of its training.
+      is_asked: whether it is asked for a return-to-go; others follow actions, or make up whole transitions.
+    """
 
+    title: ClassVar[str]
+    training: ClassVar[Training]
+    is_asked: ClassVar[bool] = False
 
-class Planner(NamedTuple):
-    """A trainable policy that has no critic: it plans at every step."""
+    @property
+    @abstractmethod
+    def sequence_length(self) -> int:
+        """T of the segments it trains on."""
 
-    sequence_length: int
-    init: Init
-    update: Update
-    inference: Inference
-    # (model, observation (O,), scaled return-to-go (), key) -> action (A,). Raw units.
-    act: Callable[[PyTree, Array, Array, Key], Array]
+    @abstractmethod
+    def init(self, key: Key, rows: TrainingRows) -> PyTree:
+        """The state before the first update: an immutable pytree, normalisers included."""
 
+    @abstractmethod
+    def update(
+        self, state: PyTree, segments: Segment, keys: Array, step: Array, average: Average
+    ) -> tuple[PyTree, Metrics]:
+        """One update on segments with a leading axis B, with a key each: (B,).
 
-class Generator(NamedTuple):
-    """A trainable source of transitions that nobody recorded."""
+        Args:
+          step: number of the update, from 0.
+          average: averages over the devices that share the batch.
+        """
 
-    sequence_length: int
-    init: Init
-    update: Update
-    inference: Inference
-    # (model, key) -> a transition, raw units.
-    generate: Callable[[PyTree, Key], Transition]
+    @abstractmethod
+    def inference(self, state: PyTree) -> PyTree:
+        """What is needed of the state once it is trained: EMA parameters and normalisers."""
 
 
-def independent_draws(rollout: Callable[[int, float], Rollout]) -> Callable[[int, float, int], Rollout]:
-    """`WorldModel.alternatives` of a model whose own randomness is its doubt: m draws, one key each."""
+@dataclass(frozen=True, kw_only=True)
+class WorldModel(Model):
+    """A trainable generator of trajectories.
 
-    def alternatives(horizon: int, gamma: float, count: int) -> Rollout:
-        imagine_one = rollout(horizon, gamma)
+    Attributes:
+      needs_policy: whether a rollout follows a policy's actions; if not, its trajectories can be drawn before any
+        policy exists.
+      reachable_return: (inference, s_t (O,), a_t (A,)) -> the most that pairs like this one reached in the data,
+        scaled like the labels; None where it was not learnt (`with_reachable_return`).
+    """
+
+    needs_policy: ClassVar[bool] = False
+
+    @property
+    def longest_horizon(self) -> int | None:
+        """H of the longest trajectory it can imagine; None: any."""
+        return None
+
+    @property
+    def reachable_return(self) -> Callable[[PyTree, Array, Array], Array] | None:
+        return None
+
+    @abstractmethod
+    def rollout(self, horizon: int, gamma: float) -> Rollout:
+        """Raises ValueError where the model cannot reach the horizon."""
+
+    def alternatives(self, horizon: int, gamma: float, count: int) -> Rollout:
+        """A rollout whose trajectory has a leading axis m: what else might happen, for a pessimist to compare.
+
+        The first is the one to follow. Here of a model whose own randomness is its doubt: m draws, one key each.
+        """
+        imagine_one = self.rollout(horizon, gamma)
 
         def imagine(model: PyTree, start: Start, choose_action: ChooseAction, key: Key) -> Trajectory:
             def draw(key: Key) -> Trajectory:
@@ -106,14 +132,29 @@ def independent_draws(rollout: Callable[[int, float], Rollout]) -> Callable[[int
 
         return imagine
 
-    return alternatives
+
+@dataclass(frozen=True, kw_only=True)
+class Planner(Model):
+    """A trainable policy that has no critic: it plans at every step."""
+
+    @abstractmethod
+    def act(self, inference: PyTree, observation_O: Array, return_to_go: Array, key: Key) -> Array:
+        """The first action (A,) of a plan for the scaled return-to-go (). Raw units."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Generator(Model):
+    """A trainable source of transitions that nobody recorded."""
+
+    @abstractmethod
+    def generate(self, inference: PyTree, key: Key) -> Transition:
+        """One transition, raw units."""
 
 
 class TrainedModel(NamedTuple):
     """What one pretraining leaves."""
 
-    model: WorldModel | Planner | Generator
-    settings: dict[str, Any]  # the keywords it was made with
+    model: Model
     state: PyTree  # as training left it: fine-tuning goes on from here
     seconds: float  # wall time of the training, whenever it was
 

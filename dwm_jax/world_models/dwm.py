@@ -3,21 +3,20 @@
 With terminations a row is (s, r, c): c = 1 while the episode goes on, -1 from the transition on that ended it.
 """
 
-from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 
 from dwm_jax.maths.normalizers import FITTERS, Normalizer
 from dwm_jax.maths.returns import discounts_until_end
 from dwm_jax.networks.optimization import apply_gradients, move_ema, start_ema
-from dwm_jax.types import Array, Average, ChooseAction, Key, Metrics, PyTree, Segment, Start, Trajectory
-from dwm_jax.world_models.base import Rollout, TrainingRows, WorldModel, independent_draws
-from dwm_jax.world_models.reachable_return import with_reachable_return
-from dwm_jax.world_models.row_diffusion import row_diffusion
+from dwm_jax.runtime.settings import require
+from dwm_jax.types import Array, Average, ChooseAction, Condition, Key, Metrics, PyTree, Segment, Start, Trajectory
+from dwm_jax.world_models.base import Rollout, Training, TrainingRows, WorldModel
+from dwm_jax.world_models.row_diffusion import Denoiser
 
 
 class InferenceState(NamedTuple):
@@ -64,25 +63,8 @@ def trajectory_from_rows(units: InferenceState, x_TD: Array, horizon: int, gamma
     )
 
 
-def diffusion_world_model(
-    *,
-    sequence_length: int,
-    num_diffusion_steps: int,
-    num_sampling_steps: int,
-    width: int,
-    multipliers: Sequence[int],
-    activations: str,
-    prediction: str,
-    learning_rate: float,
-    ema_rate: float,
-    ema_every: int,
-    condition_dropout: float,
-    guidance_weight: float,
-    temperature: float,
-    observation_normalizer: str,
-    terminations: bool = False,
-    reachable_quantile: float = 0.0,
-) -> WorldModel:
+@dataclass(frozen=True, kw_only=True)
+class DiffusionWorldModel(Denoiser, WorldModel):
     """DWM (section 3.1, algorithm 1): rows x in R^{T x (O+1)} given s_t, a_t and the return-to-go.
 
     Trained on the masked denoising loss with the return dropped with probability `condition_dropout`;
@@ -92,95 +74,78 @@ def diffusion_world_model(
     transition on that ended it. An imagined step ends the task where c_h < 0; its discount and all later ones are 0.
     Without, nothing imagined ever ends. Precedents: PolyGRAD (Rigter et al. 2024) and SynthER (Lu et al. 2023), whose
     generated rows hold the termination too.
-
-    Args:
-      sequence_length: T; imagines at most T - 1 steps.
-      num_diffusion_steps: K.
-      num_sampling_steps: N <= K.
-      width, multipliers: of the temporal U-Net.
-      activations: their type in it, "float32" or "bfloat16".
-      prediction: what the U-Net puts out, "noise" or "velocity".
-      learning_rate: Adam's.
-      ema_rate, ema_every: ema <- rate * ema + (1 - rate) * params, once every `ema_every` updates.
-      condition_dropout: p_uncond in [0, 1].
-      guidance_weight: w; 1 follows the condition, more exaggerates it.
-      temperature: factor on the sampler's noise.
-      observation_normalizer: "cdf", "min_max" or "standard"; rewards always go by min-max.
-      terminations: whether rows say that the task ended.
-      reachable_quantile: level of `with_reachable_return`; 0 leaves it out.
-
-    Raises:
-      ValueError: unless 1 <= N <= K.
     """
-    row_model = row_diffusion(
-        num_diffusion_steps=num_diffusion_steps,
-        num_sampling_steps=num_sampling_steps,
-        width=width,
-        multipliers=multipliers,
-        activations=activations,
-        prediction=prediction,
-        condition_dropout=condition_dropout,
-        guidance_weight=guidance_weight,
-        temperature=temperature,
-    )
-    optimizer = optax.adam(learning_rate)
 
-    def init(key: Key, rows: TrainingRows) -> State:
+    title = "DWM"
+    training = Training(num_updates=2_000_000, batch_size=64)
+    is_asked = True
+
+    sequence_length: int = 8  # T; imagines at most T - 1 steps
+    observation_normalizer: str = "cdf"  # or "min_max", "standard"; rewards always go by min-max
+    terminations: bool = False  # whether rows say that the task ended
+    # Level of the quantile of recorded returns that policy.ask = "reachable" needs; 0: none is learnt.
+    reachable_quantile: float = 0.0
+
+    def __post_init__(self) -> None:
+        require(self, "reachable_quantile", 0 <= self.reachable_quantile < 1, "0 (none) or a level in (0, 1)")
+        super().__post_init__()
+        require(self, "sequence_length", self.sequence_length >= 2, "at least 2 rows")
+        known = self.observation_normalizer in FITTERS
+        require(self, "observation_normalizer", known, f"one of {', '.join(FITTERS)}")
+
+    @property
+    def longest_horizon(self) -> int | None:
+        return self.sequence_length - 1
+
+    def init(self, key: Key, rows: TrainingRows) -> State:
         observation_size, action_size = rows.observations.shape[1], rows.actions.shape[1]
-        x_TD = jnp.zeros((sequence_length, observation_size + 1 + int(terminations)))
-        params = row_model.init(key, x_TD, jnp.zeros(action_size), jnp.zeros(()))
+        x_TD = jnp.zeros((self.sequence_length, observation_size + 1 + int(self.terminations)))
+        params = self.init_denoiser(key, x_TD, Condition(jnp.zeros(action_size), jnp.zeros(())))
         rewards = np.append(rows.rewards, np.zeros(int(rows.absorbing), np.float32))
-        normalizers = (FITTERS[observation_normalizer](rows.states), FITTERS["min_max"](rewards[:, None]))
-        return State(params, jax.jit(optimizer.init)(params), InferenceState(start_ema(params), *normalizers))
+        normalizers = (FITTERS[self.observation_normalizer](rows.states), FITTERS["min_max"](rewards[:, None]))
+        return State(params, jax.jit(self.optimizer.init)(params), InferenceState(start_ema(params), *normalizers))
 
-    def sample_loss(params: PyTree, ema: InferenceState, segment: Segment, key: Key) -> Array:
-        return row_model.loss(
-            params,
-            rows_from_segment(ema, segment, terminations),
-            segment.mask,
-            segment.observations.shape[1],
-            segment.actions[0],
-            segment.return_to_go,
-            key,
-        )
-
-    def update(state: State, segments: Segment, keys: Array, step: Array, average: Average) -> tuple[State, Metrics]:
+    def update(
+        self, state: State, segments: Segment, keys: Array, step: Array, average: Average
+    ) -> tuple[State, Metrics]:
         def loss(params: PyTree) -> tuple[Array, Metrics]:
-            losses_B = jax.vmap(sample_loss, in_axes=(None, None, 0, 0))(params, state.ema, segments, keys)
+            losses_B = jax.vmap(self.segment_loss, in_axes=(None, None, 0, 0))(params, state.ema, segments, keys)
             return losses_B.mean(), {"world_model/loss": losses_B.mean()}
 
         params, optimizer_state, metrics = apply_gradients(
-            loss, optimizer, state.params, state.optimizer_state, average
+            loss, self.optimizer, state.params, state.optimizer_state, average
         )
-        ema_params = move_ema(state.ema.params, params, step, ema_rate, ema_every)
+        ema_params = move_ema(state.ema.params, params, step, self.ema_rate, self.ema_every)
         return State(params, optimizer_state, state.ema._replace(params=ema_params)), metrics
 
-    def rollout(horizon: int, gamma: float) -> Rollout:
-        if horizon >= sequence_length:
-            raise ValueError(f"horizon {horizon} must be below sequence_length {sequence_length}")
+    def segment_loss(self, params: PyTree, units: InferenceState, segment: Segment, key: Key) -> Array:
+        """The denoising loss of one segment's rows: ()."""
+        return self.denoising_loss(
+            params,
+            rows_from_segment(units, segment, self.terminations),
+            segment.mask,
+            segment.observations.shape[1],
+            Condition(segment.actions[0], segment.return_to_go),
+            key,
+        )
+
+    def inference(self, state: State) -> InferenceState:
+        return state.ema
+
+    def rollout(self, horizon: int, gamma: float) -> Rollout:
+        if horizon >= self.sequence_length:
+            raise ValueError(f"horizon {horizon} must be below sequence_length {self.sequence_length}")
 
         def imagine(model: InferenceState, start: Start, choose_action: ChooseAction, key: Key) -> Trajectory:
             del choose_action  # the whole future is generated at once
-            x_TD = row_model.sample(
+            x_TD = self.sample_rows(
                 model.params,
                 model.observation_normalizer.normalize(start.observation),
-                sequence_length,
-                *range_of_rows(model, terminations),
-                start.action,
-                start.return_to_go,
+                self.sequence_length,
+                range_of_rows(model, self.terminations),
+                Condition(start.action, start.return_to_go),
                 key,
             )
             return trajectory_from_rows(model, x_TD, horizon, gamma)
 
         return imagine
-
-    world_model = WorldModel(
-        sequence_length=sequence_length,
-        init=init,
-        update=update,
-        inference=lambda state: state.ema,
-        rollout=rollout,
-        alternatives=independent_draws(rollout),
-        needs_policy=False,
-    )
-    return with_reachable_return(world_model, reachable_quantile)

@@ -1,6 +1,7 @@
 """The one-step Gaussian dynamics model, rolled out H times with a policy (standard model-based value expansion)."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -11,8 +12,9 @@ import optax
 from dwm_jax.maths.returns import discounts_until_end
 from dwm_jax.networks.mlp import MLP
 from dwm_jax.networks.optimization import apply_gradients
+from dwm_jax.runtime.settings import require
 from dwm_jax.types import Array, Average, ChooseAction, Key, Metrics, PyTree, Segment, Start, Trajectory
-from dwm_jax.world_models.base import Rollout, TrainingRows, WorldModel, independent_draws
+from dwm_jax.world_models.base import Rollout, Training, TrainingRows, WorldModel
 from dwm_jax.world_models.dynamics_units import DynamicsUnits, fit_dynamics_units
 
 # Smallest standard deviation, in units of the targets' own; keeps the likelihood of deterministic systems finite.
@@ -52,10 +54,9 @@ class GaussianDynamics(nn.Module):
         return Prediction(mean, nn.softplus(spread) + MIN_STD, end)
 
 
-def one_step_world_model(
-    *, hidden: Sequence[int], learning_rate: float, terminations: bool = False, num_members: int = 1
-) -> WorldModel:
-    """p(s', r | s, a) = N(mean, diag(std^2)), trained by maximum likelihood, called H times. Or M of them, an ensemble.
+@dataclass(frozen=True, kw_only=True)
+class OneStep(WorldModel):
+    """p(s', r | s, a) = N(mean, diag(std^2)), trained by maximum likelihood, called H times.
 
         loss = mean over entries of  log std + ((y - mean) / std)^2 / 2,     y = normalised (s' - s, r)
 
@@ -65,72 +66,80 @@ def one_step_world_model(
     With `terminations` (not in the paper) it also says how likely the step ends the task, by binary cross-entropy;
     an imagined step draws from that, and from the first end on discounts are 0.
 
-    The members of an ensemble start from different weights and, as if each were shown batches of its own, weigh
-    every sample anew by a draw from Exponential(1). A trajectory follows one member, drawn at random (TS-infinity).
-    In the `alternatives` several members answer side by side along one followed trajectory: see `follow`.
-
-    Source: DWM appendix (4 layers of 256, softplus covariance, Adam 1e-4); ensemble: PETS (Chua et al. 2018).
-
-    Args:
-      hidden: widths of the hidden layers of both MLPs.
-      learning_rate: Adam's.
-      terminations: whether it says that the task ended.
-      num_members: M.
-
-    `alternatives` raises ValueError where an ensemble is asked for more alternatives than it has members. A single
-    model gives independent draws: its doubt is its noise.
+    Source: DWM appendix (4 layers of 256, softplus covariance, Adam 1e-4).
     """
-    optimizer = optax.adam(learning_rate)
 
-    def network(units: DynamicsUnits) -> Any:
-        return GaussianDynamics(tuple(hidden), units.target_normalizer.low.shape[0], terminations)
+    title = "OneStep"
+    training = Training(num_updates=1_000_000, batch_size=256)
+    needs_policy = True
+    num_members = 1
 
-    def init(key: Key, rows: TrainingRows) -> State:
+    hidden: tuple[int, ...] = (256, 256, 256, 256)  # widths of the hidden layers of both MLPs
+    learning_rate: float = 1e-4  # Adam's
+    terminations: bool = False  # whether it says that the task ended
+
+    @property
+    def sequence_length(self) -> int:
+        return 2
+
+    @property
+    def optimizer(self) -> optax.GradientTransformation:
+        return optax.adam(self.learning_rate)
+
+    def network(self, units: DynamicsUnits) -> Any:
+        return GaussianDynamics(tuple(self.hidden), units.target_normalizer.low.shape[0], self.terminations)
+
+    def init(self, key: Key, rows: TrainingRows) -> State:
         units = fit_dynamics_units(rows)
         inputs = jnp.zeros(rows.observations.shape[1] + rows.actions.shape[1])
         # A single model draws its weights from the key itself, as a model without an ensemble would.
-        keys_M = jax.random.split(key, num_members) if num_members > 1 else key[None]
-        params = jax.jit(jax.vmap(network(units).init, in_axes=(0, None)))(keys_M, inputs)
-        return State(InferenceState(params, units), optimizer.init(params))
+        keys_M = jax.random.split(key, self.num_members) if self.num_members > 1 else key[None]
+        params = jax.jit(jax.vmap(self.network(units).init, in_axes=(0, None)))(keys_M, inputs)
+        return State(InferenceState(params, units), self.optimizer.init(params))
 
-    def predict(model: InferenceState, observation_O: Array, action_A: Array) -> Prediction:
+    def predict(self, model: InferenceState, observation_O: Array, action_A: Array) -> Prediction:
         """Every member's, leading axis M."""
         observation_O = model.units.observation_normalizer.normalize(observation_O)
         inputs = jnp.concatenate([observation_O, model.units.action_normalizer.normalize(action_A)])
-        return jax.vmap(network(model.units).apply, in_axes=(0, None))(model.params, inputs)
+        return jax.vmap(self.network(model.units).apply, in_axes=(0, None))(model.params, inputs)
 
-    def sample_losses(model: InferenceState, segment: Segment) -> tuple[Array, Array]:
+    def sample_losses(self, model: InferenceState, segment: Segment) -> tuple[Array, Array]:
         """Loss and squared error of every member: 2 x (M,)."""
-        mean_MD, std_MD, end_M = predict(model, segment.observations[0], segment.actions[0])
+        mean_MD, std_MD, end_M = self.predict(model, segment.observations[0], segment.actions[0])
         # Never masked: a segment starts at an action, and the state it led to was recorded.
         target_D = model.units.target(segment.observations[0], segment.observations[1], segment.rewards[0])
         error_MD = (target_D - mean_MD) / std_MD
         loss_M = jnp.mean(jnp.log(std_MD) + error_MD**2 / 2, axis=1)
-        if terminations:
+        if self.terminations:
             loss_M += optax.sigmoid_binary_cross_entropy(end_M, segment.terminated[0].astype(jnp.float32))
         return loss_M, jnp.mean((target_D - mean_MD) ** 2, axis=1)
 
-    def update(state: State, segments: Segment, keys: Array, step: Array, average: Average) -> tuple[State, Metrics]:
+    def weigh(self, key: Key) -> Array:
+        """How much each member learns from one sample: (M,)."""
+        return jax.random.exponential(key, (self.num_members,)) if self.num_members > 1 else jnp.ones(1)
+
+    def update(
+        self, state: State, segments: Segment, keys: Array, step: Array, average: Average
+    ) -> tuple[State, Metrics]:
         del step  # every step is the same
-
-        def weigh(key: Key) -> Array:
-            return jax.random.exponential(key, (num_members,)) if num_members > 1 else jnp.ones(1)
-
-        weights_BM = jax.vmap(weigh)(keys)
+        weights_BM = jax.vmap(self.weigh)(keys)
 
         def loss(params: PyTree) -> tuple[Array, Metrics]:
             model = state.model._replace(params=params)
-            losses_BM, errors_BM = jax.vmap(sample_losses, in_axes=(None, 0))(model, segments)
+            losses_BM, errors_BM = jax.vmap(self.sample_losses, in_axes=(None, 0))(model, segments)
             # The sum over members: each has the gradient it would have alone.
             total = (weights_BM * losses_BM).mean(axis=0).sum()
             return total, {"world_model/loss": losses_BM.mean(), "world_model/mse": errors_BM.mean()}
 
         params, optimizer_state, metrics = apply_gradients(
-            loss, optimizer, state.model.params, state.optimizer_state, average
+            loss, self.optimizer, state.model.params, state.optimizer_state, average
         )
         return State(state.model._replace(params=params), optimizer_state), metrics
 
-    def follow(horizon: int, gamma: float, count: int) -> Rollout:
+    def inference(self, state: State) -> InferenceState:
+        return state.model
+
+    def follow(self, horizon: int, gamma: float, count: int) -> Rollout:
         """Follows one member, drawn at random, and asks `count` - 1 others at every step what they would expect.
 
         All answers share the noise of the step: y^i = mean^i + std^i eps, from the state that was reached with y^0.
@@ -141,9 +150,9 @@ def one_step_world_model(
 
         def imagine(model: InferenceState, start: Start, choose_action: ChooseAction, key: Key) -> Trajectory:
             members = jnp.zeros(1, int)
-            if num_members > 1:
+            if self.num_members > 1:
                 key, members_key = jax.random.split(key)
-                members = jax.random.permutation(members_key, num_members)[:count]
+                members = jax.random.permutation(members_key, self.num_members)[:count]
 
             def advance(
                 carry: tuple[Array, Array], step_and_key: tuple[Array, Key]
@@ -152,7 +161,7 @@ def one_step_world_model(
                 step, step_key = step_and_key
                 noise_key, action_key, end_key = jax.random.split(step_key, 3)
                 # Every member predicts and some are read: in a batch far cheaper than each sample's own weights.
-                answers = jax.tree.map(lambda leaf: leaf[members], predict(model, observation_O, action_A))
+                answers = jax.tree.map(lambda leaf: leaf[members], self.predict(model, observation_O, action_A))
                 noise_D = jax.random.normal(noise_key, answers.mean.shape[1:])
                 next_MO, rewards_M = model.units.step(observation_O, answers.mean + answers.std * noise_D)
                 ended_M = jax.random.uniform(end_key) < jax.nn.sigmoid(answers.end)
@@ -166,28 +175,35 @@ def one_step_world_model(
 
         return imagine
 
-    def rollout(horizon: int, gamma: float) -> Rollout:
-        follow_one = follow(horizon, gamma, count=1)
+    def rollout(self, horizon: int, gamma: float) -> Rollout:
+        follow_one = self.follow(horizon, gamma, count=1)
 
         def imagine(model: InferenceState, start: Start, choose_action: ChooseAction, key: Key) -> Trajectory:
-            answers = follow_one(model, start, choose_action, key)
-            return jax.tree.map(lambda leaf: leaf[0], answers)
+            return jax.tree.map(lambda leaf: leaf[0], follow_one(model, start, choose_action, key))
 
         return imagine
 
-    def alternatives(horizon: int, gamma: float, count: int) -> Rollout:
-        if num_members == 1:
-            return independent_draws(rollout)(horizon, gamma, count)
-        if count > num_members:
-            raise ValueError(f"{count} alternatives need as many members; num_members is {num_members}")
-        return follow(horizon, gamma, count)
 
-    return WorldModel(
-        sequence_length=2,
-        init=init,
-        update=update,
-        inference=lambda state: state.model,
-        rollout=rollout,
-        alternatives=alternatives,
-        needs_policy=True,
-    )
+@dataclass(frozen=True, kw_only=True)
+class Ensemble(OneStep):
+    """Several one-step models, whose disagreement makes OneStep-PQL pessimistic.
+
+    The members start from different weights and, as if each were shown batches of its own, weigh every sample anew by
+    a draw from Exponential(1). A trajectory follows one member, drawn at random (TS-infinity). In the `alternatives`
+    several members answer side by side along one followed trajectory: see `follow`. Source: PETS (Chua et al. 2018).
+    """
+
+    title = "Ensemble"
+
+    num_members: int = 5  # M  # type: ignore[misc]
+
+    def __post_init__(self) -> None:
+        require(self, "num_members", self.num_members >= 1, "at least 1")
+
+    def alternatives(self, horizon: int, gamma: float, count: int) -> Rollout:
+        """Raises ValueError where more are asked for than there are members."""
+        if self.num_members == 1:
+            return super().alternatives(horizon, gamma, count)
+        if count > self.num_members:
+            raise ValueError(f"{count} alternatives need as many members; num_members is {self.num_members}")
+        return self.follow(horizon, gamma, count)

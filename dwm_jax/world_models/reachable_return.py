@@ -4,10 +4,13 @@ One return for every pair asks the impossible of most: of a state that is about 
 upper quantile of the recorded returns-to-go, given the pair, is the most that the data have seen from there.
 """
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from dwm_jax.maths.losses import pinball_loss
@@ -34,56 +37,86 @@ class State(NamedTuple):
     optimizer_state: PyTree
 
 
-def with_reachable_return(model: WorldModel, level: float) -> WorldModel:
-    """The same world model, and q(s, a): a quantile of the scaled returns-to-go of pairs like (s, a).
+@dataclass(frozen=True, kw_only=True)
+class WithReachableReturn(WorldModel):
+    """A world model, and q(s, a): a quantile of the scaled returns-to-go of pairs like (s, a).
 
         loss = mean over the batch of  pinball_loss(g_t - q(s_t, a_t)),   level in (0, 1)
 
     on the segments that the world model trains on. Nothing of the world model changes by it. Source of the loss:
     Koenker & Bassett 1978.
-
-    Args:
-      model: any world model that is asked for a return.
-      level: of the quantile; 0: the model as it is.
     """
-    if level == 0:
-        return model
-    network: Any = Value(HIDDEN)
-    optimizer = optax.adam(LEARNING_RATE)
 
-    def init(key: Key, rows: TrainingRows) -> State:
-        pairs = jnp.concatenate([rows.observations, rows.actions], axis=1)
-        params = network.init(tagged(key, "reachable return"), pairs[0])
-        return State(model.init(key, rows), params, fit_standard(jax.device_get(pairs)), optimizer.init(params))
+    model: WorldModel  # any that is asked for a return
+    level: float  # of the quantile
 
-    def quantile(params: PyTree, normalizer: AffineNormalizer, observation_O: Array, action_A: Array) -> Array:
-        return network.apply(params, normalizer.normalize(jnp.concatenate([observation_O, action_A])))
+    @property
+    def network(self) -> Any:
+        return Value(HIDDEN)
 
-    def update(state: State, segments: Segment, keys: Array, step: Array, average: Average) -> tuple[State, Metrics]:
-        model_state, metrics = model.update(state.model, segments, keys, step, average)
+    @property
+    def optimizer(self) -> optax.GradientTransformation:
+        return optax.adam(LEARNING_RATE)
+
+    @property
+    def sequence_length(self) -> int:
+        return self.model.sequence_length
+
+    @property
+    def needs_policy(self) -> bool:  # type: ignore[override]
+        return self.model.needs_policy
+
+    @property
+    def longest_horizon(self) -> int | None:
+        return self.model.longest_horizon
+
+    def init(self, key: Key, rows: TrainingRows) -> State:
+        pairs = np.concatenate([rows.observations, rows.actions], axis=1)
+        params = self.network.init(tagged(key, "reachable return"), pairs[0])
+        normalizer = fit_standard(pairs)
+        return State(self.model.init(key, rows), params, normalizer, self.optimizer.init(params))
+
+    def quantile(self, params: PyTree, normalizer: AffineNormalizer, observation_O: Array, action_A: Array) -> Array:
+        """q(s, a): ()."""
+        return self.network.apply(params, normalizer.normalize(jnp.concatenate([observation_O, action_A])))
+
+    def update(
+        self, state: State, segments: Segment, keys: Array, step: Array, average: Average
+    ) -> tuple[State, Metrics]:
+        model_state, metrics = self.model.update(state.model, segments, keys, step, average)
 
         def loss(params: PyTree) -> tuple[Array, Metrics]:
-            q_B = jax.vmap(quantile, in_axes=(None, None, 0, 0))(
+            q_B = jax.vmap(self.quantile, in_axes=(None, None, 0, 0))(
                 params, state.input_normalizer, segments.observations[:, 0], segments.actions[:, 0]
             )
-            loss = pinball_loss(segments.return_to_go - q_B, level).mean()
+            loss = pinball_loss(segments.return_to_go - q_B, self.level).mean()
             return loss, {"world_model/reachable_return": loss}
 
         params, optimizer_state, metrics_of_head = apply_gradients(
-            loss, optimizer, state.params, state.optimizer_state, average
+            loss, self.optimizer, state.params, state.optimizer_state, average
         )
         return State(model_state, params, state.input_normalizer, optimizer_state), metrics | metrics_of_head
 
-    def of_model(imagine: Rollout) -> Rollout:
-        return lambda state, *arguments: imagine(state.model, *arguments)
+    def inference(self, state: State) -> InferenceState:
+        return InferenceState(self.model.inference(state.model), state.params, state.input_normalizer)
 
-    return model._replace(
-        init=init,
-        update=update,
-        inference=lambda state: InferenceState(model.inference(state.model), state.params, state.input_normalizer),
-        rollout=lambda horizon, gamma: of_model(model.rollout(horizon, gamma)),
-        alternatives=lambda horizon, gamma, count: of_model(model.alternatives(horizon, gamma, count)),
-        reachable_return=lambda state, observation_O, action_A: quantile(
-            state.params, state.input_normalizer, observation_O, action_A
-        ),
-    )
+    def rollout(self, horizon: int, gamma: float) -> Rollout:
+        return _of_model(self.model.rollout(horizon, gamma))
+
+    def alternatives(self, horizon: int, gamma: float, count: int) -> Rollout:
+        return _of_model(self.model.alternatives(horizon, gamma, count))
+
+    @property
+    def reachable_return(self) -> Callable[[PyTree, Array, Array], Array] | None:
+        return lambda inference, observation_O, action_A: self.quantile(
+            inference.params, inference.input_normalizer, observation_O, action_A
+        )
+
+
+def _of_model(imagine: Rollout) -> Rollout:
+    return lambda inference, start, choose_action, key: imagine(inference.model, start, choose_action, key)
+
+
+def with_reachable_return(model: WorldModel, level: float) -> WorldModel:
+    """The same world model, with `level`'s quantile of what its pairs reached; 0: the model as it is."""
+    return WithReachableReturn(model=model, level=level) if level > 0 else model

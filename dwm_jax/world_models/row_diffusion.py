@@ -1,108 +1,98 @@
 """What the diffusion models share: a temporal U-Net over rows, trained with the return dropped at random, sampled
 with classifier-free guidance. What a row holds, and in which units, is theirs to say."""
 
-from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
+import optax
 
 from dwm_jax.maths import diffusion
 from dwm_jax.networks.initialization import initial_parameters
 from dwm_jax.networks.temporal_unet import TemporalUnet
-from dwm_jax.types import Array, Key, PyTree
+from dwm_jax.runtime.settings import require
+from dwm_jax.types import Array, Condition, Key, PyTree
 
 
-class RowDiffusion(NamedTuple):
-    """p(x_TD | s_t, a_t, g_t), normalised rows; a model without action or return-to-go passes None throughout."""
+@dataclass(frozen=True, kw_only=True)
+class Denoiser:
+    """p(x_TD | s_t, a_t, g_t), normalised rows: the settings of all diffusion models, their loss and their sampler."""
 
-    # (key, rows (T, D), action (A,) or None, return-to-go () or None) -> params; of the arrays only shapes matter.
-    init: Callable[[Key, Array, Array | None, Array | None], PyTree]
-    # (params, clean rows (T, D), mask (T,), O, action or None, return-to-go or None, key) -> loss ()
-    loss: Callable[[PyTree, Array, Array, int, Array | None, Array | None, Key], Array]
-    # (params, s_t (O,), T, low (D,), high (D,), action or None, return-to-go or None, key) -> rows (T, D)
-    sample: Callable[[PyTree, Array, int, Array, Array, Array | None, Array | None, Key], Array]
+    num_diffusion_steps: int = 5  # K
+    num_sampling_steps: int = 3  # N <= K
+    width: int = 128  # of the temporal U-Net, a multiple of 8 (group norm),
+    multipliers: tuple[int, ...] = (1, 4, 8)  # times this at each of its levels
+    # What the U-Net puts out and is trained to be, a key of `diffusion.PREDICTIONS`: the "noise" as in the paper, or
+    # the "velocity". A small network that puts out the noise gets it wrong by a percent at the last of K = 5 steps,
+    # which the sampler magnifies a hundredfold; a velocity that is wrong by a percent is a clean row that is wrong by
+    # a percent.
+    prediction: str = "noise"
+    activations: str = "float32"  # or "bfloat16": faster products on accelerators; parameters stay float32
+    learning_rate: float = 1e-4  # Adam's
+    ema_rate: float = 0.995  # ema <- rate * ema + (1 - rate) * params,
+    ema_every: int = 10  # once every so many updates
+    condition_dropout: float = 0.25  # p_uncond, how often training hides the return-to-go
+    guidance_weight: float = 1.2  # w; 1 follows the condition, more exaggerates it
+    temperature: float = 0.5  # factor on the sampler's noise
 
+    def __post_init__(self) -> None:
+        K, N = self.num_diffusion_steps, self.num_sampling_steps
+        require(self, "num_sampling_steps", 1 <= N <= K, f"1 <= N <= K = num_diffusion_steps = {K}")
+        require(self, "width", self.width > 0 and self.width % 8 == 0, "a multiple of 8 (group norm)")
+        predictions = ", ".join(diffusion.PREDICTIONS)
+        require(self, "prediction", self.prediction in diffusion.PREDICTIONS, f"one of {predictions}")
+        require(self, "activations", self.activations in ("float32", "bfloat16"), '"float32" or "bfloat16"')
+        require(self, "condition_dropout", 0 <= self.condition_dropout <= 1, "a probability")
+        require(self, "ema_rate", 0 <= self.ema_rate <= 1, "in [0, 1]")
+        require(self, "ema_every", self.ema_every >= 1, "at least 1")
 
-def row_diffusion(
-    *,
-    num_diffusion_steps: int,
-    num_sampling_steps: int,
-    width: int,
-    multipliers: Sequence[int],
-    activations: str,
-    prediction: str,
-    condition_dropout: float,
-    guidance_weight: float,
-    temperature: float,
-) -> RowDiffusion:
-    """The loss and the strided guided sampler of `dwm_jax.maths.diffusion` around a `TemporalUnet`.
+    @property
+    def network(self) -> Any:
+        return TemporalUnet(self.width, tuple(self.multipliers), jnp.dtype(self.activations))
 
-    Args:
-      num_diffusion_steps: K.
-      num_sampling_steps: N <= K.
-      width, multipliers: of the temporal U-Net.
-      activations: their type in it, "float32" or "bfloat16".
-      prediction: what the U-Net puts out and is trained to be, a key of `diffusion.PREDICTIONS`: the "noise" as in the
-        paper, or the "velocity". A small network that puts out the noise gets it wrong by a percent at the last of
-        K = 5 steps, which the sampler magnifies a hundredfold; a velocity that is wrong by a percent is a clean row
-        that is wrong by a percent.
-      condition_dropout: p_uncond in [0, 1], how often training hides the return-to-go.
-      guidance_weight: w; 1 follows the condition, more exaggerates it.
-      temperature: factor on the sampler's noise.
+    @property
+    def optimizer(self) -> optax.GradientTransformation:
+        return optax.adam(self.learning_rate)
 
-    Raises:
-      ValueError: unless 1 <= N <= K; an unknown prediction.
-    """
-    if prediction not in diffusion.PREDICTIONS:
-        raise ValueError(f"prediction {prediction!r} must be one of {', '.join(diffusion.PREDICTIONS)}")
-    output = diffusion.PREDICTIONS[prediction]
-    network: Any = TemporalUnet(width, tuple(multipliers), jnp.dtype(activations))
-    alphas_bar_K = diffusion.cosine_schedule(num_diffusion_steps)
-    alphas_bar = jnp.asarray(alphas_bar_K, jnp.float32)
-    steps = diffusion.strided_steps(num_diffusion_steps, num_sampling_steps)
+    def init_denoiser(self, key: Key, x_TD: Array, condition: Condition) -> PyTree:
+        """Parameters; of the arrays only shapes matter."""
+        return initial_parameters(self.network, key, x_TD, jnp.ones(()), *condition)
 
-    def init(key: Key, x_TD: Array, action_A: Array | None, return_to_go: Array | None) -> PyTree:
-        return initial_parameters(network, key, x_TD, jnp.ones(()), action_A, return_to_go)
-
-    def loss(
-        params: PyTree,
-        x0_TD: Array,
-        mask_T: Array,
-        observation_size: int,
-        action_A: Array | None,
-        return_to_go: Array | None,
-        key: Key,
+    def denoising_loss(
+        self, params: PyTree, x0_TD: Array, mask_T: Array, observation_size: int, condition: Condition, key: Key
     ) -> Array:
+        """`diffusion.denoising_loss` of clean rows, the return-to-go hidden with probability `condition_dropout`."""
         drop_key, loss_key = jax.random.split(key)
-        keep = jax.random.bernoulli(drop_key, 1 - condition_dropout).astype(jnp.float32)
-        condition_E = network.apply(params, action_A, return_to_go, keep, method=TemporalUnet.embed_condition)
+        keep = jax.random.bernoulli(drop_key, 1 - self.condition_dropout).astype(jnp.float32)
+        condition_E = self.network.apply(params, *condition, keep, method=TemporalUnet.embed_condition)
 
         def predict(x_TD: Array, k: Array) -> Array:
-            return network.apply(params, x_TD, k, condition_E, method=TemporalUnet.denoise)
+            return self.network.apply(params, x_TD, k, condition_E, method=TemporalUnet.denoise)
 
-        return diffusion.denoising_loss(predict, output.target, x0_TD, mask_T, observation_size, alphas_bar, loss_key)
+        target = diffusion.PREDICTIONS[self.prediction].target
+        alphas_bar = jnp.asarray(diffusion.cosine_schedule(self.num_diffusion_steps), jnp.float32)
+        return diffusion.denoising_loss(predict, target, x0_TD, mask_T, observation_size, alphas_bar, loss_key)
 
-    def sample(
+    def sample_rows(
+        self,
         params: PyTree,
         observation_O: Array,
-        sequence_length: int,
-        low_D: Array,
-        high_D: Array,
-        action_A: Array | None,
-        return_to_go: Array | None,
+        length: int,
+        bounds: tuple[Array, Array],
+        condition: Condition,
         key: Key,
     ) -> Array:
-        embed = partial(network.apply, params, action_A, return_to_go, method=TemporalUnet.embed_condition)
+        """`diffusion.sample` of T = `length` rows within `bounds`, 2 x (D,), guided towards the condition: (T, D)."""
+        alphas_bar_K = diffusion.cosine_schedule(self.num_diffusion_steps)
+        alphas_bar = jnp.asarray(alphas_bar_K, jnp.float32)
+        embed = partial(self.network.apply, params, *condition, method=TemporalUnet.embed_condition)
 
         def denoise(x_TD: Array, k: Array, condition_E: Array) -> Array:
-            output_TD = network.apply(params, x_TD, k, condition_E, method=TemporalUnet.denoise)
-            return output.noise(output_TD, x_TD, alphas_bar[k - 1])
+            output_TD = self.network.apply(params, x_TD, k, condition_E, method=TemporalUnet.denoise)
+            return diffusion.PREDICTIONS[self.prediction].noise(output_TD, x_TD, alphas_bar[k - 1])
 
-        guided = diffusion.guided(denoise, embed(1.0), embed(0.0), guidance_weight)
-        return diffusion.sample(
-            guided, observation_O, sequence_length, low_D, high_D, alphas_bar_K, steps, temperature, key
-        )
-
-    return RowDiffusion(init, loss, sample)
+        guided = diffusion.guided(denoise, embed(1.0), embed(0.0), self.guidance_weight)
+        steps = diffusion.strided_steps(self.num_diffusion_steps, self.num_sampling_steps)
+        return diffusion.sample(guided, observation_O, length, *bounds, alphas_bar_K, steps, self.temperature, key)

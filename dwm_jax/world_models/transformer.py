@@ -1,5 +1,6 @@
 """The Transformer world model: one causal sequence model over T rows, rolled out row by row without future actions."""
 
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import jax
@@ -9,10 +10,10 @@ import optax
 from dwm_jax.maths.returns import discounts_until_end
 from dwm_jax.networks.optimization import apply_gradients
 from dwm_jax.networks.transformer import CausalTransformer
+from dwm_jax.runtime.settings import require
 from dwm_jax.types import Array, Average, ChooseAction, Key, Metrics, PyTree, Segment, Start, Trajectory
-from dwm_jax.world_models.base import Rollout, TrainingRows, WorldModel, independent_draws
+from dwm_jax.world_models.base import Rollout, Training, TrainingRows, WorldModel
 from dwm_jax.world_models.dynamics_units import DynamicsUnits, fit_dynamics_units
-from dwm_jax.world_models.reachable_return import with_reachable_return
 
 
 class InferenceState(NamedTuple):
@@ -25,16 +26,8 @@ class State(NamedTuple):
     optimizer_state: PyTree
 
 
-def transformer_world_model(
-    *,
-    sequence_length: int,
-    num_layers: int,
-    num_heads: int,
-    width: int,
-    learning_rate: float,
-    terminations: bool = False,
-    reachable_quantile: float = 0.0,
-) -> WorldModel:
+@dataclass(frozen=True, kw_only=True)
+class TransformerWorldModel(WorldModel):
     """A GPT over the rows of a segment: (s_t .. s_{t+h}, a_t, g_t) -> (s_{t+h+1}, r_{t+h}), by least squares.
 
         loss = mean over rows h < T - 1 and entries of  mask_h (y_h - prediction_h)^2,
@@ -55,32 +48,48 @@ def transformer_world_model(
     The paper leaves the rest open. Chosen: a row is one token, the sum of dense embeddings of the standardised state,
     of a_t (in the first row), of g_t (the same in every row) and of its position; pre-layer-norm blocks; the output
     at row h predicts what follows it, in the units of the one-step model.
-
-    Args:
-      sequence_length: T; imagines at most T - 1 steps.
-      num_layers, num_heads, width: of the blocks.
-      learning_rate: Adam's.
-      terminations: whether it says that the task ended.
-      reachable_quantile: level of `with_reachable_return`; 0 leaves it out.
-
-    Raises:
-      ValueError: unless the width is a multiple of the heads.
     """
-    if width % num_heads:
-        raise ValueError(f"width {width} must be a multiple of num_heads {num_heads}")
-    optimizer = optax.adam(learning_rate)
 
-    def network(units: DynamicsUnits, decode: bool = False) -> Any:
-        target_size = units.target_normalizer.low.shape[0] + int(terminations)
-        return CausalTransformer(num_layers, num_heads, width, sequence_length - 1, target_size, decode)
+    title = "T"
+    training = Training(num_updates=1_000_000, batch_size=64)
+    is_asked = True
 
-    def init(key: Key, rows: TrainingRows) -> State:
+    sequence_length: int = 8  # T; imagines at most T - 1 steps
+    num_layers: int = 4
+    num_heads: int = 4
+    width: int = 128  # a multiple of the heads
+    learning_rate: float = 1e-4  # Adam's
+    terminations: bool = False  # whether it says that the task ended
+    # Level of the quantile of recorded returns that policy.ask = "reachable" needs; 0: none is learnt.
+    reachable_quantile: float = 0.0
+
+    def __post_init__(self) -> None:
+        require(self, "reachable_quantile", 0 <= self.reachable_quantile < 1, "0 (none) or a level in (0, 1)")
+        require(self, "sequence_length", self.sequence_length >= 2, "at least 2 rows")
+        require(self, "num_layers", self.num_layers >= 1, "at least 1")
+        fits = self.num_heads >= 1 and self.width % self.num_heads == 0
+        require(self, "width", fits, f"a multiple of num_heads = {self.num_heads}")
+
+    @property
+    def longest_horizon(self) -> int | None:
+        return self.sequence_length - 1
+
+    @property
+    def optimizer(self) -> optax.GradientTransformation:
+        return optax.adam(self.learning_rate)
+
+    def network(self, units: DynamicsUnits, decode: bool = False) -> Any:
+        target_size = units.target_normalizer.low.shape[0] + int(self.terminations)
+        length = self.sequence_length - 1
+        return CausalTransformer(self.num_layers, self.num_heads, self.width, length, target_size, decode)
+
+    def init(self, key: Key, rows: TrainingRows) -> State:
         units = fit_dynamics_units(rows)
-        rows_HO = jnp.zeros((sequence_length - 1, rows.observations.shape[1]))
-        params = jax.jit(network(units).init)(key, rows_HO, jnp.zeros(rows.actions.shape[1]), jnp.zeros(()))
-        return State(InferenceState(params, units), optimizer.init(params))
+        rows_HO = jnp.zeros((self.sequence_length - 1, rows.observations.shape[1]))
+        params = jax.jit(self.network(units).init)(key, rows_HO, jnp.zeros(rows.actions.shape[1]), jnp.zeros(()))
+        return State(InferenceState(params, units), self.optimizer.init(params))
 
-    def sample_loss(model: InferenceState, segment: Segment) -> Array:
+    def segment_loss(self, model: InferenceState, segment: Segment) -> Array:
         units = model.units
         # Where row h is known, so is the state in row h + 1: past a termination by padding, and in the final row of
         # a truncated episode, masked only for its reward. Any other masked row may hold anything, NaN included;
@@ -89,33 +98,38 @@ def transformer_world_model(
         rows_HO = jnp.where(known_H1, units.observation_normalizer.normalize(segment.observations[:-1]), 0)
         target_HD = units.target(segment.observations[:-1], segment.observations[1:], segment.rewards[:-1])
         action_A = units.action_normalizer.normalize(segment.actions[0])
-        prediction_HD = network(units).apply(model.params, rows_HO, action_A, segment.return_to_go)
+        prediction_HD = self.network(units).apply(model.params, rows_HO, action_A, segment.return_to_go)
         prediction_HD, end_H1 = jnp.split(prediction_HD, [target_HD.shape[1]], axis=1)
         loss = jnp.mean(jnp.where(known_H1, target_HD - prediction_HD, 0) ** 2)
-        if terminations:
+        if self.terminations:
             ended_H1 = segment.terminated[:-1, None].astype(jnp.float32)
             loss += jnp.mean(jnp.where(known_H1, optax.sigmoid_binary_cross_entropy(end_H1, ended_H1), 0))
         return loss
 
-    def update(state: State, segments: Segment, keys: Array, step: Array, average: Average) -> tuple[State, Metrics]:
+    def update(
+        self, state: State, segments: Segment, keys: Array, step: Array, average: Average
+    ) -> tuple[State, Metrics]:
         del keys, step  # least squares draws nothing and is the same at every step
 
         def loss(params: PyTree) -> tuple[Array, Metrics]:
-            losses_B = jax.vmap(sample_loss, in_axes=(None, 0))(state.model._replace(params=params), segments)
+            losses_B = jax.vmap(self.segment_loss, in_axes=(None, 0))(state.model._replace(params=params), segments)
             return losses_B.mean(), {"world_model/loss": losses_B.mean()}
 
         params, optimizer_state, metrics = apply_gradients(
-            loss, optimizer, state.model.params, state.optimizer_state, average
+            loss, self.optimizer, state.model.params, state.optimizer_state, average
         )
         return State(state.model._replace(params=params), optimizer_state), metrics
 
-    def rollout(horizon: int, gamma: float) -> Rollout:
-        if horizon >= sequence_length:
-            raise ValueError(f"horizon {horizon} must be below sequence_length {sequence_length}")
+    def inference(self, state: State) -> InferenceState:
+        return state.model
+
+    def rollout(self, horizon: int, gamma: float) -> Rollout:
+        if horizon >= self.sequence_length:
+            raise ValueError(f"horizon {horizon} must be below sequence_length {self.sequence_length}")
 
         def imagine(model: InferenceState, start: Start, choose_action: ChooseAction, key: Key) -> Trajectory:
             del choose_action  # what happens after a_t is the data's behaviour
-            units, decoder = model.units, network(model.units, decode=True)
+            units, decoder = model.units, self.network(model.units, decode=True)
             condition = units.action_normalizer.normalize(start.action), jnp.asarray(start.return_to_go)
 
             def advance(
@@ -138,14 +152,3 @@ def transformer_world_model(
             return Trajectory(next_observations_HO, rewards_H, discounts_until_end(ended_H, gamma))
 
         return imagine
-
-    world_model = WorldModel(
-        sequence_length=sequence_length,
-        init=init,
-        update=update,
-        inference=lambda state: state.model,
-        rollout=rollout,
-        alternatives=independent_draws(rollout),
-        needs_policy=False,
-    )
-    return with_reachable_return(world_model, reachable_quantile)

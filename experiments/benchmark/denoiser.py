@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from dwm_jax.config import settings_at
 from dwm_jax.data import dataset as data
 from dwm_jax.imagination import sources
 from dwm_jax.imagination.pool import draw_several, keep_for_target
@@ -15,7 +16,7 @@ from dwm_jax.imagination.sources import Data, Pairs, Source, nobody
 from dwm_jax.learners.policies import Units
 from dwm_jax.maths.normalizers import fit_standard
 from dwm_jax.phases.pretraining import training_rows, update_from_segments
-from dwm_jax.registry import MODELS
+from dwm_jax.registry import make_model
 from dwm_jax.runtime import parallel
 from dwm_jax.types import Array, PyTree, Start, Trajectory
 from dwm_jax.world_models.base import WorldModel
@@ -53,8 +54,7 @@ def make_bench(size_name: str, plan: Plan) -> Bench:
     size = SIZES[size_name]
     config = size.make_config()
     settings = config.world_models.dwm.to_dict()
-    build = {key: value for key, value in settings.items() if key not in ("seed", "num_updates", "batch_size")}
-    model: Any = MODELS["dwm"](**build)
+    model: Any = make_model("dwm", **settings_at(config, "world_models.dwm"))
     dataset = random_dataset(size, plan.num_steps, config.gamma)
     return Bench(model, model.init(jax.random.key(0), training_rows(dataset)), dataset, settings)
 

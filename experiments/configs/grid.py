@@ -26,7 +26,7 @@ Source: RESULTS.md, "Every method on two mazes", which has all the others; large
 from ml_collections import ConfigDict
 
 from dwm_jax.data.maze2d import MAZES
-from dwm_jax.registry import METHODS, WORLD_MODELS_ALONE
+from dwm_jax.registry import METHODS, Learning, Planning
 from experiments.configs import quickstart
 from experiments.configs.recipes import task_and_recipe
 from experiments.configs.small import shrink_models
@@ -44,7 +44,8 @@ def get_config(argument: str = "umaze") -> ConfigDict:
     config.methods = ",".join(
         name
         for name, method in METHODS.items()
-        if name not in WORLD_MODELS_ALONE and method.model != "autoregressive" and not method.relabels_returns
+        if isinstance(method, Planning)
+        or (isinstance(method, Learning) and method.model != "autoregressive" and not method.relabels_returns)
     )
 
     shrink_models(config, num_updates=6_000)

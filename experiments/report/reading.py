@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from dwm_jax.registry import METHODS, names_in
+from dwm_jax.registry import METHODS, Learning, Planning, names_in
 from dwm_jax.results.diagnostics import Calibration, PredictionError, Terminations
 from dwm_jax.results.scores import CriticCheck, Curve, critic_checks, curves
 from dwm_jax.runtime import files
@@ -219,10 +219,10 @@ def total_updates(method: str, config: dict[str, Any]) -> int | None:
       KeyError: an unknown method.
     """
     cell = METHODS[method]
-    if cell.learner is not None:
+    if isinstance(cell, Learning):
         return int(config["policy"]["num_updates"])
     # A planner is evaluated once, under its model's number of updates.
-    return int(config["world_models"][cell.model]["num_updates"]) if cell.model == "decision_diffuser" else None
+    return int(config["world_models"][cell.model]["num_updates"]) if isinstance(cell, Planning) else None
 
 
 def read_start(row: dict[str, Any]) -> Start:

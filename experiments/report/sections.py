@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from dwm_jax.phases.summary import draw_learning_curves
-from dwm_jax.registry import METHODS
+from dwm_jax.registry import METHODS, learner_of
 from dwm_jax.results.scores import Curve
 from experiments.report import drawing, markdown, scores, timing, world_models
 from experiments.report.reading import Run
@@ -121,7 +121,7 @@ def learning_curves(study: str, task: str, shown: Sequence[Line], folder: Path) 
     by_learner: dict[str | None, list[Curve]] = {}
     for line in shown:
         curve = line.choice.score.curve
-        by_learner.setdefault(METHODS[curve.method].learner, []).append(curve)
+        by_learner.setdefault(learner_of(METHODS[curve.method]), []).append(curve)
     planners = by_learner.pop(None, [])
     made = []
     for learner, curves in by_learner.items():

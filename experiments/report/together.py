@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from dwm_jax.registry import METHODS
+from dwm_jax.registry import METHODS, learner_of
 from experiments.report import drawing, markdown, scores, statistics
 from experiments.report.scores import Line
 from experiments.report.statistics import Interval
@@ -95,11 +95,11 @@ def over_tasks(
     made = [("Interquartile means with their intervals", file)]
     with drawing.style():
         drawing.intervals(folder / file, means, "Interquartile mean")
-        for learner in dict.fromkeys(learner for method in seeds if (learner := METHODS[method].learner)):
+        for learner in dict.fromkeys(learner for method in seeds if (learner := learner_of(METHODS[method]))):
             shown = {
                 method: statistics.performance_profile(found, thresholds)
                 for method, found in seeds.items()
-                if METHODS[method].learner in (learner, None)
+                if learner_of(METHODS[method]) in (learner, None)
             }
             file = markdown.picture_file("profiles", learner)
             drawing.profiles(folder / file, thresholds, shown, f"Performance profiles, {learner}")

@@ -8,7 +8,7 @@ use the recommended recipe.
 
 from typing import NamedTuple
 
-from dwm_jax.registry import METHODS
+from dwm_jax.registry import METHODS, Learning
 from experiments.configs.paper import RETURNS_TO_GO
 
 SCALES = ("smoke", "small", "paper", "paper-recommended")
@@ -123,7 +123,7 @@ def num_updates(method: str, task: str, scale: str) -> dict[str, str]:
     earlier, and cost more.
     """
     cell = METHODS[method]
-    if cell.learner is None:
+    if not isinstance(cell, Learning):
         return {}
     if GRIDS[scale] is GRIDS["paper"]:
         return {"policy.num_updates": str(NUM_UPDATES.get(cell.model, NUM_UPDATES_ELSEWHERE))}

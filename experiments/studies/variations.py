@@ -6,7 +6,8 @@ from typing import Any, NamedTuple
 from ml_collections import ConfigDict
 
 from dwm_jax.config import value_at
-from dwm_jax.registry import METHODS
+from dwm_jax.registry import METHODS, MODELS, Learning, learner_of
+from dwm_jax.world_models.base import WorldModel
 from experiments.configs.recipes import WITHOUT
 from experiments.studies.scales import GRIDS, returns_to_go
 
@@ -85,7 +86,7 @@ def _return_to_go(config: dict[str, Any], method: str) -> str:
 
 
 def _lambda(config: dict[str, Any], method: str) -> str:
-    return f"{config['policy']['lambda_'][METHODS[method].learner]:g}" if _looks_ahead(method) else ""
+    return f"{config['policy']['lambda_'][learner_of(METHODS[method])]:g}" if _looks_ahead(method) else ""
 
 
 def _without(config: dict[str, Any], method: str) -> str:
@@ -106,13 +107,14 @@ def _without(config: dict[str, Any], method: str) -> str:
 
 def _looks_ahead(method: str) -> bool:
     """Learns from several steps, imagined or recorded."""
-    return METHODS[method].looks_ahead or _imagines(method)
+    cell = METHODS[method]
+    return (isinstance(cell, Learning) and cell.looks_ahead) or _imagines(method)
 
 
 def _imagines(method: str) -> bool:
     """Learns from imagined trajectories: neither from recorded or made-up transitions alone, nor by planning."""
     cell = METHODS[method]
-    return cell.learner is not None and cell.model not in (None, "transition_diffusion")
+    return isinstance(cell, Learning) and cell.model is not None and issubclass(MODELS[cell.model], WorldModel)
 
 
 # What a study may compare, read from a run's config; by the head of its column.

@@ -12,7 +12,7 @@ from ml_collections import ConfigDict, config_flags
 
 from dwm_jax.config import differences, methods_of
 from dwm_jax.phases.pretraining import read_by_training
-from dwm_jax.registry import WORLD_MODELS_ALONE
+from dwm_jax.registry import METHODS, Alone
 from dwm_jax.runtime import files
 from dwm_jax.runtime.files import UnreadableError
 from experiments.studies.catalogue import STUDIES, Member, members_at, same_run
@@ -21,7 +21,7 @@ from experiments.studies.catalogue import STUDIES, Member, members_at, same_run
 ROOT = Path(__file__).resolve().parents[2]
 TRAIN = ("python", "-m", "dwm_jax.train")
 # The method that trains a world model and nothing else, by model.
-ALONE = {method.model: name for name, method in WORLD_MODELS_ALONE.items()}
+ALONE = {method.model: name for name, method in METHODS.items() if isinstance(method, Alone)}
 
 
 class Run(NamedTuple):

@@ -12,6 +12,7 @@ from dwm_jax.imagination.pool import copy_numbers, draw_kept
 from dwm_jax.learners.policies import Policies, fit_units
 from dwm_jax.learners.td3_bc import TD3BC
 from dwm_jax.phases.policy_source import make_source
+from dwm_jax.registry import METHODS
 from dwm_jax.runtime.checkpoints import Checkpoints
 from dwm_jax.train import train
 from dwm_jax.types import Trajectory
@@ -70,8 +71,8 @@ def pool_of(needs_policy, seeds=SEEDS, **overrides):
     recording = load_recording(config)[1]
     learner = Constant(observation_size=4, action_size=2, num_updates=20)
     units = fit_units(learner, recording.dataset)
-    models = {"one_step": TrainedModel(Echo(needs_policy), {}, jnp.zeros(()), 0.0)}
-    source = make_source(tiny.run_of(config, recording), METHOD, learner, units, models)
+    models = {"one_step": TrainedModel(Echo(needs_policy), jnp.zeros(()), 0.0)}
+    source = make_source(tiny.run_of(config, recording), METHOD, METHODS[METHOD], learner, units, models)
     states_S = np.array(seeds) / 10
     return source, Policies(states_S, units, source.init(states_S))
 

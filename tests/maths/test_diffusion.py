@@ -19,6 +19,7 @@ from dwm_jax.maths.diffusion import (
     noise_from_velocity,
     overwrite_first_observation,
     sample,
+    sampling_coefficients,
     strided_steps,
 )
 
@@ -438,3 +439,22 @@ def test_the_noise_is_found_again_in_the_velocity(alpha_bar: float, seed: int) -
     velocity = np.sqrt(alpha_bar) * noise - np.sqrt(1 - alpha_bar) * x0
     x = add_noise(x0, noise, alpha_bar)
     np.testing.assert_allclose(noise_from_velocity(velocity, x, alpha_bar), noise, atol=1e-6)
+
+
+def test_the_samplers_coefficients_by_hand():
+    # Steps 1 and 2 of abar = (0.64, 0.36), sampled from 2 down. a = 0.36 / 0.64 = 0.5625, then 0.64 / 1.
+    found = sampling_coefficients([0.64, 0.36], (1, 2), temperature=0.5)
+    expected = {
+        "k": [2, 1],
+        "signal": [0.6, 0.8],
+        "noise": [0.8, 0.6],
+        # sqrt(0.64) (1 - 0.5625) / 0.64 = 0.546875;  1 (1 - 0.64) / 0.36 = 1
+        "mean_x0": [0.546875, 1.0],
+        # sqrt(0.5625) (1 - 0.64) / 0.64 = 0.421875;  sqrt(0.64) (1 - 1) / 0.36 = 0
+        "mean_x": [0.421875, 0.0],
+        # 0.5 sqrt(0.4375 * 0.36 / 0.64) = 0.248039;  0
+        "std": [0.5 * 0.24609375**0.5, 0.0],
+    }
+    assert found.keys() == expected.keys()
+    for name, values in expected.items():
+        np.testing.assert_allclose(found[name], values, rtol=1e-12, err_msg=name)

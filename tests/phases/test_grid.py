@@ -12,7 +12,7 @@ from dwm_jax.learners.policies import Policies, fit_units
 from dwm_jax.maths.value_expansion import expansion
 from dwm_jax.phases.policy_source import make_source
 from dwm_jax.phases.policy_updates import PolicyUpdates
-from dwm_jax.registry import LEARNERS, METHODS
+from dwm_jax.registry import LEARNERS, METHODS, Learning
 from dwm_jax.runtime import parallel
 from dwm_jax.workdir import load_recording
 from tests import tiny
@@ -20,7 +20,7 @@ from tests import tiny
 CELLS = [
     name
     for name, method in METHODS.items()
-    if method.learner and method.model != "transition_diffusion" and not method.relabels_returns
+    if isinstance(method, Learning) and method.model != "transition_diffusion" and not method.relabels_returns
 ]
 NUM_UPDATES = 200
 KEY = jax.random.key(11)
@@ -90,9 +90,7 @@ def test_cell_trains_on_the_target_its_imagination_implies(name, models):
     )
     trained = {method.model: models(method.model)} if method.model else {}
     units = fit_units(learner, recording().dataset)
-    with settings.unlocked():
-        settings.methods = name
-    source = make_source(tiny.run_of(settings, recording()), name, learner, units, trained)
+    source = make_source(tiny.run_of(settings, recording()), name, method, learner, units, trained)
     on_device = source.make(Policies((), units), 0)[1]
     num_pairs = len(on_device.pairs.rows)
     lambda_, batch_size = settings.policy.lambda_[method.learner], settings.policy.batch_size

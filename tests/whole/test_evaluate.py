@@ -22,7 +22,7 @@ from dwm_jax.results import policy_files
 from dwm_jax.results.evaluator import Evaluator
 from dwm_jax.train import train
 from dwm_jax.types import PyTree
-from dwm_jax.world_models.decision_diffuser import decision_diffuser
+from dwm_jax.world_models.decision_diffuser import DecisionDiffuser
 from tests import tiny
 from tests.world_models.linear_system import ROWS
 
@@ -108,7 +108,7 @@ def test_an_actor_that_is_loaded_acts_as_what_was_saved(tmp_path: Path) -> None:
 
 
 def test_a_planner_that_is_loaded_plans_as_what_was_saved_by_seed_decision_and_episode(tmp_path: Path) -> None:
-    planner = decision_diffuser(**PLANNER_SETTINGS)
+    planner = DecisionDiffuser(**PLANNER_SETTINGS)
     inference = planner.inference(planner.init(jax.random.key(0), ROWS))
     save_planner(tmp_path / "DD.npz", inference)
     loaded = policy_files.load(tmp_path / "DD.npz")
@@ -156,7 +156,7 @@ def altered(file: Path, **changes: object) -> Path:
 
 @pytest.fixture
 def exported(tmp_path: Path) -> Path:
-    planner = decision_diffuser(**PLANNER_SETTINGS)
+    planner = DecisionDiffuser(**PLANNER_SETTINGS)
     save_planner(tmp_path / "DD.npz", planner.inference(planner.init(jax.random.key(0), ROWS)))
     return tmp_path / "DD.npz"
 

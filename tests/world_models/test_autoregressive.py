@@ -6,9 +6,8 @@ import numpy as np
 import pytest
 
 from dwm_jax.types import Start, Trajectory
-from dwm_jax.world_models import autoregressive
-from dwm_jax.world_models.autoregressive import autoregressive_diffusion
-from dwm_jax.world_models.dwm import diffusion_world_model
+from dwm_jax.world_models.autoregressive import AutoregressiveDiffusion
+from dwm_jax.world_models.dwm import DiffusionWorldModel
 from tests.world_models.linear_system import BATCH, GAMMA, ROWS, SEGMENTS, advance, compiled_quickly, first, train
 
 SETTINGS = {
@@ -26,8 +25,8 @@ SETTINGS = {
     "temperature": 0.5,
     "observation_normalizer": "cdf",
 }
-MODEL = autoregressive_diffusion(**SETTINGS)
-SINGLE = diffusion_world_model(sequence_length=2, **SETTINGS)
+MODEL = AutoregressiveDiffusion(**SETTINGS)
+SINGLE = DiffusionWorldModel(sequence_length=2, **SETTINGS)
 H = 3
 # What it trains on: the first two rows.
 SHORT = SEGMENTS._replace(
@@ -93,21 +92,18 @@ def test_told_the_recorded_actions_it_imagines_roughly_what_was_recorded(trainin
 
 
 @pytest.fixture
-def exact(monkeypatch):
+def exact():
     """The wrapper around a single step without error, whose reward is the return it was asked for."""
 
-    def rollout(horizon, gamma):
-        assert horizon == 1
+    class Exact(AutoregressiveDiffusion):
+        def step(self, gamma):
+            def imagine(model, start, choose_action, key):
+                next_observation, _ = advance(start.observation, start.action)
+                return Trajectory(next_observation[None], jnp.full(1, start.return_to_go), jnp.full(1, gamma))
 
-        def imagine(model, start, choose_action, key):
-            next_observation, _ = advance(start.observation, start.action)
-            return Trajectory(next_observation[None], jnp.full(1, start.return_to_go), jnp.full(1, gamma))
+            return imagine
 
-        return imagine
-
-    fake = SINGLE._replace(rollout=rollout)
-    monkeypatch.setattr(autoregressive, "diffusion_world_model", lambda **settings: fake)
-    return autoregressive_diffusion()
+    return Exact()
 
 
 def run(model, choose_action):
@@ -153,4 +149,4 @@ def test_alternatives_are_independent_draws(training):
 def test_it_follows_a_policy_and_its_sequence_is_two_rows():
     assert MODEL.needs_policy
     with pytest.raises(TypeError, match="sequence_length"):
-        autoregressive_diffusion(**SETTINGS, sequence_length=8)
+        AutoregressiveDiffusion(**SETTINGS, sequence_length=8)

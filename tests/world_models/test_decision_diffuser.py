@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from dwm_jax.maths import diffusion
-from dwm_jax.world_models.decision_diffuser import decision_diffuser
+from dwm_jax.world_models.decision_diffuser import DecisionDiffuser
 from tests.world_models.linear_system import BATCH, ROWS, SEGMENTS, T, alone, compiled_quickly, first, leaf_sums, train
 
 SETTINGS = {
@@ -27,7 +27,7 @@ SETTINGS = {
     "inverse_hidden": (64, 64),
     "inverse_dropout": 0.1,
 }
-PLANNER = decision_diffuser(**SETTINGS)
+PLANNER = DecisionDiffuser(**SETTINGS)
 KEYS = jax.random.split(jax.random.key(0), BATCH)
 
 
@@ -158,7 +158,7 @@ def test_actions_are_in_range_and_a_function_of_the_key(act_asked):
 
 def updated(start, **overrides):
     """batch -> parameters after one update on it."""
-    planner = decision_diffuser(**SETTINGS | overrides)
+    planner = DecisionDiffuser(**SETTINGS | overrides)
 
     @compiled_quickly
     def update(batch):
@@ -192,8 +192,11 @@ def test_the_last_step_before_a_truncation_teaches_the_inverse_dynamics(update, 
 
 @pytest.mark.parametrize(
     ("overrides", "message"),
-    [({"sequence_length": 1}, "sequence_length must be at least 2"), ({"num_sampling_steps": 6}, "num_sampling_steps")],
+    [
+        ({"sequence_length": 1}, "sequence_length=1 is not allowed: at least 2"),
+        ({"num_sampling_steps": 6}, "num_sampling_steps"),
+    ],
 )
 def test_refuses_what_cannot_plan(overrides, message):
     with pytest.raises(ValueError, match=message):
-        decision_diffuser(**SETTINGS | overrides)
+        DecisionDiffuser(**SETTINGS | overrides)

@@ -13,7 +13,7 @@ from dwm_jax.data.dataset import flatten, recorded_steps, segment_at, transition
 from dwm_jax.maths import diffusion
 from dwm_jax.maths.normalizers import fit_min_max, fit_standard
 from dwm_jax.types import Episode, Start
-from dwm_jax.world_models.dwm import InferenceState, diffusion_world_model, rows_from_segment, trajectory_from_rows
+from dwm_jax.world_models.dwm import DiffusionWorldModel, InferenceState, rows_from_segment, trajectory_from_rows
 from tests.world_models.linear_system import (
     BATCH,
     GAMMA,
@@ -46,7 +46,7 @@ def make_dwm(**overrides):
         "temperature": 0.5,
         "observation_normalizer": "cdf",
     }
-    return diffusion_world_model(**settings | overrides)
+    return DiffusionWorldModel(**settings | overrides)
 
 
 @pytest.fixture(scope="module")

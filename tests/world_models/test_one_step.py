@@ -8,7 +8,7 @@ import pytest
 
 from dwm_jax.maths.losses import pessimistic_rewards
 from dwm_jax.types import Start
-from dwm_jax.world_models.one_step import GaussianDynamics, one_step_world_model
+from dwm_jax.world_models.one_step import Ensemble, GaussianDynamics, OneStep
 from tests.world_models.linear_system import (
     BATCH,
     GAMMA,
@@ -23,9 +23,9 @@ from tests.world_models.linear_system import (
 )
 
 HIDDEN, LEARNING_RATE = (48, 48), 1e-3
-ONE_STEP = one_step_world_model(hidden=HIDDEN, learning_rate=LEARNING_RATE)
+ONE_STEP = OneStep(hidden=HIDDEN, learning_rate=LEARNING_RATE)
 M = 4
-ENSEMBLE = one_step_world_model(hidden=(16,), learning_rate=LEARNING_RATE, num_members=M)
+ENSEMBLE = Ensemble(hidden=(16,), learning_rate=LEARNING_RATE, num_members=M)
 
 
 @pytest.fixture(scope="module")
@@ -127,7 +127,7 @@ def standardised(values, data):
 @pytest.mark.parametrize("num_members", [1, 2])
 def test_every_member_is_trained_as_it_would_be_alone(num_members):
     """Against the members one by one: one starts from the key itself, several from its parts and weigh samples."""
-    model = one_step_world_model(hidden=(8,), learning_rate=LEARNING_RATE, num_members=num_members)
+    model = Ensemble(hidden=(8,), learning_rate=LEARNING_RATE, num_members=num_members)
     network, optimizer = GaussianDynamics((8,), 3, terminations=False), optax.adam(LEARNING_RATE)
     key, sample_keys = jax.random.key(3), jax.random.split(jax.random.key(4), BATCH)
     batch = first(BATCH)

@@ -9,11 +9,11 @@ import pytest
 
 from dwm_jax.maths.losses import pinball_loss
 from dwm_jax.types import Start
-from dwm_jax.world_models.one_step import one_step_world_model
+from dwm_jax.world_models.one_step import OneStep
 from dwm_jax.world_models.reachable_return import with_reachable_return
 from tests.world_models.linear_system import BATCH, GAMMA, ROWS, SEGMENTS, T, alone, compiled_quickly, no_action, train
 
-INNER = one_step_world_model(hidden=(8,), learning_rate=1e-3)
+INNER = OneStep(hidden=(8,), learning_rate=1e-3)
 LEVEL = 0.9
 MODEL = with_reachable_return(INNER, LEVEL)
 
@@ -61,3 +61,9 @@ def test_the_world_model_itself_is_trained_and_imagines_as_without():
 def test_a_level_of_zero_leaves_the_model_as_it_is():
     assert with_reachable_return(INNER, 0.0) is INNER
     assert INNER.reachable_return is None
+
+
+def test_its_shapes_can_be_asked_for_without_computing_it_as_a_resumed_run_does():
+    shapes = jax.eval_shape(lambda: MODEL.init(jax.random.key(0), ROWS))
+    state = MODEL.init(jax.random.key(0), ROWS)
+    assert jax.tree.map(jnp.shape, shapes) == jax.tree.map(jnp.shape, state)

@@ -6,13 +6,14 @@ import numpy as np
 import pytest
 
 from dwm_jax.maths import diffusion
-from dwm_jax.world_models.row_diffusion import RowDiffusion, row_diffusion
+from dwm_jax.types import Condition
+from dwm_jax.world_models.row_diffusion import Denoiser
 
-ROWS = jnp.zeros((4, 3))
+ROWS, CONDITION = jnp.zeros((4, 3)), Condition(jnp.zeros(2), jnp.zeros(()))
 
 
-def model(prediction: str) -> RowDiffusion:
-    return row_diffusion(
+def model(prediction: str) -> Denoiser:
+    return Denoiser(
         num_diffusion_steps=5,
         num_sampling_steps=3,
         width=16,
@@ -27,7 +28,7 @@ def model(prediction: str) -> RowDiffusion:
 
 def silent_params() -> dict[str, jax.Array]:
     """Parameters of a network that puts out nothing but zeros."""
-    params = model("noise").init(jax.random.key(0), ROWS, jnp.zeros(2), jnp.zeros(()))
+    params = model("noise").init_denoiser(jax.random.key(0), ROWS, CONDITION)
     return jax.tree.map(jnp.zeros_like, params)  # type: ignore[no-any-return]
 
 
@@ -37,7 +38,7 @@ def test_a_silent_network_errs_by_all_of_what_it_should_put_out(seed: int) -> No
 
     def loss(prediction: str) -> float:
         mask_T = jnp.ones(4)
-        return float(model(prediction).loss(params, ROWS, mask_T, 2, jnp.zeros(2), jnp.zeros(()), key))
+        return float(model(prediction).denoising_loss(params, ROWS, mask_T, 2, CONDITION, key))
 
     # Clean rows of zeros: the noise is eps, the velocity sqrt(abar) eps. Silence errs by that.
     shares = diffusion.cosine_schedule(5)
@@ -48,12 +49,9 @@ def test_an_imagination_of_small_velocities_stays_clear_of_the_edges() -> None:
     edges = jnp.full(3, -1.0), jnp.full(3, 1.0)
 
     def rows(prediction: str) -> np.ndarray:
-        sample = model(prediction).sample
+        sample = model(prediction).sample_rows
         return np.array(
-            [
-                sample(silent_params(), jnp.zeros(2), 4, *edges, jnp.zeros(2), jnp.zeros(()), jax.random.key(seed))[1:]
-                for seed in range(10)
-            ]
+            [sample(silent_params(), jnp.zeros(2), 4, edges, CONDITION, jax.random.key(seed))[1:] for seed in range(10)]
         )
 
     # At the first step x0 = (x - 0) / sqrt(9.4e-5) is cut off at the edges nearly everywhere, and much stays there;
@@ -63,5 +61,5 @@ def test_an_imagination_of_small_velocities_stays_clear_of_the_edges() -> None:
 
 
 def test_an_unknown_prediction_is_refused() -> None:
-    with pytest.raises(ValueError, match="prediction 'x0' must be one of noise, velocity"):
+    with pytest.raises(ValueError, match="prediction='x0' is not allowed: one of noise, velocity"):
         model("x0")

@@ -7,7 +7,7 @@ import pytest
 
 from dwm_jax.networks.transformer import CausalTransformer
 from dwm_jax.types import Start
-from dwm_jax.world_models.transformer import transformer_world_model
+from dwm_jax.world_models.transformer import TransformerWorldModel
 from tests.world_models.linear_system import (
     BATCH,
     GAMMA,
@@ -22,7 +22,7 @@ from tests.world_models.linear_system import (
 )
 
 SETTINGS = {"sequence_length": T, "num_layers": 2, "num_heads": 2, "width": 16, "learning_rate": 3e-3}
-MODEL = transformer_world_model(**SETTINGS)
+MODEL = TransformerWorldModel(**SETTINGS)
 # After a random first action the behaviour's: s' = 0.9 s - 0.3 s = 0.6 s.
 SEGMENTS = make_segments(512, behave=lambda state: -state)
 KEYS = jax.random.split(jax.random.key(0), BATCH)
@@ -239,5 +239,5 @@ def test_transformer_cannot_reach_beyond_its_sequence(horizon):
 
 
 def test_transformer_refuses_a_width_its_heads_cannot_share():
-    with pytest.raises(ValueError, match="width 16 must be a multiple of num_heads 3"):
-        transformer_world_model(**SETTINGS | {"num_heads": 3})
+    with pytest.raises(ValueError, match="width=16 is not allowed: a multiple of num_heads = 3"):
+        TransformerWorldModel(**SETTINGS | {"num_heads": 3})

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from dwm_jax.world_models.base import TrainingRows
-from dwm_jax.world_models.transition_diffusion import transition_diffusion
+from dwm_jax.world_models.transition_diffusion import TransitionDiffusion
 from tests.world_models.linear_system import (
     BATCH,
     advance,
@@ -33,7 +33,7 @@ SETTINGS = {
     "temperature": 1.0,
     "normalizer": "standard",
 }
-GENERATOR = transition_diffusion(**SETTINGS)
+GENERATOR = TransitionDiffusion(**SETTINGS)
 COUNT = 2048
 
 
@@ -127,7 +127,7 @@ def test_they_terminate_as_often_as_the_data_and_where_it_does(generated):
 
 @pytest.mark.parametrize("normalizer", ["cdf", "min_max", "standard"])
 def test_an_untrained_generator_keeps_to_the_range_of_the_data(normalizer):
-    generator = transition_diffusion(**SETTINGS | {"normalizer": normalizer})
+    generator = TransitionDiffusion(**SETTINGS | {"normalizer": normalizer})
     # A constant entry has a range too: the second of the observation is 7, that of the action 0.
     rows = DATA._replace(
         observations=DATA.observations * [1, 0] + [0, 7],
@@ -164,4 +164,4 @@ def test_the_last_transition_before_a_truncation_teaches_like_any_other(start):
 )
 def test_refuses_what_cannot_generate(overrides, message):
     with pytest.raises(ValueError, match=message):
-        transition_diffusion(**SETTINGS | overrides)
+        TransitionDiffusion(**SETTINGS | overrides)

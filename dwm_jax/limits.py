@@ -10,7 +10,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from dwm_jax.data import tasks
-from dwm_jax.registry import Method
+from dwm_jax.registry import Learning, Method
 
 # (condition, dotted key, what is allowed) -> None; raises where the condition is false and the key is used.
 Require = Callable[[bool, str, str], None]
@@ -26,7 +26,7 @@ def is_used(key: str, config: ConfigDict, methods: Iterable[Method]) -> bool:
     """Whether a setting (a dotted key) changes anything of what these methods do."""
     group, _, rest = key.partition(".")
     name = rest.split(".")[0]
-    learning = [method for method in methods if getattr(method, "learner", None) is not None]
+    learning = [method for method in methods if isinstance(method, Learning)]
     learners = {method.learner for method in learning}
     models = {method.model for method in methods}
     imagining = {method.model for method in learning} - {None, GENERATOR}
@@ -45,7 +45,7 @@ def is_used(key: str, config: ConfigDict, methods: Iterable[Method]) -> bool:
     if name == "generated_fraction":
         return GENERATOR in models
     if name == "relabelling_warm_up":
-        return any(getattr(method, "relabels_returns", False) for method in learning)
+        return any(method.relabels_returns for method in learning)
     if name in OF_IMAGINATION:
         return bool(imagining)
     return bool(learning) or name in ("horizon", "return_to_go", "ask")

@@ -92,7 +92,7 @@ def apply(recipe: Recipe, config: ConfigDict) -> None:
     for settings in (config.world_models.dwm, config.world_models.autoregressive):
         settings.update(sampling)
     for settings in config.learners.values():
-        settings.layer_norm = recipe.layer_norm
+        settings.update({"layer_norm": recipe.layer_norm} if "layer_norm" in settings else {})
     config.policy.ask = recipe.ask
     config.policy.start_share = recipe.start_share
 

@@ -37,7 +37,7 @@ def get_config() -> ConfigDict:
     config.policy.horizon = 3
     config.policy.pessimism.num_samples = 2
     for settings in config.learners.values():
-        settings.hidden = (32, 32)
+        settings.update({"hidden": (32, 32)} if "hidden" in settings else {})
     config.evaluation.every = 20
     config.evaluation.episodes = 2
     return config

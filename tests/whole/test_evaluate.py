@@ -196,7 +196,7 @@ def test_the_file_alone_is_enough_where_neither_data_nor_run_are(
     """Data of one's own: an environment with arguments and a clock that only its specification tells."""
     monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path / "nothing"))
     monkeypatch.chdir(tmp_path)
-    learner = iql(**SETTINGS | {"observation_size": 11, "action_size": 3})
+    learner = IQL(**SETTINGS | {"observation_size": 11, "action_size": 3})
     states_S = jax.vmap(learner.init)(jax.random.split(jax.random.key(0), 2))
     place = {
         "environment": "Hopper-v5",

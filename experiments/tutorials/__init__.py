@@ -1,0 +1,1 @@
+"""Short programs that extend the package from outside; the tests run them."""

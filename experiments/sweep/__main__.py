@@ -34,7 +34,7 @@ from typing import NoReturn
 
 from dwm_jax.config import ConfigError, check
 from dwm_jax.data import tasks as data_tasks
-from dwm_jax.runtime import locks, terminal
+from dwm_jax.runtime import checkpoints, locks, terminal
 from dwm_jax.runtime.locks import InUseError, exclusive
 from dwm_jax.runtime.progress import say
 from experiments.studies.catalogue import SCALES, STUDIES, Member, members_at, tasks_at
@@ -49,6 +49,7 @@ def main() -> None:
     try:
         members = list(members_of(options.studies, options.tasks, options.methods, options.variants, options.scale))
         runs_folder = (options.runs or Path("runs") / f"sweep-{options.scale}").resolve()
+        checkpoints.refuse_place(runs_folder)
         stages = stages_of(members, runs_folder, options.scale)
         record = Record(runs_folder, options.scale)
         if options.dry_run:

@@ -511,6 +511,14 @@ def test_a_run_that_another_process_is_at_work_on_has_not_failed(
         assert call(monkeypatch, runs.studies, "--runs", str(runs.folder)) == 75
 
 
+def test_a_folder_below_which_checkpoints_could_not_be_read_is_refused(
+    make_runs: Callable[[str], Runs], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    runs = make_runs("augmentation")
+    assert call(monkeypatch, runs.studies, "--runs", str(tmp_path / "a[1]")) == 2
+    assert not (tmp_path / "a[1]").exists()
+
+
 def test_a_sweep_that_was_moved_goes_on(
     make_runs: Callable[[str], Runs], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

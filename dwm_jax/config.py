@@ -15,7 +15,16 @@ from ml_collections import ConfigDict, config_dict
 from dwm_jax import limits
 from dwm_jax.data import tasks
 from dwm_jax.imagination.sources import ASK
-from dwm_jax.registry import ASKED_BY_PESSIMISTS, LEARNERS, METHODS, MODELS, Learning, Method, make_model, names_in
+from dwm_jax.registry import (
+    ASKED_BY_PESSIMISTS,
+    LEARNERS,
+    METHODS,
+    MODELS,
+    Learning,
+    Method,
+    make_model,
+    names_in,
+)
 from dwm_jax.runtime import settings
 from dwm_jax.world_models.base import Training, WorldModel
 
@@ -154,13 +163,13 @@ def check(config: ConfigDict, num_devices: int) -> None:
     require(0 <= config.policy.generated_fraction < 1, "policy.generated_fraction", "a fraction in [0, 1)")
     require(0 <= config.policy.relabelling_warm_up <= 1, "policy.relabelling_warm_up", "a fraction in [0, 1]")
 
-    for name, learner in LEARNERS.items():
-        _made_at(config, f"learners.{name}", learner, observation_size=1, action_size=1, num_updates=1)
-    models = {name: _made_at(config, f"world_models.{name}", partial(make_model, name)) for name in config.world_models}
+    for learner in {method.learner for method in methods.values() if isinstance(method, Learning)}:
+        told = {"observation_size": 1, "action_size": 1, "num_updates": 1}
+        _made_at(config, f"learners.{learner}", LEARNERS[learner], **told)
     imagining = {method.model for method in methods.values() if isinstance(method, Learning)}
     longest = max(config.diagnostics.sampling_horizons, default=1)
     for name in dict.fromkeys(method.model for method in methods.values() if method.model):
-        model = models[name]
+        model = _made_at(config, f"world_models.{name}", partial(make_model, name))
         if isinstance(model, WorldModel) and model.longest_horizon is not None:
             limit = f"below world_models.{name}.sequence_length = {model.sequence_length}"
             reached = longest <= model.longest_horizon

@@ -26,6 +26,7 @@ def is_used(key: str, config: ConfigDict, methods: Iterable[Method]) -> bool:
     """Whether a setting (a dotted key) changes anything of what these methods do."""
     group, _, rest = key.partition(".")
     name = rest.split(".")[0]
+    methods = list(methods)
     learning = [method for method in methods if isinstance(method, Learning)]
     learners = {method.learner for method in learning}
     models = {method.model for method in methods}

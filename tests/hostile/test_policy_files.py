@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from dwm_jax import evaluate
-from dwm_jax.learners.iql import iql
+from dwm_jax.learners.iql import IQL
 from dwm_jax.maths.normalizers import fit_standard
 from dwm_jax.registry import LEARNERS
 from dwm_jax.results import policy_files
@@ -32,8 +32,8 @@ class Called:
 def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Policies that are in order."""
     monkeypatch.chdir(tmp_path)
-    assert LEARNERS["iql"] is iql
-    learner = iql(**SETTINGS)
+    assert LEARNERS["iql"] is IQL
+    learner = IQL(**SETTINGS)
     states_S = jax.vmap(learner.init)(jax.random.split(jax.random.key(0), 2))
     policy_files.save_actors(
         tmp_path / "IQL.npz",

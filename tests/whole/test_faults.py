@@ -19,7 +19,7 @@ import pytest
 
 from dwm_jax import registry
 from dwm_jax.data import __main__ as data_command
-from dwm_jax.learners.base import Learner
+from dwm_jax.learners.td3_bc import TD3BC
 from dwm_jax.train import train
 from experiments.report import __main__ as report_command
 from tests import faults, tiny
@@ -33,38 +33,38 @@ SAID = (RuntimeError, ValueError, FloatingPointError, OSError)
 WALL_CLOCK = ("timing.jsonl", "starts.jsonl", "diagnostics.json", "summary.md")
 
 
-def linear_learner(*, observation_size: int, action_size: int, **settings: object) -> Learner:
+class LinearLearner(TD3BC):
     """Actions are a linear map of observations, moved towards the recorded ones; compiled in a tenth of a second."""
 
-    def init(key: jax.Array) -> jax.Array:
-        return 0.1 * jax.random.normal(key, (action_size, observation_size))
+    @property
+    def period(self) -> int:
+        return 1
 
-    def update(
-        state: jax.Array, batch: Any, expand: Any, keys: jax.Array, step: Any, average: Any
-    ) -> tuple[jax.Array, dict[str, jax.Array]]:
+    def init(self, key: jax.Array) -> Any:
+        return 0.1 * jax.random.normal(key, (self.action_size, self.observation_size))
+
+    def update(self, state: Any, batch: Any, expand: Any, keys: Any, step: Any, average: Any) -> tuple[Any, Any]:
         error_BA = batch.observation @ state.T - batch.action
         gradient = average(error_BA.T @ batch.observation / len(error_BA))
-        return state - 0.1 * gradient, {
-            "actor/loss": average(jnp.mean(error_BA**2)),
-            "critic/q": jnp.zeros(()),
-        }
+        metrics = {"actor/loss": average(jnp.mean(error_BA**2)), "critic/q": jnp.zeros(())}
+        return state - 0.1 * gradient, metrics
 
-    return Learner(
-        init=init,
-        update=update,
-        period=1,
-        explore=lambda state, observation_O, key: jnp.clip(state @ observation_O, -1, 1),
-        inference=lambda state: state,
-        act=lambda state, observation_O: jnp.clip(state @ observation_O, -1, 1),
-        value=lambda state, observation_O: jnp.zeros(()),
-        scales_rewards=False,
-        pessimistic=False,
-    )
+    def explore(self, state: Any, observation_O: jax.Array, key: jax.Array) -> jax.Array:
+        return self.act(state, observation_O)
+
+    def inference(self, state: Any) -> Any:
+        return state
+
+    def act(self, inference: Any, observation_O: jax.Array) -> jax.Array:
+        return jnp.clip(inference @ observation_O, -1, 1)
+
+    def value(self, state: Any, observation_O: jax.Array) -> jax.Array:
+        return jnp.zeros(())
 
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(registry.LEARNERS, "td3_bc", linear_learner)
+    monkeypatch.setitem(registry.LEARNERS, "td3_bc", LinearLearner)
     monkeypatch.setattr(matplotlib.figure.Figure, "savefig", lambda self, file, **how: file.write(b"PNG\n"))
 
 

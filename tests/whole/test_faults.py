@@ -33,6 +33,9 @@ SAID = (RuntimeError, ValueError, FloatingPointError, OSError)
 WALL_CLOCK = ("timing.jsonl", "starts.jsonl", "diagnostics.json", "summary.md")
 
 
+_trainings = itertools.count(1)
+
+
 class LinearLearner(TD3BC):
     """Actions are a linear map of observations, moved towards the recorded ones; compiled in a tenth of a second."""
 
@@ -81,6 +84,8 @@ def run_training(root: Path, name: str = "run") -> int:
         evaluation__every=5,
         data__num_steps=600,
     )
+    if next(_trainings) % 10 == 0:
+        jax.clear_caches()  # a process has room for so many programs, see conftest.py
     try:
         train(config, root / name)
     except SAID as error:

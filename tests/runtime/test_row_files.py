@@ -45,7 +45,7 @@ def test_a_torn_last_line_is_no_row_and_is_gone_after_a_cut(lines):
 
 
 def result(method="DWM-TD3BC", step=10, score=0.5):
-    return Result(method, "maze2d-umaze", 0, step, 1, 100.25, score, 100 * score)
+    return Result(method, "maze2d-umaze", 0, step, 1, 100.25, score, 100 * score, 60.5, 58.25)
 
 
 def test_results_come_back_with_their_types_and_one_header(tmp_path):

@@ -47,7 +47,7 @@ def collect_scores(runs: Sequence[Run], settings: Sequence[str]) -> list[Score]:
         for method, curve in run.curves.items()
     ]
     order = {method: number for number, method in enumerate(METHODS)}
-    return sorted(found, key=lambda score: (order[score.method], [as_number(value) for value in score.settings]))
+    return sorted(found, key=lambda score: (order[score.method], [in_order(value) for value in score.settings]))
 
 
 def choose(found: Sequence[Score]) -> list[Choice]:
@@ -58,9 +58,12 @@ def choose(found: Sequence[Score]) -> list[Choice]:
     return [Choice(max(group, key=lambda score: score.last_three.mean()), len(group)) for group in groups.values()]
 
 
-def as_number(text: str) -> float:
-    """A setting's value; what is none stands first."""
-    return float(text) if text else -np.inf
+def in_order(text: str) -> tuple[float, str]:
+    """Where a setting's value stands: what is none first, then numbers by size, then words."""
+    try:
+        return (float(text) if text else -np.inf), ""
+    except ValueError:
+        return np.inf, text
 
 
 class Line(NamedTuple):

@@ -11,7 +11,7 @@ from dwm_jax.maths.losses import pinball_loss
 from dwm_jax.types import Start
 from dwm_jax.world_models.one_step import OneStep
 from dwm_jax.world_models.reachable_return import with_reachable_return
-from tests.world_models.linear_system import BATCH, GAMMA, ROWS, SEGMENTS, T, alone, compiled_quickly, no_action, train
+from tests.world_models.linear_system import BATCH, GAMMA, ROWS, SEGMENTS, T, alone, compiled_quickly, train
 
 INNER = OneStep(hidden=(8,), learning_rate=1e-3)
 LEVEL = 0.9
@@ -39,8 +39,8 @@ def test_the_quantile_of_the_returns_is_found_as_a_function_of_state_and_action(
     state = MODEL.inference(train(MODEL, start, 3_000, segments=segments)[0])
     found = jax.vmap(partial(MODEL.reachable_return, state))(states, actions)
     inside = (np.abs(states) < 1.5).all(axis=1)
-    np.testing.assert_allclose((found - middle)[inside].mean(), LEVEL, atol=0.05)
-    assert np.std((found - middle)[inside]) < 0.1
+    np.testing.assert_allclose((found - middle)[inside].mean(), LEVEL, atol=0.1)
+    assert np.std((found - middle)[inside]) < 0.15
 
 
 def test_the_world_model_itself_is_trained_and_imagines_as_without():
@@ -50,7 +50,7 @@ def test_the_world_model_itself_is_trained_and_imagines_as_without():
     trained, metrics = compiled_quickly(lambda s: MODEL.update(s, batch, keys, jnp.array(0), alone))(state)
     jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-6), trained.model, trained_alone)
     assert "world_model/reachable_return" in metrics
-    start = Start(ROWS.observations[0], ROWS.actions[0], jnp.zeros(())), no_action, jax.random.key(3)
+    start = Start(ROWS.observations[0], ROWS.actions[0], jnp.zeros(())), lambda *_: jnp.zeros(2), jax.random.key(3)
     imagined, expected = (
         compiled_quickly(lambda model=model, s=s: model.rollout(T - 1, GAMMA)(model.inference(s), *start))()
         for model, s in ((MODEL, trained), (INNER, trained_alone))

@@ -149,7 +149,7 @@ def test_a_dropped_condition_teaches_the_return_embedding_nothing(dwm):
     state = dwm[1]
     segments = jax.tree.map(lambda leaf: leaf[:4], SEGMENTS)
 
-    @compiled_quickly
+    @partial(compiled_quickly, static_argnums=0)
     def embeddings_moved(condition_dropout):
         model = make_dwm(condition_dropout=condition_dropout)
         after, _ = model.update(state, segments, jax.random.split(jax.random.key(1), 4), jnp.array(0), alone)

@@ -5,8 +5,8 @@
 Reproduces: the paper's comparison on sparse rewards, in small: a denoiser of 1.4 million parameters, 60,000 recorded
 steps made on the spot, 4,000 updates, 5 seeds.
 
-Time: 6 min 43 s on two cores of a virtual Intel Xeon at 2.7 GHz.
-Score (0-1), 5 seeds: DWM-TD3BC 0.87 ± 0.40, TD3+BC 0.00 ± 0.08, OneStep-TD3BC 0.52 ± 0.39.
+Time: not measured on a machine of its own by the present recipe.
+Score (0-1), 5 seeds, last evaluation: DWM-TD3BC 0.18 ± 0.15, TD3+BC -0.13 ± 0.06, OneStep-TD3BC 0.06 ± 0.06.
 Source: RESULTS.md, "maze2d-umaze: the quickstart as shipped".
 """
 

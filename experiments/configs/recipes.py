@@ -1,7 +1,8 @@
 """The two recipes: how a run treats what the paper's settings leave open to go wrong. Sizes are not theirs to say.
 
-*paper* is the method as published. *recommended* differs from it in what RESULTS.md measures, one by one, under
-"Attribution". Every method of a comparison gets the same recipe, those without a world model included.
+*paper* is the method as published. *recommended* differs from it in the parts of `WITHOUT`, which `python -m
+experiments.sweep attribution` takes away one by one. Every method of a comparison gets the same recipe, those without a
+world model included.
 """
 
 from collections.abc import Callable
@@ -71,7 +72,7 @@ def paper(config: ConfigDict) -> None:
 
 
 def recommended(config: ConfigDict) -> None:
-    """What the attribution in RESULTS.md measures part by part, in place."""
+    """What small models and rough data turned out to need beyond the paper, in place."""
     apply(RECOMMENDED, config)
 
 

@@ -109,7 +109,7 @@ def row_layers(length: int, row_size: int, width: int, multipliers: Sequence[int
 
 
 def training_flop(
-    *, length: int, observation_size: int, action_size: int, width: int, multipliers: Sequence[int]
+    *, length: int, row_size: int, action_size: int, width: int, multipliers: Sequence[int]
 ) -> int:
     """Operations of the loss and its gradient for one sample.
 
@@ -117,9 +117,10 @@ def training_flop(
     is data.
 
     Args:
-      length: T; a row is the observation and the reward.
+      length: T.
+      row_size: D: the observation, the reward and, with terminations, one entry more.
     """
-    rows = row_layers(length, observation_size + 1, width, multipliers)
+    rows = row_layers(length, row_size, width, multipliers)
     layers = [*rows, *condition_layers(action_size), *step_layers()]
     return sum((2 if layer.reads_data else 3) * layer.flop for layer in layers)
 
@@ -127,7 +128,7 @@ def training_flop(
 def trajectory_flop(
     *,
     length: int,
-    observation_size: int,
+    row_size: int,
     action_size: int,
     width: int,
     multipliers: Sequence[int],
@@ -140,9 +141,10 @@ def trajectory_flop(
     reads the noisy rows. The diffusion step's embedding serves the whole batch and counts nothing.
 
     Args:
-      length: T; a row is the observation and the reward.
+      length: T.
+      row_size: D: the observation, the reward and, with terminations, one entry more.
       guided: two branches (guidance weight other than 1), or one.
     """
-    rows = row_layers(length, observation_size + 1, width, multipliers)
+    rows = row_layers(length, row_size, width, multipliers)
     per_step = sum(layer.flop if layer.reads_data or not guided else 2 * layer.flop for layer in rows)
     return num_sampling_steps * per_step + sum(layer.flop for layer in condition_layers(action_size))

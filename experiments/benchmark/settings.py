@@ -102,7 +102,7 @@ def denoiser_shape(size: Size, settings: dict[str, Any]) -> dict[str, Any]:
     """The shapes that decide the denoiser's arithmetic; `settings` are those of the diffusion world model."""
     return {
         "length": settings["sequence_length"],
-        "observation_size": size.observation_size,
+        "row_size": size.observation_size + 1 + int(settings["terminations"]),
         "action_size": size.action_size,
         "width": settings["width"],
         "multipliers": tuple(settings["multipliers"]),

@@ -31,9 +31,9 @@ from experiments.benchmark.settings import QUICK
 from experiments.benchmark.timing import Effort, Timing, in_turns
 
 SHAPES = [
-    {"length": 8, "observation_size": 11, "action_size": 3, "width": 16, "multipliers": (1, 4, 8)},
-    {"length": 6, "observation_size": 3, "action_size": 1, "width": 8, "multipliers": (1, 2, 4)},
-    {"length": 2, "observation_size": 3, "action_size": 1, "width": 8, "multipliers": (1, 2)},
+    {"length": 8, "row_size": 12, "action_size": 3, "width": 16, "multipliers": (1, 4, 8)},
+    {"length": 6, "row_size": 4, "action_size": 1, "width": 8, "multipliers": (1, 2, 4)},
+    {"length": 2, "row_size": 4, "action_size": 1, "width": 8, "multipliers": (1, 2)},
 ]
 
 
@@ -67,7 +67,7 @@ def test_the_smallest_denoiser_by_hand() -> None:
     assert sum(layer.flop for layer in step_layers()) == step
     # No gradient with respect to data: first convolution and skip, first layers of return, action and step.
     from_data = 2 * (4 * 3 * 8 + 2 * 3 * 8 + 1 * 128 + 5 * 128 + 128 * 512)
-    shape = {"length": 2, "observation_size": 2, "action_size": 5, "width": 8, "multipliers": (1,)}
+    shape = {"length": 2, "row_size": 3, "action_size": 5, "width": 8, "multipliers": (1,)}
     assert training_flop(**shape) == 3 * (rows + condition + step) - from_data
     # Two steps: both branches, less the convolution and the skip that both share.
     shared = 2 * (4 * 3 * 8 + 2 * 3 * 8)
@@ -77,7 +77,7 @@ def test_the_smallest_denoiser_by_hand() -> None:
 
 def abstract_call(shape: dict, network: TemporalUnet) -> tuple:
     """(parameters, arguments) of one call of the whole denoiser, as shapes alone."""
-    x_TD = jnp.ones((shape["length"], shape["observation_size"] + 1))
+    x_TD = jnp.ones((shape["length"], shape["row_size"]))
     arguments = (x_TD, jnp.ones(()), jnp.ones(shape["action_size"]), jnp.ones(()))
     return jax.eval_shape(network.init, jax.random.key(0), *arguments), arguments
 
@@ -111,7 +111,7 @@ def test_counts_agree_with_the_layers_the_network_really_has(shape: dict) -> Non
     with nn.intercept_methods(look):
         jax.eval_shape(network.apply, params, *arguments)
     layers = [
-        *row_layers(shape["length"], shape["observation_size"] + 1, shape["width"], shape["multipliers"]),
+        *row_layers(shape["length"], shape["row_size"], shape["width"], shape["multipliers"]),
         *condition_layers(shape["action_size"]),
         *step_layers(),
     ]
@@ -130,7 +130,7 @@ def test_counts_are_below_what_xla_computes(shape: dict) -> None:
 
 
 def test_the_papers_size() -> None:
-    shape = {"length": 8, "observation_size": 11, "action_size": 3, "width": 128, "multipliers": (1, 4, 8)}
+    shape = {"length": 8, "row_size": 12, "action_size": 3, "width": 128, "multipliers": (1, 4, 8)}
     # Some 130 million operations a call, 25 billion for a training step at batch 64, 0.78 billion a trajectory.
     assert 64 * training_flop(**shape) == pytest.approx(25e9, rel=0.02)
     assert trajectory_flop(**shape, num_sampling_steps=3, guided=True) == pytest.approx(0.78e9, rel=0.02)
@@ -266,7 +266,8 @@ def test_json_says_what_where_and_how(quick_lines: tuple[str, list[dict]]) -> No
         assert (row["backend"], row["peak_memory_of"]) == ("cpu", "process")
         assert row["peak_memory_bytes"] > 2**20
     settings = training["settings"]
-    shape = {"length": settings["sequence_length"], "observation_size": 4, "action_size": 2}
+    row_size = 4 + 1 + int(settings["terminations"])
+    shape = {"length": settings["sequence_length"], "row_size": row_size, "action_size": 2}
     shape |= {"width": settings["width"], "multipliers": tuple(settings["multipliers"])}
     assert training["useful_flop_per_unit"] == settings["batch_size"] * training_flop(**shape)
 

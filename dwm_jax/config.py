@@ -14,7 +14,7 @@ from ml_collections import ConfigDict, config_dict
 
 from dwm_jax import limits
 from dwm_jax.data import tasks
-from dwm_jax.imagination.sources import ASK
+from dwm_jax.limits import value_at
 from dwm_jax.registry import (
     ASKED_BY_PESSIMISTS,
     LEARNERS,
@@ -135,34 +135,24 @@ def check(config: ConfigDict, num_devices: int) -> None:
         known = f"known tasks are {', '.join(tasks.known_names())}; {tasks.how_to_prepare(config.task)}"
         require(False, "task", known)
     limits.check_numbers(config, require)
-    for key in (
-        "num_seeds",
-        "updates_per_dispatch",
-        "data.num_steps",
-        "policy.horizon",
-        "policy.num_updates",
-        "evaluation.episodes",
-    ):
-        require(value_at(config, key) >= 1, key, "at least 1")
-    require(0 < config.gamma <= 1, "gamma", "a discount in (0, 1]")
-    require(0 <= config.data.holdout_fraction < 1, "data.holdout_fraction", "a fraction in [0, 1)")
-    require(config.data.pad in ("absorb", "drop"), "data.pad", '"absorb" or "drop"')
-    for learner in config.policy.lambda_:
-        require(0 <= config.policy.lambda_[learner] <= 1, f"policy.lambda_.{learner}", "in [0, 1]")
-    require(config.policy.imagined_per_pair >= 0, "policy.imagined_per_pair", "0 (fresh) or more")
-    require(0 <= config.policy.start_share < 1, "policy.start_share", "a fraction in [0, 1)")
-    require(config.policy.refresh_every >= 0, "policy.refresh_every", "0 (never) or more")
-    pooled = config.policy.refresh_every == 0 or config.policy.imagined_per_pair > 0
-    require(pooled, "policy.refresh_every", "0 where policy.imagined_per_pair = 0: nothing is kept to be refreshed")
-    refreshed = config.policy.imagined_pairs == 0 or config.policy.refresh_every > 0
-    require(refreshed, "policy.imagined_pairs", "0 (all) without policy.refresh_every: the others would never be seen")
-    require(config.policy.imagined_pairs >= 0, "policy.imagined_pairs", "0 (all) or more")
-    require(config.policy.ask in ASK, "policy.ask", f"one of {', '.join(ASK)}")
-    require(config.policy.pessimism.num_samples >= 2, "policy.pessimism.num_samples", "at least 2, to disagree")
-    require(config.policy.pessimism.kappa >= 0, "policy.pessimism.kappa", "0 or more")
-    require(0 <= config.policy.generated_fraction < 1, "policy.generated_fraction", "a fraction in [0, 1)")
-    require(0 <= config.policy.relabelling_warm_up <= 1, "policy.relabelling_warm_up", "a fraction in [0, 1]")
+    _check_pool(config, require)
+    _check_made(config, methods, require)
+    _check_batches(config, num_devices, require)
 
+
+def _check_pool(config: ConfigDict, require: limits.Require) -> None:
+    """What is kept of an imagination, and for how long."""
+    policy = config.policy
+    pooled = policy.refresh_every == 0 or policy.imagined_per_pair > 0
+    require(pooled, "policy.refresh_every", "0 where policy.imagined_per_pair = 0: nothing is kept to be refreshed")
+    refreshed = policy.imagined_pairs == 0 or policy.refresh_every > 0
+    require(refreshed, "policy.imagined_pairs", "0 (all) without policy.refresh_every: the others would never be seen")
+    whole = policy.refresh_every % config.updates_per_dispatch == 0
+    require(whole, "policy.refresh_every", f"a multiple of updates_per_dispatch = {config.updates_per_dispatch}")
+
+
+def _check_made(config: ConfigDict, methods: dict[str, Method], require: limits.Require) -> None:
+    """What the learners and world models say of their own settings, and what a run asks of them."""
     for learner in {method.learner for method in methods.values() if isinstance(method, Learning)}:
         told = {"observation_size": 1, "action_size": 1, "num_updates": 1}
         _made_at(config, f"learners.{learner}", LEARNERS[learner], **told)
@@ -183,16 +173,16 @@ def check(config: ConfigDict, num_devices: int) -> None:
             samples = config.policy.pessimism.num_samples
             require(samples <= config.world_models[name].num_members, "policy.pessimism.num_samples", limit)
 
-    batches = ["policy.batch_size"] + [f"world_models.{name}.batch_size" for name in config.world_models]
-    for key in batches:
+
+def _check_batches(config: ConfigDict, num_devices: int, require: limits.Require) -> None:
+    """Batches are shared out among the devices; cadences and ends are those of whole dispatches."""
+    for key in ["policy.batch_size"] + [f"world_models.{name}.batch_size" for name in config.world_models]:
         size = value_at(config, key)
         require(size >= 1 and size % num_devices == 0, key, f"a multiple of the {num_devices} device(s)")
     cadences = ["policy.num_updates", "checkpoint_every", "evaluation.every"]
     for key in cadences + [f"world_models.{name}.num_updates" for name in config.world_models]:
         allowed = f"a multiple of updates_per_dispatch = {config.updates_per_dispatch}"
         require(value_at(config, key) % config.updates_per_dispatch == 0 and value_at(config, key) > 0, key, allowed)
-    whole = config.policy.refresh_every % config.updates_per_dispatch == 0
-    require(whole, "policy.refresh_every", f"a multiple of updates_per_dispatch = {config.updates_per_dispatch}")
 
 
 def settings_at(config: ConfigDict, key: str) -> dict[str, Any]:
@@ -206,13 +196,6 @@ def _made_at(config: ConfigDict, key: str, make: Callable[..., Made], **told: in
         return make(**told, **settings_at(config, key))
     except ValueError as error:
         raise ConfigError(f"{key}.{error}") from error
-
-
-def value_at(config: ConfigDict, key: str) -> Any:
-    """The value at a dotted key."""
-    for part in key.split("."):
-        config = config[part]
-    return config
 
 
 def to_json(config: ConfigDict) -> str:

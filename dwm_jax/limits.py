@@ -10,6 +10,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from dwm_jax.data import tasks
+from dwm_jax.imagination.sources import ASK
 from dwm_jax.registry import Learning, Method
 
 # (condition, dotted key, what is allowed) -> None; raises where the condition is false and the key is used.
@@ -67,6 +68,10 @@ def check_numbers(config: ConfigDict, require: Require) -> None:
     horizons = config.diagnostics.sampling_horizons
     require(all(horizon >= 1 for horizon in horizons), "diagnostics.sampling_horizons", "all at least 1")
     require(math.isfinite(config.policy.return_to_go), "policy.return_to_go", "a finite number")
+    for learner, lambda_ in config.policy.lambda_.items():
+        require(0 <= lambda_ <= 1, f"policy.lambda_.{learner}", "in [0, 1]")
+    for key, (is_allowed, rule) in OF_A_RUN.items():
+        require(is_allowed(value_at(config, key)), key, rule)
     for group in ("learners", "world_models"):
         for name, settings in config[group].items():
             for key, (is_allowed, rule) in BOUNDS.items():
@@ -74,6 +79,34 @@ def check_numbers(config: ConfigDict, require: Require) -> None:
                     require(is_allowed(settings[key]), f"{group}.{name}.{key}", rule)
 
 
+def value_at(config: ConfigDict, key: str) -> Any:
+    """The value at a dotted key."""
+    for part in key.split("."):
+        config = config[part]
+    return config
+
+
+# By dotted key, in the order in which they are looked at: updates_per_dispatch divides others afterwards.
+OF_A_RUN: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "num_seeds": (lambda v: v >= 1, "at least 1"),
+    "updates_per_dispatch": (lambda v: v >= 1, "at least 1"),
+    "gamma": (lambda v: 0 < v <= 1, "a discount in (0, 1]"),
+    "data.num_steps": (lambda v: v >= 1, "at least 1"),
+    "data.holdout_fraction": (lambda v: 0 <= v < 1, "a fraction in [0, 1)"),
+    "data.pad": (lambda v: v in ("absorb", "drop"), '"absorb" or "drop"'),
+    "policy.horizon": (lambda v: v >= 1, "at least 1"),
+    "policy.num_updates": (lambda v: v >= 1, "at least 1"),
+    "policy.imagined_per_pair": (lambda v: v >= 0, "0 (fresh) or more"),
+    "policy.imagined_pairs": (lambda v: v >= 0, "0 (all) or more"),
+    "policy.refresh_every": (lambda v: v >= 0, "0 (never) or more"),
+    "policy.start_share": (lambda v: 0 <= v < 1, "a fraction in [0, 1)"),
+    "policy.ask": (lambda v: v in ASK, f"one of {', '.join(ASK)}"),
+    "policy.pessimism.num_samples": (lambda v: v >= 2, "at least 2, to disagree"),
+    "policy.pessimism.kappa": (lambda v: v >= 0, "0 or more"),
+    "policy.generated_fraction": (lambda v: 0 <= v < 1, "a fraction in [0, 1)"),
+    "policy.relabelling_warm_up": (lambda v: 0 <= v <= 1, "a fraction in [0, 1]"),
+    "evaluation.episodes": (lambda v: v >= 1, "at least 1"),
+}
 # By the name of a setting of a learner or world model.
 BOUNDS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "seed": (lambda v: 0 <= v < NUM_SEEDS, f"from 0 to {NUM_SEEDS - 1:,}"),

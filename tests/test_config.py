@@ -54,7 +54,7 @@ def test_shipped_configs_pass(config: ConfigDict) -> None:
         ("learners__td3_bc__target_rate", 0.0, "in (0, 1]"),
         ("diagnostics__sampling_horizons", (0, 1), "all at least 1"),
         ("policy__return_to_go", float("inf"), "a finite number"),
-        ("policy__imagined_pairs", -1, "without policy.refresh_every"),
+        ("policy__imagined_pairs", -1, "0 (all) or more"),
     ],
 )
 def test_a_wrong_value_is_refused_with_what_is_allowed(key: str, value: object, allowed: str) -> None:

@@ -44,6 +44,25 @@ MARKS = {"ok": "  ok    ", "note": "  note  ", "wrong": "  WRONG "}
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command and returns its exit code."""
+    parser = make_parser()
+    options = parser.parse_args(arguments)
+    refuse_meaningless(parser, options)
+    try:
+        with interruption.listening():
+            return int(options.run(options))
+    except BrokenPipeError:
+        raise  # whoever read has seen enough
+    except (ValueError, OSError, InUseError) as error:
+        print("error: " + " ".join(str(error).split()), file=sys.stderr)
+        return 1
+    except interruption.Interrupted as stop:
+        more = ", a download where it stopped" if options.command == "prepare" else ""
+        print(f"{stop}{more}", file=sys.stderr)
+        return stop.exit_code
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """The commands and their options, each with the function that runs it."""
     parser = argparse.ArgumentParser(
         prog="python -m dwm_jax.data", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -85,8 +104,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sub.add_argument("--seed", type=int, default=0, help="of data made on the spot (maze2d)")
         sub.set_defaults(run=run)
     sub.add_argument("--picture", type=Path, metavar="PNG", help="default: card.png in the data set's folder")
-    options = parser.parse_args(arguments)
-    if options.command == "prepare" and not options.file and options.name not in D4RL_TASKS:
+    return parser
+
+
+def refuse_meaningless(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
+    """Leaves with a line about an option that would change nothing of what was asked."""
+    if options.command != "prepare":
+        return
+    if not options.file and options.name not in D4RL_TASKS:
         for flag, said in (
             ("--env", options.env is not None),
             ("--actions", options.actions != "refuse"),
@@ -95,20 +120,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         ):
             if said:
                 parser.error(f"{flag} goes with --file, or with a D4RL name: other data says so itself")
-    if options.command == "prepare" and options.max_episode_steps is not None and options.max_episode_steps < 1:
+    if options.max_episode_steps is not None and options.max_episode_steps < 1:
         parser.error("--max-episode-steps must be at least 1")
-    try:
-        with interruption.listening():
-            return int(options.run(options))
-    except BrokenPipeError:
-        raise  # whoever read has seen enough
-    except (ValueError, OSError, InUseError) as error:
-        print("error: " + " ".join(str(error).split()), file=sys.stderr)
-        return 1
-    except interruption.Interrupted as stop:
-        more = ", a download where it stopped" if options.command == "prepare" else ""
-        print(f"{stop}{more}", file=sys.stderr)
-        return stop.exit_code
 
 
 def run_list(options: argparse.Namespace) -> int:

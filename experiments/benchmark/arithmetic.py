@@ -108,9 +108,7 @@ def row_layers(length: int, row_size: int, width: int, multipliers: Sequence[int
     return layers
 
 
-def training_flop(
-    *, length: int, row_size: int, action_size: int, width: int, multipliers: Sequence[int]
-) -> int:
+def training_flop(*, length: int, row_size: int, action_size: int, width: int, multipliers: Sequence[int]) -> int:
     """Operations of the loss and its gradient for one sample.
 
     Every layer three times - forward, gradient of the weights, gradient of the input - save the last where the input

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 from ml_collections import ConfigDict
 
-from dwm_jax.config import value_at
+from dwm_jax.limits import value_at
 from dwm_jax.registry import METHODS, MODELS, Learning, learner_of
 from dwm_jax.world_models.base import WorldModel
 from experiments.configs.recipes import WITHOUT

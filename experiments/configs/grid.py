@@ -15,7 +15,7 @@ from pools of 10,000 pairs, drawn anew every 1,000 updates:
     --config.methods=AD-TD3BC,AD-IQL,AD-PQL --config.policy.refresh_every=1000 --config.policy.imagined_pairs=10000
     --config.policy.imagined_per_pair=1
 
-Time and score: not measured by the present recipe. Version 0.2's, on other maze data and without the recommended
+Time and score: not measured here by the present recipe. Version 0.2's, on other maze data and without the recommended
 recipe, are in RESULTS.md, "Every method on two mazes" and "Three mazes, by one command".
 """
 

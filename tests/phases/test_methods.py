@@ -66,7 +66,9 @@ def test_a_world_model_by_itself_is_trained_measured_and_found_by_the_policies_t
     assert errors.keys() == {"dwm", "one_step, told the recorded actions"}
     summary = (tmp_path / "models" / "summary.md").read_text()
     for label, error in errors.items():
-        cells = [f"{error[key][at]:.3g}" for key in ("observation", "reward") for at in (0, -1)]
+        at_starts = measured["prediction_error_at_starts"][label]["observation"][-1]
+        shown = [*(error["observation"][at] for at in (0, -1)), at_starts, *(error["reward"][at] for at in (0, -1))]
+        cells = [f"{value:.3g}" for value in shown]
         assert f"| {label} | {' | '.join(cells)} |" in summary
     before = {path: path.read_bytes() for path in tmp_path.glob("world_models/*/metrics.jsonl")}
     assert len(before) == 2

@@ -38,7 +38,9 @@ COUNT = 2048
 
 
 def with_terminations(segments):
-    return segments._replace(terminated=segments.observations[:, 1, 0] > 1)
+    # Of a segment only its first transition is read.
+    ended = segments.observations[:, 1, :1] > 1
+    return segments._replace(terminated=jnp.broadcast_to(ended, segments.rewards.shape))
 
 
 SEGMENTS = with_terminations(make_segments(COUNT))

@@ -9,7 +9,10 @@ in `experiments/configs/paper.py`.
 
 Reproduces: the paper's comparison on locomotion with small models, 100,000 updates and H = 7 (the paper: 500,000).
 
-Time and score: not measured here.
+Time: 1 hour for DWM-TD3BC on one core of an AMD EPYC.
+Score (0-1) on hopper-medium-replay, 3 seeds, last three evaluations: DWM-TD3BC 0.60 ± 0.14, TD3+BC-H 0.63 ± 0.11,
+TD3+BC 0.55 ± 0.13.
+Source: RESULTS.md, "hopper-medium-replay: the first cells of the main table".
 """
 
 from ml_collections import ConfigDict

@@ -13,10 +13,12 @@ with the run's own evaluation seed and number of episodes, on the run's machine,
 """
 
 import argparse
+import gc
 import importlib
 import importlib.util
 import itertools
 import sys
+import warnings
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -174,18 +176,26 @@ def check_drawing(task: Task) -> None:
     Raises:
       ValueError: this machine cannot; the message has the remedy.
     """
-    env = task.make_env(render_mode="rgb_array")
-    try:
-        env.reset(seed=0)
-        np.asarray(env.render()).reshape(1, -1)
-    except Exception as error:  # whatever a simulator's drivers raise
-        raise ValueError(
-            f"--video: this machine cannot draw ({type(error).__name__}: {error}); without a display set MUJOCO_GL=egl "
-            "(a graphics card, or Mesa's libEGL) or MUJOCO_GL=osmesa (the library libOSMesa), which draw off the screen"
-        ) from error
-    finally:
+    # Drivers warn beside what they raise, and a viewer that was never whole complains again as it is collected.
+    hook, sys.unraisablehook = sys.unraisablehook, lambda unraisable: None
+    reason = ""
+    with warnings.catch_warnings(action="ignore"):
+        env = task.make_env(render_mode="rgb_array")
+        try:
+            env.reset(seed=0)
+            np.asarray(env.render()).reshape(1, -1)
+        except Exception as error:  # whatever a simulator's drivers raise
+            reason = f"{type(error).__name__}: {error}"
         with suppress(Exception):
             env.close()
+        del env
+        gc.collect()
+    sys.unraisablehook = hook
+    if reason:
+        raise ValueError(
+            f"--video: this machine cannot draw ({reason.rstrip('.')}); without a display set MUJOCO_GL=egl (a "
+            "graphics card, or Mesa's libEGL) or MUJOCO_GL=osmesa (the library libOSMesa), which draw off the screen"
+        )
 
 
 if __name__ == "__main__":

@@ -278,6 +278,21 @@ def test_a_wrong_command_is_one_line(
     assert line in errors
 
 
+def test_a_machine_that_cannot_draw_says_so_in_one_line_with_the_remedy(finished: Path, tmp_path: Path) -> None:
+    result = subprocess.run(
+        [sys.executable, "-m", "dwm_jax.evaluate", str(finished), "--video", str(tmp_path / "film.gif")],
+        capture_output=True,
+        text=True,
+        env=os.environ | {"MUJOCO_GL": "disable"},
+        check=False,
+    )
+    assert result.returncode == 2
+    assert result.stderr.startswith("error: --video: this machine cannot draw (RuntimeError")
+    assert "MUJOCO_GL=osmesa" in result.stderr
+    assert result.stderr.count("\n") == 1
+    assert not list(tmp_path.iterdir())
+
+
 def test_help_teaches_the_command() -> None:
     result = subprocess.run(
         [sys.executable, "-m", "dwm_jax.evaluate", "--help"],

@@ -2,9 +2,10 @@
 PYTHON ?= python3
 VENV ?= .venv
 WORKDIR ?= runs/quickstart
+DIST ?= dist
 BIN := $(VENV)/bin
 
-.PHONY: quickstart test lint
+.PHONY: quickstart test lint wheel
 
 quickstart: $(VENV)/.installed
 	$(BIN)/python -m dwm_jax.train --config experiments/configs/quickstart.py --workdir $(WORKDIR)
@@ -16,6 +17,11 @@ lint: $(VENV)/.installed-test
 	$(BIN)/ruff check dwm_jax experiments tests
 	$(BIN)/ruff format --check dwm_jax experiments tests
 	$(BIN)/mypy
+
+# What an earlier build left in build/ would go into the wheel too.
+wheel: $(VENV)/.installed
+	rm -rf build
+	$(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir $(DIST) .
 
 $(VENV)/.installed: requirements.txt
 	$(PYTHON) -m venv $(VENV)

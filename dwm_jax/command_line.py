@@ -16,6 +16,7 @@ import jax
 from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
+from dwm_jax import config_files
 from dwm_jax.config import ConfigError, check
 from dwm_jax.runtime import (
     checkpoints,
@@ -37,8 +38,13 @@ def run(train: Callable[[ConfigDict, Path, Sequence[mirrors.Open]], None], usage
     """Parses the command line, checks the config, trains."""
     terminal.prepare()
     config_flag = config_flags.DEFINE_config_file(
-        "config", None, "the config file; --config.key=value overrides a field", lock_config=True
+        "config",
+        None,
+        f"a config file, or the name of a shipped one: {', '.join(config_files.shipped())}; TASK goes behind a colon; "
+        "--config.key=value overrides a field",
+        lock_config=True,
     )
+    flags.FLAGS["config"].parser = ByName(flags.FLAGS["config"].parser)
     workdir_flag = flags.DEFINE_string("workdir", None, "folder of the run: made, or resumed from")
     debug_flag = flags.DEFINE_bool(
         "debug-nans", False, "when a number is not finite, repeat that update to find the operation that made it"
@@ -47,7 +53,7 @@ def run(train: Callable[[ConfigDict, Path, Sequence[mirrors.Open]], None], usage
     wandb_flag = flags.DEFINE_string("wandb", None, "show the numbers in this Weights & Biases project too")
     cluster_flags = cluster.define_flags()
     # What --help prints: the usage, and these flags.
-    sys.modules["__main__"].__doc__ = usage
+    sys.modules["__main__"].__doc__ = terminal.as_started(usage or "")
     for flag in (config_flag, workdir_flag, debug_flag, tensorboard_flag, wandb_flag, *cluster_flags):
         flags.FLAGS.register_key_flag_for_module(sys.argv[0], flags.FLAGS[flag.name])
 
@@ -58,7 +64,6 @@ def run(train: Callable[[ConfigDict, Path, Sequence[mirrors.Open]], None], usage
                 raise ConfigError(f"unexpected argument {rest[1]!r}; flags start with --")
             if config_flag.value is None or workdir_flag.value is None:
                 raise ConfigError("both --config FILE and --workdir DIR are needed; --help shows an example")
-            refuse_file(config_flags.get_config_filename(flags.FLAGS["config"]))
             for folder in filter(None, (workdir_flag.value, config_flag.value.world_model_dir)):
                 checkpoints.refuse_place(folder)
             cluster_flags.check()
@@ -102,19 +107,20 @@ def run(train: Callable[[ConfigDict, Path, Sequence[mirrors.Open]], None], usage
     app.run(main, flags_parser=parse)
 
 
-def refuse_file(named: str) -> None:
-    """Refuses a config file that is not there: ml_collections would go on until the config is asked for something.
+class ByName(flags.ArgumentParser):
+    """Reads a config file by path or name; what is not there is refused at once, not when its config is first used."""
 
-    Raises:
-      ConfigError: naming it.
-    """
-    path = named.rpartition(":")[0] if ":" in named and not Path(named).exists() else named
-    if not Path(path).is_file():
-        raise ConfigError(f"--config {path}: no such file")
+    def __init__(self, by_path: flags.ArgumentParser):
+        self._by_path = by_path
+
+    def parse(self, argument: str) -> ConfigDict:
+        return self._by_path.parse(config_files.find(argument))
 
 
 def without_traceback(error: Exception) -> Exception:
-    """An error that holds a whole traceback, as ml_collections makes them of a config file's, by its last line."""
+    """What absl and ml_collections make of an error, by its own line: they wrap it, in a whole traceback at times."""
+    if isinstance(error.__context__, ConfigError):
+        return error.__context__
     text, marker, traceback_lines = str(error).partition("Traceback (most recent call last):")
     lines = [line.strip() for line in traceback_lines.splitlines() if line.strip()]
     return ConfigError(f"{text}{lines[-1]}") if marker and lines else error

@@ -38,9 +38,12 @@ from dwm_jax.runtime.progress import printable, say
 LARGEST_SEED = 2**31
 
 
+@terminal.printing()
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
-        "python -m dwm_jax.evaluate", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        terminal.as_started("python -m dwm_jax.evaluate"),
+        description=terminal.as_started(__doc__ or ""),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("run", type=Path, metavar="RUN", help="a run's workdir, or one exported .npz")
     parser.add_argument("--episodes", type=int, default=10, help="per policy (default: %(default)s)")
@@ -167,7 +170,7 @@ def check_video(path: Path) -> None:
     if path.suffix not in (".mp4", ".gif"):
         raise ValueError(f"--video {path}: the name must end in .mp4 or .gif")
     if path.suffix == ".mp4" and importlib.util.find_spec("imageio_ffmpeg") is None:
-        raise ValueError("--video OUT.mp4 needs the extra: pip install 'dwm_jax[video]'; OUT.gif works without")
+        raise ValueError("--video OUT.mp4 needs imageio-ffmpeg: pip install imageio-ffmpeg; OUT.gif works without")
 
 
 def check_drawing(task: Task) -> None:
@@ -199,5 +202,4 @@ def check_drawing(task: Task) -> None:
 
 
 if __name__ == "__main__":
-    with terminal.printing():
-        main()
+    main()

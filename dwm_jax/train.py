@@ -1,9 +1,10 @@
 """Trains a world model, then policies inside their own imagination, and evaluates them.
 
     python -m dwm_jax.train --config experiments/configs/quickstart.py --workdir runs/quickstart
+    python -m dwm_jax.train --config quickstart --workdir runs/quickstart           the same: it is shipped by name
 
 Any field of the config can be overridden: --config.policy.horizon=5 --config.methods=DWM-TD3BC,TD3+BC
-A config that serves many tasks takes one as its argument: --config experiments/configs/maze2d.py:medium
+A config that serves many tasks takes one as its argument: --config maze2d:medium, recommended:TASK, paper:TASK
 
 Phases: data -> one pretraining per model the methods need -> per method its imagination (drawn in bulk where the
 world model allows) and its policy, evaluated as it learns -> diagnostics, table and pictures. Start the same
@@ -131,7 +132,12 @@ def evaluate_if_missing(phase: Phase, state: PyTree, step: int, cadence: Cadence
     return evaluate(phase, state, step) if phase.evaluates_at(step, cadence) and not is_there else ""
 
 
-if __name__ == "__main__":
+def main() -> None:
+    """The command."""
     from dwm_jax.command_line import run
 
     run(train, __doc__)
+
+
+if __name__ == "__main__":
+    main()

@@ -61,7 +61,7 @@ def soak(workdir: Path, seconds: float) -> tuple[list[tuple[float, float]], int]
     """Runs until the policies have learnt for `seconds`; [(seconds of learning, resident MiB)], exit code."""
     settings = {"methods": METHOD, "policy.num_updates": NUM_UPDATES}
     overrides = [f"--config.{key}={value}" for key, value in settings.items()]
-    command = [sys.executable, "-m", "dwm_jax.train", "--config", "experiments/configs/quickstart.py", *overrides]
+    command = [sys.executable, "-m", "dwm_jax.train", "--config", "quickstart", *overrides]
     process = subprocess.Popen([*command, "--workdir", str(workdir)])
     samples: list[tuple[float, float]] = []
     began: float | None = None

@@ -52,9 +52,12 @@ class Phase(NamedTuple):
         return (self.total - self.step) / self.updates_per_second
 
 
+@terminal.printing()
 def main() -> None:
     parser = argparse.ArgumentParser(
-        "python -m experiments.status", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        terminal.as_started("python -m experiments.status"),
+        description=terminal.as_started(__doc__ or ""),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("runs", type=Path, metavar="RUNS", help="a workdir, or a folder that holds some")
     parser.add_argument("--watch", type=float, metavar="SECONDS", help="shows it again and again")
@@ -163,5 +166,4 @@ def table_of(phases: list[Phase]) -> Table:
 
 
 if __name__ == "__main__":
-    with terminal.printing():
-        main()
+    main()

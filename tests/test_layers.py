@@ -19,14 +19,14 @@ FLOORS = [
     {"registry", "imagination"},
     {"limits"},
     {"config"},
-    {"results"},
+    {"results", "recipes", "config_files"},
     {"phases"},
     {"command_line", "workdir"},
     {"train", "evaluate"},
 ]
 FILES = sorted(PACKAGE.rglob("*.py"))
 # Below, whatever is decided by the config arrives as an argument.
-READS_THE_CONFIG = {"train", "config", "limits", "command_line", "workdir", "phases"}
+READS_THE_CONFIG = {"train", "config", "limits", "command_line", "workdir", "phases", "recipes", "config_files"}
 
 
 def room(path):

@@ -42,6 +42,7 @@ from dwm_jax.runtime.locks import InUseError
 MARKS = {"ok": "  ok    ", "note": "  note  ", "wrong": "  WRONG "}
 
 
+@terminal.printing()
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command and returns its exit code."""
     parser = make_parser()
@@ -64,7 +65,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def make_parser() -> argparse.ArgumentParser:
     """The commands and their options, each with the function that runs it."""
     parser = argparse.ArgumentParser(
-        prog="python -m dwm_jax.data", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog=terminal.as_started("python -m dwm_jax.data"),
+        description=terminal.as_started(__doc__ or ""),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="{list,prepare,check,show}")
     commands.add_parser("list", help="names, and what is prepared").set_defaults(run=run_list)
@@ -215,5 +218,4 @@ def _print_progress() -> Any:
 
 
 if __name__ == "__main__":
-    with terminal.printing():
-        sys.exit(main())
+    sys.exit(main())

@@ -1,12 +1,16 @@
 """The streams of a command, wherever it was started: an ASCII terminal, a pipe that closes, a notebook's cell."""
 
 import os
+import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 
 # What a shell shows for a program that wrote to a pipe nobody reads: 128 + SIGPIPE.
 PIPE_CLOSED = 141
+# Installed as dwm-NAME (setup.cfg).
+COMMANDS = ("train", "data", "evaluate", "sweep", "report", "status")
 
 
 def prepare() -> None:
@@ -14,6 +18,13 @@ def prepare() -> None:
     for stream in (sys.stdout, sys.stderr):
         with suppress(AttributeError, ValueError):  # not every stand-in for a stream can
             stream.reconfigure(errors="replace")  # type: ignore[union-attr]
+
+
+def as_started(text: str) -> str:
+    """A help text with its commands as they are typed where this one was: `dwm-data` for `python -m dwm_jax.data`."""
+    if not Path(sys.argv[0]).name.startswith("dwm-"):
+        return text
+    return re.sub(rf"python -m (?:dwm_jax|experiments)\.({'|'.join(COMMANDS)})\b", r"dwm-\1", text)
 
 
 @contextmanager

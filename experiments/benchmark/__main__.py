@@ -36,15 +36,16 @@ from typing import Any, NamedTuple, NoReturn
 
 from dwm_jax.runtime import files, provenance
 from dwm_jax.runtime.progress import say
-from experiments.benchmark.denoiser import sampling, training
-from experiments.benchmark.figures import HEADER, Figure, json_line, table_row
-from experiments.benchmark.first_step import first_step
-from experiments.benchmark.parts import training_parts
-from experiments.benchmark.peak import peak
-from experiments.benchmark.policies import NAMES, SOURCES, policy_updates
-from experiments.benchmark.processes import in_fresh_process, measure, virtual_devices
-from experiments.benchmark.settings import FULL, QUICK, SIZES, Plan
-from experiments.benchmark.simulator import evaluation
+
+from .denoiser import sampling, training
+from .figures import HEADER, Figure, json_line, table_row
+from .first_step import first_step
+from .parts import training_parts
+from .peak import peak
+from .policies import NAMES, SOURCES, policy_updates
+from .processes import in_fresh_process, measure, virtual_devices
+from .settings import FULL, QUICK, SIZES, Plan
+from .simulator import evaluation
 
 MEASUREMENTS = ("peak", "training", "parts", "sampling", "policies", "evaluation", "devices", "first-step")
 DEFAULT_SIZES = ("quickstart", "paper-hopper")

@@ -20,8 +20,9 @@ from dwm_jax.registry import make_model
 from dwm_jax.runtime import parallel
 from dwm_jax.types import Array, PyTree, Start, Trajectory
 from dwm_jax.world_models.base import WorldModel
-from experiments.benchmark.figures import Figure, rate
-from experiments.benchmark.settings import (
+
+from .figures import Figure, rate
+from .settings import (
     SIZES,
     Plan,
     imagination_flop,
@@ -29,7 +30,7 @@ from experiments.benchmark.settings import (
     sample_flop,
     updates_per_dispatch,
 )
-from experiments.benchmark.timing import Run, in_turns, matrix_product
+from .timing import Run, in_turns, matrix_product
 
 BATCH = 128  # of the paper's timing of trajectories
 

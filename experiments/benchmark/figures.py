@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from experiments.benchmark.timing import Timing
+from .timing import Timing
 
 
 class Figure(NamedTuple):

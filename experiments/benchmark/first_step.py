@@ -7,13 +7,12 @@ import tempfile
 import time
 from pathlib import Path
 
-import experiments
 from dwm_jax.runtime import provenance
-from experiments.benchmark.figures import Figure
-from experiments.benchmark.processes import in_fresh_process
-from experiments.benchmark.settings import Plan
 
-ROOT = Path(experiments.__file__).resolve().parents[1]
+from .figures import Figure
+from .processes import in_fresh_process
+from .settings import Plan
+
 PATIENCE_SECONDS = 900.0
 
 
@@ -24,7 +23,7 @@ def first_step(config: str, plan: Plan) -> list[Figure]:
     programs compiled.
 
     Args:
-      config: a file of experiments/configs, "quickstart" or "smoke".
+      config: the name of a shipped one, "quickstart" or "smoke".
     """
     seconds: dict[str, list[float]] = {"no data, nothing compiled": [], "nothing compiled": [], "compiled before": []}
     for _ in range(plan.repetitions):
@@ -47,14 +46,14 @@ def seconds_to_first_row(config: str, workdir: Path, minari: Path, models: Path)
       RuntimeError: it ended before, or takes longer than PATIENCE_SECONDS; the message has its last line.
     """
     command = [
-        *(sys.executable, "-m", "dwm_jax.train", "--config", str(ROOT / "experiments" / "configs" / f"{config}.py")),
+        *(sys.executable, "-m", "dwm_jax.train", "--config", config),
         *("--workdir", str(workdir), f"--config.world_model_dir={models}"),
     ]
     environment = os.environ | {"MINARI_DATASETS_PATH": str(minari), "JAX_ENABLE_COMPILATION_CACHE": "true"}
     environment.pop("JAX_COMPILATION_CACHE_DIR", None)
     start = time.perf_counter()
     with subprocess.Popen(
-        command, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+        command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
     ) as process:
         try:
             while time.perf_counter() - start < PATIENCE_SECONDS:

@@ -18,10 +18,11 @@ from dwm_jax.networks.optimization import move_ema
 from dwm_jax.phases.pretraining import update_from_segments
 from dwm_jax.runtime import parallel
 from dwm_jax.types import Array, Metrics, PyTree
-from experiments.benchmark.denoiser import dispatches, make_bench
-from experiments.benchmark.figures import Figure, rate
-from experiments.benchmark.settings import SIZES, Plan, sample_flop, updates_per_dispatch
-from experiments.benchmark.timing import Run, in_turns, matrix_product
+
+from .denoiser import dispatches, make_bench
+from .figures import Figure, rate
+from .settings import SIZES, Plan, sample_flop, updates_per_dispatch
+from .timing import Run, in_turns, matrix_product
 
 
 class Product(NamedTuple):

@@ -2,9 +2,9 @@
 
 import jax
 
-from experiments.benchmark.figures import Figure, rate
-from experiments.benchmark.settings import Plan
-from experiments.benchmark.timing import in_turns, matrix_product
+from .figures import Figure, rate
+from .settings import Plan
+from .timing import in_turns, matrix_product
 
 
 def peak(plan: Plan) -> list[Figure]:

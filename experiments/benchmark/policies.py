@@ -17,11 +17,12 @@ from dwm_jax.phases.policy_updates import PolicyUpdates
 from dwm_jax.registry import LEARNERS
 from dwm_jax.runtime import parallel
 from dwm_jax.types import Trajectory
-from experiments.benchmark.denoiser import bulk, dispatches, make_bench, random_pairs
-from experiments.benchmark.figures import Figure, rate
-from experiments.benchmark.parts import alone, products_of
-from experiments.benchmark.settings import SIZES, Plan, imagination_flop, random_dataset, updates_per_dispatch
-from experiments.benchmark.timing import Run, in_turns, matrix_product
+
+from .denoiser import bulk, dispatches, make_bench, random_pairs
+from .figures import Figure, rate
+from .parts import alone, products_of
+from .settings import SIZES, Plan, imagination_flop, random_dataset, updates_per_dispatch
+from .timing import Run, in_turns, matrix_product
 
 SOURCES = ("recorded", "fresh", "pool")
 NAMES = {"td3_bc": "TD3+BC", "iql": "IQL"}

@@ -7,10 +7,11 @@ from multiprocessing import get_context
 from typing import Any, TypeVar
 
 from dwm_jax.runtime import provenance
-from experiments.benchmark.denoiser import training
-from experiments.benchmark.figures import Figure
-from experiments.benchmark.settings import Plan
-from experiments.benchmark.timing import peak_memory
+
+from .denoiser import training
+from .figures import Figure
+from .settings import Plan
+from .timing import peak_memory
 
 Result = TypeVar("Result")
 VIRTUAL_DEVICES = (1, 2, 4, 8)

@@ -10,9 +10,10 @@ from ml_collections import ConfigDict
 from dwm_jax.config import default_config
 from dwm_jax.data import dataset as data
 from dwm_jax.types import Episode
-from experiments.benchmark.arithmetic import training_flop, trajectory_flop
-from experiments.benchmark.timing import Effort
-from experiments.configs import quickstart, smoke
+
+from ..configs import quickstart, smoke
+from .arithmetic import training_flop, trajectory_flop
+from .timing import Effort
 
 EPISODE_LENGTH = 500
 

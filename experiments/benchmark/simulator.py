@@ -7,9 +7,10 @@ from dwm_jax.data.tasks import get_task
 from dwm_jax.registry import LEARNERS
 from dwm_jax.results.evaluator import Evaluator
 from dwm_jax.types import Array, PyTree
-from experiments.benchmark.figures import Figure, rate
-from experiments.benchmark.settings import SIZES, Plan
-from experiments.benchmark.timing import in_turns
+
+from .figures import Figure, rate
+from .settings import SIZES, Plan
+from .timing import in_turns
 
 TASK = "maze2d-umaze"
 

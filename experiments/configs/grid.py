@@ -21,18 +21,17 @@ recipe, are in RESULTS.md, "Every method on two mazes" and "Three mazes, by one 
 
 from ml_collections import ConfigDict
 
+from dwm_jax.config_files import load
 from dwm_jax.data.maze2d import MAZES
+from dwm_jax.recipes import shrink_models, task_and_recipe
 from dwm_jax.registry import METHODS, Learning, Planning
-from experiments.configs import quickstart
-from experiments.configs.recipes import task_and_recipe
-from experiments.configs.small import shrink_models
 
 
 def get_config(argument: str = "umaze") -> ConfigDict:
     maze, apply_recipe = task_and_recipe(argument, default="recommended")
     if maze not in MAZES:
         raise ValueError(f"grid.py:{maze}: unknown maze; known: {', '.join(MAZES)}")
-    config = quickstart.get_config()
+    config = load("quickstart")
     apply_recipe(config)
     config.task = f"maze2d-{maze}"
     # Episodes are longer in larger mazes: 200, 150 and 150 of them.

@@ -18,8 +18,7 @@ Source: RESULTS.md, "hopper-medium-replay: the first cells of the main table".
 from ml_collections import ConfigDict
 
 from dwm_jax.config import default_config
-from experiments.configs.recipes import task_and_recipe
-from experiments.configs.small import shrink_models
+from dwm_jax.recipes import shrink_models, task_and_recipe
 
 
 def get_config(argument: str = "hopper-medium") -> ConfigDict:

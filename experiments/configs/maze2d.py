@@ -15,7 +15,7 @@ from ml_collections import ConfigDict
 
 from dwm_jax.config import default_config
 from dwm_jax.data.maze2d import MAZES
-from experiments.configs.recipes import task_and_recipe
+from dwm_jax.recipes import task_and_recipe
 
 
 def get_config(argument: str = "umaze") -> ConfigDict:

@@ -5,7 +5,7 @@
 
 The argument is a D4RL task: {hopper,walker2d,halfcheetah}-{medium,medium-replay,medium-expert}-v2,
 maze2d-{umaze,medium,large}-v1 or antmaze-umaze-v2, or another that `python -m dwm_jax.data list` shows; as published,
-or with ",recommended" behind it by the recommended recipe (experiments/configs/recipes.py). Sizes are those of
+or with ",recommended" behind it by the recommended recipe (dwm_jax/recipes.py). Sizes are those of
 `dwm_jax.config.default_config()`; horizon 5, and the middle of the returns-to-go that the paper searched for the task
 (it names none for the mazes: the default stays).
 
@@ -18,8 +18,7 @@ Time and score: not measured here. The paper's scores are in experiments/studies
 from ml_collections import ConfigDict
 
 from dwm_jax.config import default_config
-from dwm_jax.data.d4rl_tasks import D4RL_TASKS
-from experiments.configs.recipes import task_and_recipe
+from dwm_jax.recipes import task_and_recipe
 
 # The evaluation's returns-to-go that the paper searched, by robot and data, in units of the robot's return scale.
 RETURNS_TO_GO = {
@@ -37,8 +36,6 @@ RETURNS_TO_GO = {
 
 def get_config(argument: str = "hopper-medium-v2") -> ConfigDict:
     task, apply_recipe = task_and_recipe(argument, default="paper")
-    if task not in D4RL_TASKS:
-        raise ValueError(f"paper.py:{task}: not a D4RL task that is known by name; they are {', '.join(D4RL_TASKS)}")
     config = default_config()
     apply_recipe(config)
     config.task = task

@@ -13,8 +13,7 @@ Source: RESULTS.md, "maze2d-umaze: the quickstart as shipped".
 from ml_collections import ConfigDict
 
 from dwm_jax.config import default_config
-from experiments.configs.recipes import recommended
-from experiments.configs.small import shrink_models
+from dwm_jax.recipes import recommended, shrink_models
 
 
 def get_config() -> ConfigDict:

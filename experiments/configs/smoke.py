@@ -9,11 +9,11 @@ Time: not measured here; nearly all of it is compilation.
 
 from ml_collections import ConfigDict
 
-from experiments.configs import quickstart
+from dwm_jax.config_files import load
 
 
 def get_config() -> ConfigDict:
-    config = quickstart.get_config()
+    config = load("quickstart")
     config.num_seeds = 2
     config.updates_per_dispatch = 10
     config.checkpoint_every = 20

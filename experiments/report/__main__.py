@@ -21,14 +21,18 @@ from pathlib import Path
 from typing import Any
 
 from dwm_jax.runtime import files, terminal
-from experiments.report import document, markdown, reading, sections
-from experiments.report.markdown import page
-from experiments.studies.catalogue import STUDIES
+
+from ..studies.catalogue import STUDIES
+from . import document, markdown, reading, sections
+from .markdown import page
 
 
+@terminal.printing()
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
-        "python -m experiments.report", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        terminal.as_started("python -m experiments.report"),
+        description=terminal.as_started(__doc__ or ""),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("runs", type=Path, metavar="RUNS", help="a workdir, or a folder that holds some")
     parser.add_argument("-o", "--output", type=Path, metavar="DIR", required=True, help="the report's folder; made")
@@ -81,5 +85,4 @@ def write_rows(path: Path, rows: Iterable[dict[str, Any]]) -> None:
 
 
 if __name__ == "__main__":
-    with terminal.printing():
-        main()
+    main()

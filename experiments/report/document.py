@@ -4,11 +4,11 @@ import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
-from experiments.report import markdown, sections, timing
-from experiments.report.reading import CIRCUMSTANCES, Found, Gap, Run, Start, distinct, of_study
-from experiments.report.sections import Section
-from experiments.report.together import together
-from experiments.studies.catalogue import STUDIES, Study
+from ..studies.catalogue import STUDIES, Study
+from . import markdown, sections, timing
+from .reading import CIRCUMSTANCES, Found, Gap, Run, Start, distinct, of_study
+from .sections import Section
+from .together import together
 
 # Runs that lie in no study's folder.
 OTHERS = Study("", "Other runs", "", "returns.csv", "returns", (), lambda task, scale: ())

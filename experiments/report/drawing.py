@@ -11,7 +11,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from dwm_jax.runtime import files
-from experiments.report.statistics import Interval
+
+from .statistics import Interval
 
 
 class Points(NamedTuple):

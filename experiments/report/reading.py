@@ -12,7 +12,8 @@ from dwm_jax.results.diagnostics import Calibration, PredictionError, Terminatio
 from dwm_jax.results.scores import CriticCheck, Curve, critic_checks, curves
 from dwm_jax.runtime import files
 from dwm_jax.runtime.row_files import JsonLines, Result, Results
-from experiments.studies.variations import settings_of
+
+from ..studies.variations import settings_of
 
 # What a damaged file raises when it is read and taken apart.
 UNREADABLE = (OSError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError)

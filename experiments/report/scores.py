@@ -8,9 +8,10 @@ import numpy as np
 from dwm_jax.data.d4rl_tasks import OTHER
 from dwm_jax.registry import METHODS
 from dwm_jax.results.scores import Curve, final_scores
-from experiments.report import markdown
-from experiments.report.reading import Run
-from experiments.studies.reported import CORL, Counterpart, Reported, counterpart, peers
+
+from ..studies.reported import CORL, Counterpart, Reported, counterpart, peers
+from . import markdown
+from .reading import Run
 
 
 class Score(NamedTuple):

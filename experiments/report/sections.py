@@ -7,12 +7,13 @@ from typing import Any, NamedTuple
 from dwm_jax.phases.summary import draw_learning_curves
 from dwm_jax.registry import METHODS, learner_of
 from dwm_jax.results.scores import Curve
-from experiments.report import drawing, markdown, scores, timing, world_models
-from experiments.report.reading import Run
-from experiments.report.scores import Line, choose, collect_scores
-from experiments.studies import reported
-from experiments.studies.catalogue import Study
-from experiments.studies.reported import Reported
+
+from ..studies import reported
+from ..studies.catalogue import Study
+from ..studies.reported import Reported
+from . import drawing, markdown, scores, timing, world_models
+from .reading import Run
+from .scores import Line, choose, collect_scores
 
 
 class Section(NamedTuple):

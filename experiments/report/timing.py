@@ -7,9 +7,10 @@ import numpy as np
 
 from dwm_jax.registry import METHODS
 from dwm_jax.results import pictures
-from experiments.report import drawing, markdown
-from experiments.report.reading import Run, TrainedModel
-from experiments.studies import reported
+
+from ..studies import reported
+from . import drawing, markdown
+from .reading import Run, TrainedModel
 
 FILE = "timing.csv"
 # Our world model by the paper's subject.

@@ -6,9 +6,10 @@ from pathlib import Path
 import numpy as np
 
 from dwm_jax.registry import METHODS, learner_of
-from experiments.report import drawing, markdown, scores, statistics
-from experiments.report.scores import Line
-from experiments.report.statistics import Interval
+
+from . import drawing, markdown, scores, statistics
+from .scores import Line
+from .statistics import Interval
 
 # By task and method; of several studies the better.
 Best = dict[str, dict[str, Line]]

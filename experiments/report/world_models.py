@@ -9,11 +9,12 @@ import numpy as np
 from dwm_jax.results import pictures
 from dwm_jax.results.diagnostics import PredictionError
 from dwm_jax.runtime import files
-from experiments.report import drawing, markdown
-from experiments.report.drawing import Points
-from experiments.report.reading import Run
-from experiments.studies import reported
-from experiments.studies.reported import Counterpart
+
+from ..studies import reported
+from ..studies.reported import Counterpart
+from . import drawing, markdown
+from .drawing import Points
+from .reading import Run
 
 UNITS = (
     "Mean squared error on held-out segments by the number of steps after the recorded start (which the paper counts "

@@ -12,10 +12,11 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from dwm_jax.config import default_config
-from experiments.configs.paper import RETURNS_TO_GO
-from experiments.configs.recipes import WITHOUT
-from experiments.studies.scales import GRIDS, SCALES, config_of, num_updates, stand_in
-from experiments.studies.variations import (
+from dwm_jax.recipes import WITHOUT
+
+from ..configs.paper import RETURNS_TO_GO
+from .scales import GRIDS, SCALES, config_of, num_updates, stand_in
+from .variations import (
     AS_CONFIGURED,
     Setting,
     asking,
@@ -45,7 +46,7 @@ class Member(NamedTuple):
     task: str
     variant: str  # what distinguishes the run among those of its study and task: "DWM-TD3BC-H5-rtg0.7"
     methods: tuple[str, ...]  # keys of registry.METHODS
-    config: str  # "experiments/configs/paper.py:hopper-medium-v2"
+    config: str  # "paper:hopper-medium-v2"
     overrides: Mapping[str, str]  # "policy.horizon" -> "5", as on the command line
 
 

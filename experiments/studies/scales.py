@@ -1,7 +1,7 @@
 """The scales of the studies: what each tries, on which tasks, from which config.
 
 "paper" has the paper's tasks, sizes and searches, as published; "paper-recommended" the same by the recommended recipe
-(`experiments/configs/recipes.py`). "small" has small models, data prepared locally under names of their own, and fewer
+(`dwm_jax/recipes.py`). "small" has small models, data prepared locally under names of their own, and fewer
 values searched, for a workstation; "smoke" takes minutes and shows that everything works: its scores mean nothing. Both
 use the recommended recipe.
 """
@@ -9,7 +9,8 @@ use the recommended recipe.
 from typing import NamedTuple
 
 from dwm_jax.registry import METHODS, Learning
-from experiments.configs.paper import RETURNS_TO_GO
+
+from ..configs.paper import RETURNS_TO_GO
 
 SCALES = ("smoke", "small", "paper", "paper-recommended")
 
@@ -98,16 +99,16 @@ def stand_in(task: str, scale: str) -> str:
 
 
 def config_of(task: str, scale: str) -> str:
-    """The config file of a task, with its argument."""
+    """The config of a task, by name."""
     if scale == "smoke":
-        return "experiments/configs/smoke.py"
+        return "smoke"
     if scale == "paper":
-        return f"experiments/configs/paper.py:{task}"
+        return f"paper:{task}"
     if scale == "paper-recommended":
-        return f"experiments/configs/paper.py:{task},recommended"
+        return f"recommended:{task}"
     if task.startswith("maze2d-"):
-        return f"experiments/configs/grid.py:{task.removeprefix('maze2d-')}"
-    return f"experiments/configs/locomotion.py:{task}"
+        return f"grid:{task.removeprefix('maze2d-')}"
+    return f"locomotion:{task}"
 
 
 def returns_to_go(task: str, scale: str) -> tuple[float, ...]:

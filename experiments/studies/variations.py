@@ -6,10 +6,11 @@ from typing import Any, NamedTuple
 from ml_collections import ConfigDict
 
 from dwm_jax.limits import value_at
+from dwm_jax.recipes import WITHOUT
 from dwm_jax.registry import METHODS, MODELS, Learning, learner_of
 from dwm_jax.world_models.base import WorldModel
-from experiments.configs.recipes import WITHOUT
-from experiments.studies.scales import GRIDS, returns_to_go
+
+from .scales import GRIDS, returns_to_go
 
 # K of the world model with the long sequence; the usual one has 5.
 LONG_NUM_DIFFUSION_STEPS = 10

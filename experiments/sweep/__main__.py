@@ -37,13 +37,15 @@ from dwm_jax.data import tasks as data_tasks
 from dwm_jax.runtime import checkpoints, locks, terminal
 from dwm_jax.runtime.locks import InUseError, exclusive
 from dwm_jax.runtime.progress import say
-from experiments.studies.catalogue import SCALES, STUDIES, Member, members_at, tasks_at
-from experiments.sweep import launch_files, local, slurm
-from experiments.sweep.local import Devices
-from experiments.sweep.plan import Run, Stage, make_links, stages_of
-from experiments.sweep.record import Progress, Record
+
+from ..studies.catalogue import SCALES, STUDIES, Member, members_at, tasks_at
+from . import launch_files, local, slurm
+from .local import Devices
+from .plan import Run, Stage, make_links, stages_of
+from .record import Progress, Record
 
 
+@terminal.printing()
 def main() -> None:
     options = parsed()
     try:
@@ -95,7 +97,9 @@ def launch(options: argparse.Namespace, stages: Sequence[Stage], record: Record)
 def parsed() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(
-        "python -m experiments.sweep", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        terminal.as_started("python -m experiments.sweep"),
+        description=terminal.as_started(__doc__ or ""),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("studies", metavar="STUDY[,STUDY...]|all", help=", ".join(STUDIES))
     parser.add_argument("--scale", choices=SCALES, default="smoke", help="default: smoke")
@@ -227,5 +231,4 @@ def leave(code: int, line: str) -> NoReturn:
 
 
 if __name__ == "__main__":
-    with terminal.printing():
-        main()
+    main()

@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from dwm_jax.runtime import files
-from experiments.sweep.plan import Stage
+
+from .plan import Stage
 
 TPU_POD = """\
 #!/bin/bash

@@ -15,7 +15,8 @@ from typing import NamedTuple
 
 from dwm_jax.runtime import locks
 from dwm_jax.runtime.progress import say
-from experiments.sweep.plan import ROOT, Run
+
+from .plan import Run
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 POLL_SECONDS = 0.1
@@ -68,7 +69,7 @@ def devices() -> Devices:
       ValueError: it finds none.
     """
     question = "import jax, json; print(json.dumps([jax.default_backend(), jax.local_device_count()]))"
-    answer = subprocess.run([sys.executable, "-c", question], capture_output=True, text=True, cwd=ROOT)
+    answer = subprocess.run([sys.executable, "-c", question], capture_output=True, text=True)
     if answer.returncode:
         raise ValueError(f"jax finds no device: {answer.stderr.strip().splitlines()[-1]}")
     return Devices(*json.loads(answer.stdout.splitlines()[-1]))
@@ -158,7 +159,6 @@ def start(run: Run, place: Place) -> subprocess.Popen[bytes]:
     with open(run.log, "ab") as log:
         process = subprocess.Popen(
             [sys.executable, *run.command[1:]],
-            cwd=ROOT,
             env={**os.environ, **place.environment},
             stdin=subprocess.DEVNULL,
             stdout=log,

@@ -10,15 +10,15 @@ from typing import NamedTuple
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
+from dwm_jax import config_files
 from dwm_jax.config import differences, methods_of
 from dwm_jax.phases.pretraining import read_by_training
 from dwm_jax.registry import METHODS, Alone
 from dwm_jax.runtime import files
 from dwm_jax.runtime.files import UnreadableError
-from experiments.studies.catalogue import STUDIES, Member, members_at, same_run
 
-# Where the commands are run: configs are named from here.
-ROOT = Path(__file__).resolve().parents[2]
+from ..studies.catalogue import STUDIES, Member, members_at, same_run
+
 TRAIN = ("python", "-m", "dwm_jax.train")
 # The method that trains a world model and nothing else, by model.
 ALONE = {method.model: name for name, method in METHODS.items() if isinstance(method, Alone)}
@@ -29,7 +29,7 @@ class Run(NamedTuple):
 
     name: str  # its workdir below RUNS
     workdir: Path
-    config_file: str
+    config_file: str  # by name, as Member.config
     settings: Mapping[str, str]  # what the command line sets of the config
     config: ConfigDict  # both together
     # Other names under which studies look for it, as links.
@@ -37,7 +37,7 @@ class Run(NamedTuple):
 
     @property
     def command(self) -> tuple[str, ...]:
-        """As it is typed in the folder of this repository."""
+        """As it is typed."""
         overrides = (f"--config.{key}={value}" for key, value in self.settings.items())
         return (*TRAIN, "--config", self.config_file, *overrides, "--workdir", str(self.workdir))
 
@@ -126,7 +126,7 @@ def run_of(name: str, config_file: str, settings: Mapping[str, str], runs_folder
 def parse(config_file: str, settings: Mapping[str, str]) -> ConfigDict:
     """The config as dwm_jax.train reads it."""
     overrides = (f"--config.{key}={value}" for key, value in settings.items())
-    arguments = ["train", f"--config={ROOT / config_file}", *overrides]
+    arguments = ["train", f"--config={config_files.find(config_file)}", *overrides]
     values = flags.FlagValues()  # type: ignore[no-untyped-call]
     holder = config_flags.DEFINE_config_file("config", flag_values=values, lock_config=True, sys_argv=arguments)
     values(arguments)

@@ -7,8 +7,9 @@ from typing import Any
 
 from dwm_jax.runtime import files
 from dwm_jax.runtime.progress import duration, say
-from experiments.sweep.local import Outcome
-from experiments.sweep.plan import Run
+
+from .local import Outcome
+from .plan import Run
 
 
 class Record:

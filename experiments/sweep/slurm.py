@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from dwm_jax.runtime import locks
-from experiments.sweep.plan import ROOT, Run, Stage
+
+from .plan import Run, Stage
 
 # Slurm's own limit on the jobs of an array (MaxArraySize) is 1001 unless an administrator raises it.
 LARGEST_ARRAY = 1_000
@@ -38,7 +39,6 @@ class Job:
             # Slurm tells every process of the job that it will stop; the run waits for this one to ask it.
             self._process = subprocess.Popen(
                 [sys.executable, *command[1:]],
-                cwd=ROOT,
                 stdout=file,
                 stderr=subprocess.STDOUT,
                 preexec_fn=lambda: signal.signal(signal.SIGUSR2, signal.SIG_IGN),
@@ -74,7 +74,7 @@ def slurm_executor(folder: Path, parameters: Mapping[str, str], at_a_time: int |
     try:
         import submitit
     except ImportError:
-        raise ValueError('--launcher slurm needs submitit: pip install "dwm_jax[slurm]"') from None
+        raise ValueError("--launcher slurm needs submitit: pip install submitit") from None
     given = {name: int(value) if value.isdecimal() else value for name, value in parameters.items()}
     if at_a_time is not None:
         given["slurm_array_parallelism"] = at_a_time

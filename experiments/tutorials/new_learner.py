@@ -18,13 +18,13 @@ import optax
 from ml_collections import ConfigDict
 
 from dwm_jax.config import check
+from dwm_jax.config_files import load
 from dwm_jax.learners.base import Learner
 from dwm_jax.networks.mlp import TanhActor
 from dwm_jax.networks.optimization import apply_gradients
 from dwm_jax.registry import add_learner
 from dwm_jax.train import train
 from dwm_jax.types import Array, Average, Batch, Expand, Key, Metrics, PyTree
-from experiments.configs import smoke
 
 
 class State(NamedTuple):
@@ -86,7 +86,7 @@ add_learner("cloning", Cloning)
 
 def get_config() -> ConfigDict:
     """A minute's run of it beside TD3+BC, on a small maze."""
-    config = smoke.get_config()
+    config = load("smoke")
     config.methods = "Cloning,TD3+BC"
     config.learners.cloning.beta = 0.5
     return config

@@ -89,7 +89,7 @@ def test_tasks_stand_for_the_papers_at_every_scale() -> None:
     assert tasks_at(STUDIES["prediction_error"], "small") == ("hopper-medium-expert",)
     assert {task for study in STUDIES.values() for task in tasks_at(study, "smoke")} == {"maze2d-umaze"}
     configs = {member.task: member.config for member in members_at(STUDIES["mazes"], "small")}
-    assert configs["maze2d-large"] == "experiments/configs/grid.py:large"
+    assert configs["maze2d-large"] == "grid:large"
 
 
 def test_the_transformer_is_asked_for_what_the_paper_asked_and_for_a_label_it_has_seen() -> None:

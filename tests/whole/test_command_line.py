@@ -45,8 +45,10 @@ def test_bad_command_is_one_line_and_code_2(override: str, line: str, tmp_path: 
 @pytest.mark.parametrize(
     ("config", "workdir", "line"),
     [
-        ("nowhere.py", "run", "error: --config nowhere.py: no such file"),
+        ("nowhere.py", "run", "error: --config nowhere.py: no such file, and no name of a shipped config: grid,"),
         ("experiments/configs/maze2d.py:huge", "run", "ValueError: maze2d.py:huge: unknown maze; known: umaze, medium"),
+        ("maze2d:huge", "run", "ValueError: maze2d.py:huge: unknown maze; known: umaze, medium"),
+        ("recommended:nothing", "run", "error: task='nothing' is not allowed: known tasks are"),
         ("experiments/configs/smoke.py", "gs://bucket/run", "error: gs://bucket/run is not a local path"),
         ("experiments/configs/smoke.py", "lr=[0.1]", "error: lr=[0.1] has [ ] in its path"),
     ],

@@ -1,0 +1,61 @@
+"""Config files: a path, or the name of one that is shipped; behind a colon the argument of its `get_config`.
+
+    quickstart    recommended:hopper-medium-v2    experiments/configs/maze2d.py:medium    mine.py
+
+The shipped ones are the files of `experiments/configs/`, which an installed package holds as `dwm_jax/experiments/`.
+"""
+
+import importlib.util
+from pathlib import Path
+from types import ModuleType
+
+from ml_collections import ConfigDict
+
+from dwm_jax.config import ConfigError
+
+_PACKAGE = Path(__file__).resolve().parent
+# Installed, or in a checkout.
+_FOLDERS = [root / "experiments" / "configs" for root in (_PACKAGE, _PACKAGE.parent)]
+
+
+def shipped() -> dict[str, Path]:
+    """The files that have a name, by name."""
+    folder = next((folder for folder in _FOLDERS if folder.is_dir()), _FOLDERS[0])
+    return {path.stem: path for path in sorted(folder.glob("[!_]*.py"))}
+
+
+def find(named: str) -> str:
+    """The path of the config file that is meant, with its argument as it is.
+
+    A file that is there comes before a name.
+
+    Raises:
+      ConfigError: neither a file nor a known name.
+    """
+    name, colon, argument = named.partition(":")
+    if Path(name).is_file():
+        return named
+    if name not in shipped():
+        raise ConfigError(f"--config {name}: no such file, and no name of a shipped config: {', '.join(shipped())}")
+    return f"{shipped()[name]}{colon}{argument}"
+
+
+def load(named: str) -> ConfigDict:
+    """The config that `--config named` starts from; for a config of your own that overrides a little of it.
+
+    Raises:
+      ConfigError: neither a file nor a known name.
+      ValueError: the file refuses its argument.
+    """
+    path, colon, argument = find(named).partition(":")
+    config: ConfigDict = _module_at(path).get_config(*([argument] if colon else []))
+    return config
+
+
+def _module_at(path: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(Path(path).stem, path)
+    if spec is None or spec.loader is None:
+        raise ConfigError(f"--config {path}: not a Python file")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module

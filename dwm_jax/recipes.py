@@ -12,6 +12,9 @@ from typing import NamedTuple
 
 from ml_collections import ConfigDict
 
+from dwm_jax.registry import LEARNERS
+from dwm_jax.runtime.settings import defaults
+
 
 class Recipe(NamedTuple):
     """What a recipe decides; where each goes is `apply`'s to know."""
@@ -94,8 +97,9 @@ def apply(recipe: Recipe, config: ConfigDict) -> None:
         settings.update({key: value for key, value in shared.items() if key in settings})
     for settings in (config.world_models.dwm, config.world_models.autoregressive):
         settings.update(sampling)
-    for settings in config.learners.values():
-        settings.update({"layer_norm": recipe.layer_norm} if "layer_norm" in settings else {})
+    for name, settings in config.learners.items():
+        if "layer_norm" in settings:  # ReBRAC is published with it, and keeps it
+            settings.layer_norm = recipe.layer_norm or defaults(LEARNERS[name])["layer_norm"]
     config.policy.ask = recipe.ask
     config.policy.start_share = recipe.start_share
 

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from dwm_jax.learners.base import Learner
 from dwm_jax.learners.iql import IQL, PQL
+from dwm_jax.learners.rebrac import ReBRAC
 from dwm_jax.learners.td3_bc import TD3BC
 from dwm_jax.world_models.autoregressive import AutoregressiveDiffusion
 from dwm_jax.world_models.base import Generator, Model, Planner, WorldModel
@@ -19,7 +20,7 @@ from dwm_jax.world_models.reachable_return import with_reachable_return
 from dwm_jax.world_models.transformer import TransformerWorldModel
 from dwm_jax.world_models.transition_diffusion import TransitionDiffusion
 
-LEARNERS: dict[str, type[Learner]] = {"td3_bc": TD3BC, "iql": IQL, "pql": PQL}
+LEARNERS: dict[str, type[Learner]] = {"td3_bc": TD3BC, "iql": IQL, "pql": PQL, "rebrac": ReBRAC}
 
 # What is pretrained on segments; the keys are those of `config.world_models`.
 MODELS: dict[str, type[Model]] = {

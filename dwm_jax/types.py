@@ -86,12 +86,22 @@ class Trajectory(NamedTuple):
     discounts: Array
 
 
+class NextPair(NamedTuple):
+    """The pair that was recorded one step after a data pair."""
+
+    observation: Array  # (O,)  s_{t+1}
+    action: Array  # (A,)  a_{t+1}
+    # () bool: False where nobody acted at s_{t+1}, since the episode or its recording ended there; action is then 0
+    is_recorded: Array
+
+
 class Batch(NamedTuple):
-    """Data pairs and the trajectory that follows each, in the learner's units."""
+    """Data pairs and what follows each, in the learner's units."""
 
     observation: Array  # (B, O)
     action: Array  # (B, A)
     trajectory: Trajectory  # leading axis B
+    next_pair: NextPair  # leading axis B; recorded also where the trajectory is imagined
 
 
 class Expand(Protocol):

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from dwm_jax.data.dataset import Dataset, recorded_steps
 from dwm_jax.learners.policies import Policies, Units
 from dwm_jax.maths.losses import pessimistic_rewards
-from dwm_jax.types import Array, ChooseAction, Key, PyTree, Start, Trajectory
+from dwm_jax.types import Array, ChooseAction, Key, NextPair, PyTree, Start, Trajectory
 from dwm_jax.world_models.base import Rollout, WorldModel
 
 # What policies may ask a world model for.
@@ -33,6 +33,15 @@ class Pairs(NamedTuple):
     def action(self, pair: Array) -> Array:
         """a_t of a pair: () -> (A,)."""
         return jnp.asarray(self.dataset.actions)[self.rows[pair]]
+
+    def next_pair(self, pair: Array) -> NextPair:
+        """What was recorded one step after a pair, raw."""
+        row = self.rows[pair] + 1
+        return NextPair(
+            observation=jnp.asarray(self.dataset.observations)[row],
+            action=jnp.asarray(self.dataset.actions)[row],
+            is_recorded=row < jnp.asarray(self.dataset.last)[row],
+        )
 
 
 class Data(NamedTuple):

@@ -38,6 +38,11 @@ class Learner(ABC):
         """P >= 1: update n + P steps the same networks as update n."""
         return 1
 
+    @property
+    def reward_scale(self) -> float:
+        """What rewards are multiplied by, unless `scales_rewards`."""
+        return 1.0
+
     @abstractmethod
     def init(self, key: Key) -> PyTree:
         """The state before the first update: an immutable pytree."""

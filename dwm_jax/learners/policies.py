@@ -54,9 +54,11 @@ class TrainedMethod(NamedTuple):
 
 
 def fit_units(learner: Learner, dataset: data.Dataset) -> Units:
-    """Standardised observations; rewards by 1000 / (largest - smallest episode return) for learners that ask."""
+    """Standardised observations; rewards by 1000 / (largest - smallest episode return) for learners that ask, else
+    by the learner's own factor.
+    """
     spread = float(np.ptp(data.episode_returns(dataset)))
-    scale = 1000 / spread if learner.scales_rewards and spread > 0 else 1.0
+    scale = 1000 / spread if learner.scales_rewards and spread > 0 else learner.reward_scale
     return Units(fit_standard(dataset.observations[data.transition_rows(dataset)]), jnp.asarray(scale))
 
 

@@ -63,6 +63,10 @@ class TD3BC(Learner):
         return optax.adam(self.learning_rate)
 
     @property
+    def critic_optimizer(self) -> optax.GradientTransformation:
+        return self.optimizer
+
+    @property
     def period(self) -> int:
         return self.policy_delay
 
@@ -72,20 +76,18 @@ class TD3BC(Learner):
             actor=self.actor.init(actor_key, jnp.zeros(self.observation_size)),
             critics=self.critics.init(critic_key, self.observation_size, self.action_size),
         )
-        return State(online, jax.tree.map(jnp.copy, online), Weights(*map(self.optimizer.init, online)))
+        optimizer_states = Weights(self.optimizer.init(online.actor), self.critic_optimizer.init(online.critics))
+        return State(online, jax.tree.map(jnp.copy, online), optimizer_states)
 
     def update(
         self, state: State, batch: Batch, expand: Expand, keys: Array, step: Array | int, average: Average
     ) -> tuple[State, Metrics]:
-        def target(trajectory: Trajectory, key: Key) -> Array:
-            return self.critic_target(state.target, trajectory, expand, key)
-
         critics, critic_optimizer_state, metrics = self.critics.regress(
             state.online.critics,
-            self.optimizer,
+            self.critic_optimizer,
             state.optimizer_states.critics,
             batch,
-            jax.vmap(target)(batch.trajectory, keys),
+            self.critic_targets(state.target, batch, expand, keys),
             average,
         )
 
@@ -98,25 +100,46 @@ class TD3BC(Learner):
                 average,
             )
             online = Weights(actor_params, critics)
-            return online, optimizer_state, optax.incremental_update(online, state.target, self.target_rate)
+            followed = self.followed_by_targets(state.online, online)
+            return online, optimizer_state, optax.incremental_update(followed, state.target, self.target_rate)
 
         def keep() -> tuple[Weights, PyTree, Weights]:
             return Weights(state.online.actor, critics), state.optimizer_states.actor, state.target
 
         # A branch also under `vmap`, since `step` is one number for all seeds; none where it is an int.
-        online, actor_optimizer_state, moved = jax.lax.cond((step + 1) % self.policy_delay == 0, actor_step, keep)
+        online, actor_optimizer_state, moved = jax.lax.cond(self.steps_actor(step), actor_step, keep)
         return State(online, moved, Weights(actor_optimizer_state, critic_optimizer_state)), metrics
 
-    def critic_target(self, target: Weights, trajectory: Trajectory, expand: Expand, key: Key) -> Array:
-        """y of one trajectory, bootstrapped with the target networks and the smoothed target policy: ()."""
+    def steps_actor(self, step: Array | int) -> Array | bool:
+        """Whether actor and targets move in the update after `step` others: the last of each period."""
+        return (step + 1) % self.policy_delay == 0
+
+    def followed_by_targets(self, before: Weights, after: Weights) -> Weights:
+        """What the targets move towards, of the online weights before and after the update."""
+        return after
+
+    def critic_targets(self, target: Weights, batch: Batch, expand: Expand, keys_B: Array) -> Array:
+        """y of every pair, bootstrapped with the target networks and the smoothed target policy: (B,)."""
+
+        def of_one(trajectory: Trajectory, key: Key) -> Array:
+            noise_A = self.smoothing_noise(key)
+            return expand(trajectory, lambda observation_O: self.target_value(target, observation_O, noise_A))
+
+        return jax.vmap(of_one)(batch.trajectory, keys_B)
+
+    def smoothing_noise(self, key: Key) -> Array:
+        """The target policy's noise, clipped: (A,)."""
         noise_A = self.policy_noise * jax.random.normal(key, (self.action_size,))
-        noise_A = jnp.clip(noise_A, -self.noise_clip, self.noise_clip)
+        return jnp.clip(noise_A, -self.noise_clip, self.noise_clip)
 
-        def bootstrap(observation_O: Array) -> Array:
-            action_A = jnp.clip(self.actor.apply(target.actor, observation_O) + noise_A, -1, 1)
-            return self.critics.values(target.critics, observation_O, action_A).min(axis=0)
+    def smoothed_action(self, target: Weights, observation_O: Array, noise_A: Array) -> Array:
+        """clip(pi'(s) + noise): (O,) -> (A,)."""
+        return jnp.clip(self.actor.apply(target.actor, observation_O) + noise_A, -1, 1)
 
-        return expand(trajectory, bootstrap)
+    def target_value(self, target: Weights, observation_O: Array, noise_A: Array) -> Array:
+        """min_j Q'_j(s, clip(pi'(s) + noise)): (O,) -> ()."""
+        action_A = self.smoothed_action(target, observation_O, noise_A)
+        return self.critics.values(target.critics, observation_O, action_A).min(axis=0)
 
     def actor_loss(
         self, actor_params: PyTree, critics: PyTree, batch: Batch, average: Average

@@ -78,6 +78,37 @@ def td3_bc_actor_loss(
     return -scale * q_B.mean() + jnp.mean((policy_action_BA - data_action_BA) ** 2)
 
 
+def rebrac_actor_loss(
+    q_B: Array, policy_action_BA: Array, data_action_BA: Array, penalty: float, average: Average
+) -> Array:
+    """ReBRAC's actor loss: maximise Q in units of its own size, at a price for leaving the recorded action.
+
+        loss = -lambda mean(Q(s, pi(s))) + beta_1 mean |pi(s) - a|^2,   lambda = 1 / mean|Q|
+
+    lambda is a constant of the batch: no gradient flows through it. |.|^2 is the sum over the action's entries, where
+    TD3+BC takes their mean. Source: Tarasov et al. 2023, section 3, normalised as in its published code.
+
+    Args:
+      q_B: Q(s, pi(s)), shape (B,).
+      policy_action_BA: pi(s), shape (B, A).
+      data_action_BA: recorded a, shape (B, A).
+      penalty: beta_1, >= 0.
+      average: averages mean|Q| over the devices that share the batch.
+
+    Returns:
+      The loss of this device's part of the batch, scalar.
+    """
+    chex.assert_rank([q_B, policy_action_BA, data_action_BA], [1, 2, 2])
+    scale = 1 / average(stop_gradient(jnp.abs(q_B).mean()))
+    return -scale * q_B.mean() + penalty * action_distance(policy_action_BA, data_action_BA).mean()
+
+
+def action_distance(action: Array, other: Array) -> Array:
+    """|a - a'|^2, summed over the entries of an action: (..., A), (..., A) -> (...)."""
+    chex.assert_equal_shape([action, other])
+    return jnp.sum((action - other) ** 2, axis=-1)
+
+
 def pessimistic_rewards(rewards_MH: Array, next_observations_MHO: Array, kappa: float) -> Array:
     """Mean imagined reward less the disagreement between samples.
 

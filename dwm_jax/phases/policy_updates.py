@@ -113,9 +113,12 @@ class PolicyUpdates:
         def draw(pair: Array, draw_key: Key) -> PyTree:
             return self.source.draw(memory, data, pair, choose_action, draw_key)
 
+        normalize = pairs.units.observation_normalizer.normalize
+        next_pair = jax.vmap(pairs.next_pair)(pair_B)
         batch = Batch(
-            observation=pairs.units.observation_normalizer.normalize(jax.vmap(pairs.observation)(pair_B)),
+            observation=normalize(jax.vmap(pairs.observation)(pair_B)),
             action=jax.vmap(pairs.action)(pair_B),
             trajectory=jax.vmap(draw)(pair_B, draw_keys_B),
+            next_pair=next_pair._replace(observation=normalize(next_pair.observation)),
         )
         return batch, update_keys_B

@@ -24,9 +24,9 @@ less the paper's mean, which the paper gives over 5 seeds of 10 episodes. Where 
 paper's figure was measured on another data set of the same kind, and the difference says little; "our data is
 unverified" where nothing says whether ours is D4RL's file.
 
-**CORL** has the last scores of CORL's TD3+BC and IQL on D4RL's data, mean ± standard deviation over its seeds (CORL's
-README). The paper's baselines are runs of its authors, in places far below CORL's; a method is beside both. Below the
-tables stand methods that only others report.
+**CORL** has the last scores of CORL's TD3+BC, IQL and ReBRAC on D4RL's data, mean ± standard deviation over its seeds
+(its README). The paper's baselines are runs of its authors, in places far below CORL's; a method is beside both. Below
+the tables stand methods that only others report.
 
 Where a horizon or a return-to-go was searched, a method is shown with the variant whose mean of the last 3 is **best**,
 chosen by its evaluation as in the paper; that flatters. "All variants" below a table shows the search.

@@ -19,6 +19,7 @@ from .scales import GRIDS, SCALES, config_of, num_updates, stand_in
 from .variations import (
     AS_CONFIGURED,
     Setting,
+    as_published,
     asking,
     asking_as_searched,
     both,
@@ -192,6 +193,14 @@ def attribution(task: str, scale: str) -> Iterator[Run]:
 def relabelling(task: str, scale: str) -> Iterator[Run]:
     yield ["DWM-IQL"], usual(task, scale)
     yield ["DWM-IQL+RTG"], usual(task, scale)
+
+
+def rebrac(task: str, scale: str) -> Iterator[Run]:
+    """All four with the penalties that ReBRAC's authors chose for the task by its scores on recorded single steps."""
+    setting = as_published(task, scale)
+    yield ["ReBRAC"], setting
+    yield ["ReBRAC-H"], both(horizon(GRIDS[scale].usual_horizon), setting)
+    yield ["DWM-ReBRAC", "OneStep-ReBRAC"], both(usual(task, scale), setting)
 
 
 def mazes(task: str, scale: str) -> Iterator[Run]:
@@ -370,6 +379,15 @@ STUDIES = {
             "returns",
             LOCOMOTION,
             relabelling,
+        ),
+        study(
+            "rebrac",
+            "ReBRAC, and what imagined futures add to it",
+            "nothing of the paper, which has no ReBRAC",
+            None,
+            "returns",
+            ("hopper-medium-replay-v2", "halfcheetah-medium-replay-v2", "maze2d-medium-v1"),
+            rebrac,
         ),
         study(
             "mazes",

@@ -13,7 +13,7 @@ from dwm_jax.data.d4rl_tasks import D4RL_TASKS, GENUINE, OTHER
 
 PAPER = Path(__file__).with_name("paper")
 PEERS = Path(__file__).with_name("peers.csv")
-# The peer whose figures stand in a column of their own: it has the paper's model-free learners.
+# The peer whose figures stand in a column of their own: it has the model-free learners here.
 CORL = "CORL"
 
 

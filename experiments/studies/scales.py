@@ -128,5 +128,5 @@ def num_updates(method: str, task: str, scale: str) -> dict[str, str]:
         return {}
     if GRIDS[scale] is GRIDS["paper"]:
         return {"policy.num_updates": str(NUM_UPDATES.get(cell.model, NUM_UPDATES_ELSEWHERE))}
-    is_short = scale == "small" and not task.startswith("maze2d") and cell.learner != "td3_bc"
+    is_short = scale == "small" and not task.startswith("maze2d") and cell.learner in ("iql", "pql")
     return {"policy.num_updates": str(NUM_UPDATES_OF_SMALL_IQL)} if is_short else {}

@@ -10,6 +10,7 @@ from dwm_jax.recipes import WITHOUT
 from dwm_jax.registry import METHODS, MODELS, Learning, learner_of
 from dwm_jax.world_models.base import WorldModel
 
+from ..configs.rebrac import published
 from .scales import GRIDS, returns_to_go
 
 # K of the world model with the long sequence; the usual one has 5.
@@ -62,6 +63,20 @@ def long_sequence(scale: str) -> Setting:
             "world_models.dwm.num_diffusion_steps": str(LONG_NUM_DIFFUSION_STEPS),
         },
     )
+
+
+def as_published(task: str, scale: str) -> Setting:
+    """ReBRAC as its authors set it on the task: penalties and learning rates, and at the paper's scales their batch.
+
+    It has no name, as it is the same for every run on a task.
+    """
+    found = published(task)
+    if found is None:
+        return AS_CONFIGURED
+    overrides = {f"learners.rebrac.{key}": str(value) for key, value in found.of_learner.items()}
+    if GRIDS[scale] is GRIDS["paper"]:
+        overrides["policy.batch_size"] = str(found.batch_size)
+    return Setting("", overrides)
 
 
 def without(part: str) -> Setting:

@@ -136,7 +136,7 @@ def test_corl_stands_beside_the_paper_and_both_say_whose_data_it_was(
         if len(row) == 11
     }
     assert (cells["TD3+BC"][6], cells["DWM-TD3BC"][6]) == ("0.60 ± 0.03", "–")  # CORL: 60.37 ± 3.49
-    assert "On D4RL's hopper-medium-v2 others report: ReBRAC 1.02 ± 0.00 (CORL), MOBILE 1.04 (OfflineRL-Kit)." in text
+    assert "On D4RL's hopper-medium-v2 others report: MOBILE 1.04 (OfflineRL-Kit)." in text
 
 
 def test_the_peers_figures_are_on_the_papers_scale() -> None:

@@ -63,6 +63,14 @@ def test_pairs_are_the_recorded_transitions(pairs):
     np.testing.assert_allclose([pairs.action(p)[0] for p in range(4)], [0.1, 0.2, 0.5, 0.6])
 
 
+def test_the_next_pair_is_recorded_unless_episode_or_recording_ended(pairs):
+    # Pairs 0 and 2 are followed by pairs 1 and 3; pair 1 terminated, pair 3 was truncated.
+    found = jax.vmap(pairs.next_pair)(jnp.arange(4))
+    np.testing.assert_array_equal(found.observation[:, 0], [1, 2, 6, 7])
+    np.testing.assert_allclose(found.action[:, 0], [0.2, 0, 0.6, 0], rtol=1e-6)
+    np.testing.assert_array_equal(found.is_recorded, [True, False, True, False])
+
+
 def test_recorded_steps_are_in_the_learners_units_and_end_at_terminations(pairs):
     source = sources.recorded(lambda: pairs, 1, GAMMA)
     draw = jax.jit(jax.vmap(lambda p: source.draw((), Data(pairs, ()), p, half, jax.random.key(0))))

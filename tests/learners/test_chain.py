@@ -11,7 +11,7 @@ from dwm_jax.data.dataset import flatten, segment_at
 from dwm_jax.maths.normalizers import fit_min_max, fit_standard
 from dwm_jax.maths.value_expansion import expansion
 from dwm_jax.registry import LEARNERS
-from dwm_jax.types import Batch, Episode, Trajectory
+from dwm_jax.types import Batch, Episode, NextPair, Trajectory
 from dwm_jax.world_models import dwm
 
 # States 0 .. 4, one step to the right whatever the action; reward 1 for the step from the last one. Then the episode
@@ -21,6 +21,7 @@ SETTINGS = {
     "td3_bc": {"policy_noise": 0.2, "noise_clip": 0.5, "policy_delay": 2, "alpha": 2.5},
     "iql": {"expectile": 0.7, "beta": 3.0, "weight_clip": 100.0},
     "pql": {"beta": 3.0, "weight_clip": 100.0},
+    "rebrac": {"policy_noise": 0.2, "noise_clip": 0.5, "policy_delay": 2, "critic_learning_rate": 1e-3},
 }
 # By hand: V(s) = 0.8^(4 - s) V(4), where V(4) is 1, or 1 + 0.8 + 0.64 + .. = 5.
 TRUE_VALUES = {
@@ -86,7 +87,9 @@ def test_critics_reach_the_true_values(name, horizon, lambda_, ending, follow_fr
             # Actions of every kind: what a policy may choose, the critics have seen.
             actions = jax.random.uniform(action_key, (B, 1), minval=-1, maxval=1)
             follow = partial(follow_from, horizon=horizon, terminates=ending == "terminated")
-            batch = Batch(one_hot(states), actions, jax.vmap(follow)(states))
+            # Nobody acted next: ReBRAC's penalty would lower the values.
+            next_pair = NextPair(one_hot(states), actions, jnp.zeros(B, bool))
+            batch = Batch(one_hot(states), actions, jax.vmap(follow)(states), next_pair)
             return learner.update(state, batch, expand, jax.random.split(update_key, B), step, alone)[0], ()
 
         return jax.lax.scan(one, state, jnp.arange(NUM_UPDATES))[0]

@@ -11,7 +11,7 @@ import pytest
 
 from dwm_jax.learners.iql import IQL, PQL
 from dwm_jax.maths.value_expansion import expand_vanilla
-from dwm_jax.types import Batch, Trajectory
+from dwm_jax.types import Batch, NextPair, Trajectory
 
 OBSERVATION, ACTION, B = 3, 2, 6
 NUM_UPDATES = 3
@@ -55,6 +55,7 @@ def batch():
         normal(B, OBSERVATION),
         jnp.tanh(normal(B, ACTION)),
         Trajectory(normal(B, 1, OBSERVATION), normal(B, 1), discounts),
+        NextPair(normal(B, OBSERVATION), jnp.tanh(normal(B, ACTION)), jnp.ones(B, bool)),
     )
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from dwm_jax.learners.td3_bc import TD3BC
 from dwm_jax.maths.value_expansion import expand_vanilla
-from dwm_jax.types import Batch, Trajectory
+from dwm_jax.types import Batch, NextPair, Trajectory
 
 OBSERVATION, ACTION, B = 3, 2, 6
 HIDDEN, LR, RATE, NOISE, CLIP, ALPHA = (8, 8), 1e-2, 0.1, 0.6, 0.5, 2.5
@@ -55,6 +55,7 @@ def batch():
         normal(B, OBSERVATION),
         jnp.tanh(normal(B, ACTION)),
         Trajectory(normal(B, 1, OBSERVATION), normal(B, 1), discounts),
+        NextPair(normal(B, OBSERVATION), jnp.tanh(normal(B, ACTION)), jnp.ones(B, bool)),
     )
 
 

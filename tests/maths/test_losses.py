@@ -8,7 +8,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from dwm_jax.maths.losses import advantage_weight, expectile_loss, pessimistic_rewards, td3_bc_actor_loss
+from dwm_jax.maths.losses import (
+    action_distance,
+    advantage_weight,
+    expectile_loss,
+    pessimistic_rewards,
+    rebrac_actor_loss,
+    td3_bc_actor_loss,
+)
 
 
 def alone(tree):
@@ -58,6 +65,16 @@ def test_lambda_is_a_constant_of_the_batch():
     # d loss / d q_i = -1.25 / 2 for both samples; through lambda it would differ between them.
     slope = jax.grad(lambda q: td3_bc_actor_loss(q, POLICY_ACTION, DATA_ACTION, 2.5, alone))(Q)
     np.testing.assert_allclose(slope, [-0.625, -0.625], rtol=1e-6)
+
+
+def test_rebrac_actor_loss_by_hand():
+    # lambda = 1 / ((1 + 3) / 2) = 0.5;  -0.5 * (1 - 3) / 2 = 0.5;  distances (0.5^2 + 2^2) and (0 + 1^2), mean 2.625
+    policy, data = jnp.array([[0.5, -1.0], [0.0, 0.0]]), jnp.array([[0.0, 1.0], [0.0, 1.0]])
+    np.testing.assert_allclose(action_distance(policy, data), [4.25, 1.0])
+    assert float(rebrac_actor_loss(Q, policy, data, 0.1, alone)) == pytest.approx(0.5 + 0.1 * 2.625)
+    # d loss / d q_i = -0.5 / 2: nothing flows through lambda.
+    slope = jax.grad(lambda q: rebrac_actor_loss(q, policy, data, 0.1, alone))(Q)
+    np.testing.assert_allclose(slope, [-0.25, -0.25], rtol=1e-6)
 
 
 def test_lambda_uses_the_mean_over_all_devices():

@@ -57,19 +57,25 @@ def mlp(params, x):
     return x @ params["Dense_2"]["kernel"] + params["Dense_2"]["bias"]
 
 
-def value_by_hand(learner, settings, before, after, keys):
+def value_by_hand(learner, settings, before, after, keys, next_pairs):
     """(observations (n, O), index of their pair in the batch) -> values (n,)."""
-    if learner != "td3_bc":
+    if learner in ("iql", "pql"):
         # The value as just updated.
         return lambda s, b: mlp(after.online.value["params"]["MLP_0"], s)[:, 0]
 
-    def value(s, b):
+    def action(s, b):
         noise = np.asarray(jax.random.normal(keys[b], (2,))) * settings.policy_noise
         noise = np.clip(noise, -settings.noise_clip, settings.noise_clip)
-        a = np.tanh(mlp(before.target.actor["params"]["MLP_0"], s))
-        sa = np.concatenate([s, np.clip(a + noise, -1, 1)], axis=1)
+        return np.clip(np.tanh(mlp(before.target.actor["params"]["MLP_0"], s)) + noise, -1, 1)
+
+    def value(s, b):
+        sa = np.concatenate([s, action(s, b)], axis=1)
         critics = [jax.tree.map(lambda leaf, j=j: leaf[j], before.target.critics) for j in (0, 1)]
-        return np.minimum(*(mlp(critic["params"]["MLP_0"], sa)[:, 0] for critic in critics))
+        value = np.minimum(*(mlp(critic["params"]["MLP_0"], sa)[:, 0] for critic in critics))
+        if learner == "rebrac" and next_pairs.is_recorded[b]:
+            distance = (action(next_pairs.observation[b : b + 1], b) - next_pairs.action[b]) ** 2
+            value -= settings.critic_penalty * distance.sum()
+        return value
 
     return value
 
@@ -123,23 +129,25 @@ def test_cell_trains_on_the_target_its_imagination_implies(name, models):
             return learner.explore(before, normalize(observation), key)
 
         imagined = jax.vmap(lambda pair, key: source.draw((), on_device, pair, choose_action, key))(pair_B, draw_keys_B)
-        return imagined, jax.random.key_data(update_keys_B)
+        next_pairs = jax.vmap(on_device.pairs.next_pair)(pair_B)
+        next_pairs = next_pairs._replace(observation=normalize(next_pairs.observation))
+        return imagined, next_pairs, jax.random.key_data(update_keys_B)
 
-    imagined_B, key_data_B = jax.tree.map(lambda leaf: np.asarray(leaf[0]), last_batch(on_device))
+    imagined_B, next_pairs_B, key_data_B = jax.tree.map(lambda leaf: np.asarray(leaf[0]), last_batch(on_device))
     horizon = 1 if method.model is None and not method.looks_ahead else settings.policy.horizon
     assert imagined_B.rewards.shape == (batch_size, horizon)
-    value = value_by_hand(
-        method.learner, settings.learners[method.learner], before, after, jax.random.wrap_key_data(key_data_B)
-    )
+    keys_B = jax.random.wrap_key_data(key_data_B)
+    value = value_by_hand(method.learner, settings.learners[method.learner], before, after, keys_B, next_pairs_B)
     trajectories = [jax.tree.map(lambda leaf, b=b: leaf[b], imagined_B) for b in range(batch_size)]
     targets = [target_by_hand(t, value(t.next_observations, b), lambda_) for b, t in enumerate(trajectories)]
     np.testing.assert_allclose(trace["critic/target"][-1], np.mean(targets), rtol=1e-4, atol=1e-4)
 
 
-def test_the_grid_has_the_papers_fifteen_cells_and_learners_that_look_ahead_in_the_recording():
+def test_the_grid_has_the_papers_fifteen_cells_five_of_rebrac_and_learners_that_look_ahead_in_the_recording():
     ahead = {name for name in CELLS if METHODS[name].looks_ahead}
-    assert ahead == {"TD3+BC-H", "IQL-H", "PQL-H"}
-    assert len(CELLS) == 15 + len(ahead)
+    assert ahead == {"TD3+BC-H", "IQL-H", "PQL-H", "ReBRAC-H"}
+    assert {"ReBRAC", "DWM-ReBRAC", "OneStep-ReBRAC", "T-ReBRAC", "AD-ReBRAC"} <= set(CELLS)
+    assert len(CELLS) == 15 + 5 + len(ahead)
     assert {(METHODS[name].learner, METHODS[name].model) for name in CELLS} == {
         (learner, model)
         for learner in LEARNERS

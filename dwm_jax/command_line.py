@@ -34,7 +34,7 @@ from dwm_jax.runtime.locks import InUseError
 from dwm_jax.runtime.progress import say
 
 
-def run(train: Callable[[ConfigDict, Path, Sequence[mirrors.Open]], None], usage: str | None) -> None:
+def run(train: Callable[[ConfigDict, Path, Sequence[mirrors.Open], parallel.Engine], None], usage: str | None) -> None:
     """Parses the command line, checks the config, trains."""
     terminal.prepare()
     config_flag = config_flags.DEFINE_config_file(
@@ -51,10 +51,16 @@ def run(train: Callable[[ConfigDict, Path, Sequence[mirrors.Open]], None], usage
     )
     tensorboard_flag = flags.DEFINE_bool("tensorboard", False, "show the numbers in WORKDIR/tensorboard too")
     wandb_flag = flags.DEFINE_string("wandb", None, "show the numbers in this Weights & Biases project too")
+    engine_flag = flags.DEFINE_enum(
+        "engine",
+        "pmap",
+        list(parallel.ENGINES),
+        "what runs the updates on all devices; the results are the same, and either resumes what the other began",
+    )
     cluster_flags = cluster.define_flags()
     # What --help prints: the usage, and these flags.
     sys.modules["__main__"].__doc__ = terminal.as_started(usage or "")
-    for flag in (config_flag, workdir_flag, debug_flag, tensorboard_flag, wandb_flag, *cluster_flags):
+    for flag in (config_flag, workdir_flag, debug_flag, tensorboard_flag, wandb_flag, engine_flag, *cluster_flags):
         flags.FLAGS.register_key_flag_for_module(sys.argv[0], flags.FLAGS[flag.name])
 
     def parse(arguments: list[str]) -> list[str]:
@@ -87,7 +93,7 @@ def run(train: Callable[[ConfigDict, Path, Sequence[mirrors.Open]], None], usage
                 processes.from_first(lambda: check(config_flag.value, parallel.num_devices()))
                 compile_once(Path(str(workdir_flag.value)))
                 shown_in = mirrors.requested(tensorboard_flag.value, wandb_flag.value)
-                train(config_flag.value, Path(str(workdir_flag.value)), shown_in)
+                train(config_flag.value, Path(str(workdir_flag.value)), shown_in, parallel.ENGINES[engine_flag.value])
                 processes.finish()
         except (ConfigError, ClusterError) as error:
             fail(error, 2)

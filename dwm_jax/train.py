@@ -36,21 +36,26 @@ from dwm_jax.workdir import opened
 from dwm_jax.world_models.base import TrainedModel
 
 
-def train(config: ConfigDict, workdir: Path, shown_in: Sequence[mirrors.Open] = ()) -> None:
-    """The whole run. `config` must have passed `config.check`; `shown_in` are mirrors of its numbers."""
+def train(
+    config: ConfigDict, workdir: Path, shown_in: Sequence[mirrors.Open] = (), engine: parallel.Engine = parallel.PMAP
+) -> None:
+    """The whole run. `config` must have passed `config.check`; `shown_in` are mirrors of its numbers.
+
+    The engine is no part of what the run is: another one may resume it.
+    """
     # ---- data: the task and its recorded episodes, in a workdir that holds this run or none
-    with opened(config, workdir, shown_in) as run:
+    with opened(config, workdir, shown_in, engine) as run:
         # ---- phase one: world models, each shared with all runs beside this workdir
         models: dict[str, TrainedModel] = {}
         for name in run.models:
             with pretraining(run, name) as phase:
-                models[name] = run_phase(phase, run.cadence)
+                models[name] = run_phase(phase, run.cadence, engine)
 
         # ---- phase two: policies, all seeds of a method side by side
         finished: dict[str, TrainedMethod] = {}
         for name, method in run.methods.items():
             if isinstance(method, Learning):
-                finished[name] = run_phase(policy_learning(run, name, method, models), run.cadence)
+                finished[name] = run_phase(policy_learning(run, name, method, models), run.cadence, engine)
             elif isinstance(method, Planning):
                 finished[name] = evaluate_planner(run, name, method, models[method.model])
         run.evaluator.close()
@@ -60,7 +65,7 @@ def train(config: ConfigDict, workdir: Path, shown_in: Sequence[mirrors.Open] = 
         say(f"done: {workdir} holds the table, figures, every evaluation episode and the checkpoints")
 
 
-def run_phase(phase: Phase[Left], cadence: Cadence) -> Left:
+def run_phase(phase: Phase[Left], cadence: Cadence, engine: parallel.Engine = parallel.PMAP) -> Left:
     """From the last checkpoint, or the first state, to `phase.num_updates`; returns what the phase leaves.
 
     A checkpoint vouches for the metric rows up to its step. An evaluation comes after the checkpoint of its step
@@ -80,14 +85,14 @@ def run_phase(phase: Phase[Left], cadence: Cadence) -> Left:
     if step:
         say(f"{phase.name}: resuming from step {step:,}")
 
-    on_devices, data = parallel.replicate(state), None
-    dispatch_of = cache(partial(parallel.in_one_dispatch, phase.updates))
+    on_devices, data = parallel.replicate(state, engine), None
+    dispatch_of = cache(partial(parallel.in_one_dispatch, phase.updates, engine=engine))
     with progress.phase(phase.name, phase.num_updates, step) as shown:
         while step < phase.num_updates:
             if data is None or phase.refreshes_at(step):
                 data = None  # makes room
                 state, fresh_data = phase.make_data(parallel.unreplicate(on_devices), step)
-                on_devices, data = parallel.replicate(state), parallel.replicate(fresh_data)
+                on_devices, data = (parallel.replicate(tree, engine) for tree in (state, fresh_data))
 
             # ---- many updates, one dispatch; the state passed in is gone
             before = parallel.unreplicate(on_devices) if non_finite.is_searched() else None

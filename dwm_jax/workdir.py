@@ -22,6 +22,7 @@ from dwm_jax.registry import MODELS, Alone
 from dwm_jax.results.evaluator import Evaluator
 from dwm_jax.runtime import files, mirrors, processes, provenance
 from dwm_jax.runtime.locks import exclusive
+from dwm_jax.runtime.parallel import Engine
 from dwm_jax.runtime.progress import say
 from dwm_jax.runtime.row_files import JsonLines
 
@@ -29,7 +30,7 @@ Checked = TypeVar("Checked")
 
 
 @contextmanager
-def opened(config: ConfigDict, workdir: Path, shown_in: Sequence[mirrors.Open]) -> Iterator[Run]:
+def opened(config: ConfigDict, workdir: Path, shown_in: Sequence[mirrors.Open], engine: Engine) -> Iterator[Run]:
     """The run that `config` describes, with its task and data, begun or to be resumed in `workdir`.
 
     Of the run's processes the first reads the data for all.
@@ -44,7 +45,7 @@ def opened(config: ConfigDict, workdir: Path, shown_in: Sequence[mirrors.Open]) 
             evaluator = Evaluator(
                 task.make_env, config.num_seeds, config.evaluation.episodes, config.evaluation.seed, config.gamma
             )
-            yield Run(config, workdir, task, recording, evaluator)
+            yield Run(config, workdir, task, recording, evaluator, engine)
 
 
 def begin(config: ConfigDict, workdir: Path) -> tuple[Task, Recording]:

@@ -35,7 +35,7 @@ class Pool(NamedTuple):
     num_pairs: int = 0  # pairs between two refreshes, chosen anew at each; 0: all
 
 
-def pooled(source: Source, pool: Pool, learner: Learner, seeds: Sequence[int]) -> Source:
+def pooled(source: Source, pool: Pool, learner: Learner, seeds: Sequence[int], engine: parallel.Engine) -> Source:
     """The source's trajectories, drawn in bulk; what is drawn for a pair depends on the pair and the refresh.
 
     Pool number n = step // refresh_every. With `num_pairs` each pool has that many of the pairs, chosen anew, and
@@ -45,6 +45,7 @@ def pooled(source: Source, pool: Pool, learner: Learner, seeds: Sequence[int]) -
     Args:
       source: as `sources.fresh`, without memory.
       learner, seeds: whose policies are followed.
+      engine: that draws.
     """
     draw_pair = draw_several(source, pool.per_pair, keep_for_target(pool.lambda_))
 
@@ -62,7 +63,7 @@ def pooled(source: Source, pool: Pool, learner: Learner, seeds: Sequence[int]) -
 
         return jax.vmap(one_seed)(jnp.asarray(seeds), followed_S)
 
-    draw_chunks = parallel.map_chunks(draw_for_all, CHUNK)
+    draw_chunks = parallel.map_chunks(draw_for_all, CHUNK, engine)
 
     def make(policies: Policies, step: int) -> tuple[Policies, Data]:
         number = step // pool.refresh_every if pool.refresh_every else 0
@@ -128,7 +129,7 @@ def in_bulk(
     """All the chunks of `parallel.map_chunks` as one host tree. Shows progress; may be interrupted."""
     chunks, drawn = [], 0
     with phase(label, num_items) as progress:
-        for chunk in draw_chunks(num_items, parallel.replicate(on_device)):
+        for chunk in draw_chunks(num_items, on_device):
             interruption.check()
             chunks.append(chunk)
             drawn += len(jax.tree.leaves(chunk)[0])

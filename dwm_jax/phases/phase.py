@@ -11,7 +11,7 @@ from dwm_jax.data.recording import Recording
 from dwm_jax.data.tasks import Task
 from dwm_jax.registry import Method
 from dwm_jax.results.evaluator import Evaluator
-from dwm_jax.runtime.parallel import Updates
+from dwm_jax.runtime.parallel import PMAP, Engine, Updates
 from dwm_jax.types import PyTree
 
 Left = TypeVar("Left")
@@ -45,6 +45,7 @@ class Run(NamedTuple):
     task: Task
     recording: Recording
     evaluator: Evaluator
+    engine: Engine = PMAP
 
     @property
     def seeds(self) -> list[int]:

@@ -59,7 +59,7 @@ def make_source(
         )
     if policy.imagined_per_pair == 0 or (model.needs_policy and policy.refresh_every == 0):
         return source
-    return pooled(source, make_pool(run, name, method), learner, run.seeds)
+    return pooled(source, make_pool(run, name, method), learner, run.seeds, run.engine)
 
 
 def make_pool(run: Run, name: str, method: Learning) -> Pool:
@@ -93,7 +93,7 @@ def make_pairs(run: Run, method: Learning, units: Units, models: dict[str, Train
         def generate(model: PyTree, index: Array) -> PyTree:
             return generator.generate(model, jax.random.fold_in(key, index))
 
-        chunks = parallel.map_chunks(generate, CHUNK)
+        chunks = parallel.map_chunks(generate, CHUNK, run.engine)
         transitions = in_bulk(f"generating with {method.model}", chunks, count, models[method.model].inference)
         dataset = data.append_transitions(dataset, transitions)
     rows, share = data.transition_rows(dataset), run.config.policy.start_share

@@ -1,4 +1,4 @@
-"""Devices and seeds: `pmap` over the devices of all processes, `vmap` over seeds, what ties a batch to its share.
+"""Devices and seeds: an engine over the devices of all processes, `vmap` over seeds, what ties a batch to its share.
 
 The result does not depend on the number of devices: every device computes the same global batch indices and
 keys, takes its own slice, and gradients are averaged over the axis below.
@@ -6,7 +6,7 @@ keys, takes its own slice, and gradients are averaged over the axis below.
 
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -23,23 +23,59 @@ Updates = Callable[[PyTree, PyTree, Array], tuple[PyTree, Metrics]]
 Axes = tuple[int | None, ...]
 
 
+class Engine(NamedTuple):
+    """What runs a function of one device on all of them. What lies on devices has a leading device axis in each."""
+
+    # The devices along that axis of an array: this process's own, or those of all processes.
+    devices: Callable[[], list[jax.Device]]
+    # (function, in_axes, out_axes, donate_argnums) -> the compiled function of arrays with a device axis; where the
+    # axis is None an argument or result is the same on all devices, and has none. The function returns a tuple.
+    map: Callable[..., Callable[..., Any]]
+
+
+def shard_map(function: Callable[..., Any], in_axes: Axes, out_axes: Axes, donate_argnums: Any = ()) -> Any:
+    """`jax.shard_map` of a function that is written for `jax.pmap`, of global arrays, which no call has to convert."""
+
+    def spec(axis: int | None) -> jax.P:
+        return jax.P() if axis is None else jax.P(DEVICES)  # type: ignore[no-untyped-call]
+
+    # Unchecked as in `pmap`: that every device ends with the same state is not to be read off the program.
+    mapped = jax.shard_map(
+        without_axes(function, in_axes, out_axes),
+        mesh=jax.sharding.Mesh(np.array(jax.devices()), (DEVICES,)),
+        in_specs=tuple(map(spec, in_axes)),
+        out_specs=tuple(map(spec, out_axes)),
+        check_vma=False,
+    )
+    return jax.jit(mapped, donate_argnums=donate_argnums)
+
+
+# By the name that `train --engine` takes. Between processes `pmap` makes local arrays global ones at every call.
+ENGINES = {
+    "pmap": Engine(jax.local_devices, partial(jax.pmap, axis_name=DEVICES)),
+    "shard_map": Engine(jax.devices, shard_map),
+}
+PMAP = ENGINES["pmap"]
+
+
 def num_devices() -> int:
     """Devices that share a batch, those of other processes included."""
     return jax.device_count()
 
 
-def replicate(tree: PyTree) -> PyTree:
-    """A copy of the tree on every device of this process, with a leading device axis; `pmap` joins the processes'.
+def replicate(tree: PyTree, engine: Engine = PMAP) -> PyTree:
+    """A copy of the tree on every device of the engine, with a leading device axis; every process gives the same tree.
 
     On a CPU no copy where a leaf starts at a multiple of 64 bytes, as those of `Dataset` do: the device then reads
     the host's memory, and nobody may write to it.
     """
-    mesh = jax.sharding.Mesh(np.array(jax.local_devices()), (DEVICES,))
-    sharding = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(DEVICES))  # type: ignore[no-untyped-call]
+    devices = engine.devices()
+    mesh = jax.sharding.Mesh(np.array(devices), (DEVICES,))
+    sharding = jax.NamedSharding(mesh, jax.P(DEVICES))  # type: ignore[no-untyped-call]
 
     def copy(leaf: Array) -> Array:
         host = np.asarray(leaf)
-        return jax.device_put(np.broadcast_to(host, (jax.local_device_count(), *host.shape)), sharding)
+        return jax.make_array_from_callback((len(devices), *host.shape), sharding, lambda _: host[None])
 
     return jax.tree.map(copy, tree)
 
@@ -105,8 +141,11 @@ def side_by_side(function: Callable[..., Any], in_axes: Axes, out_axes: Axes, nu
       in_axes, out_axes: as in `jax.vmap`, one entry per argument and result.
       number: of seeds.
     """
-    if number > 1:
-        return jax.vmap(function, in_axes, out_axes)
+    return jax.vmap(function, in_axes, out_axes) if number > 1 else without_axes(function, in_axes, out_axes)
+
+
+def without_axes(function: Callable[..., Any], in_axes: Axes, out_axes: Axes) -> Callable[..., tuple[PyTree, ...]]:
+    """The function of arrays whose axes, as `jax.vmap` counts them, are of size 1: taken off, and put on afterwards."""
 
     def alone(*arguments: PyTree) -> tuple[PyTree, ...]:
         own = [move(jnp.squeeze, argument, axis) for argument, axis in zip(arguments, in_axes, strict=True)]
@@ -118,23 +157,25 @@ def side_by_side(function: Callable[..., Any], in_axes: Axes, out_axes: Axes, nu
     return alone
 
 
-def in_one_dispatch(updates: Updates, num_updates: int) -> Callable[[PyTree, PyTree, int], tuple[PyTree, Metrics]]:
+def in_one_dispatch(
+    updates: Updates, num_updates: int, engine: Engine = PMAP
+) -> Callable[[PyTree, PyTree, int], tuple[PyTree, Metrics]]:
     """Many updates in one dispatch, on every device.
 
     Args:
       updates: may call `average` and `my_share`.
       num_updates: updates per dispatch.
+      engine: that of `replicate`, too.
 
     Returns:
       (replicated state, replicated data, first step) -> (replicated state, metrics of every update with leading
       axis num_updates). The state is donated: the one passed in is gone.
     """
 
-    @partial(jax.pmap, axis_name=DEVICES, in_axes=(0, 0, None), out_axes=(0, None), donate_argnums=0)
     def dispatch(state: PyTree, data: PyTree, first_step: Array) -> tuple[PyTree, Metrics]:
         return updates(state, data, first_step + jnp.arange(num_updates))
 
-    return dispatch  # type: ignore[no-any-return]
+    return engine.map(dispatch, in_axes=(0, 0, None), out_axes=(0, None), donate_argnums=0)
 
 
 def on_one_device(updates: Updates) -> Updates:
@@ -148,7 +189,9 @@ def on_one_device(updates: Updates) -> Updates:
     return on_one
 
 
-def map_chunks(function: Callable[[PyTree, Array], PyTree], chunk: int) -> Callable[[int, PyTree], Iterator[PyTree]]:
+def map_chunks(
+    function: Callable[[PyTree, Array], PyTree], chunk: int, engine: Engine = PMAP
+) -> Callable[[int, PyTree], Iterator[PyTree]]:
     """A function of one index, for all of them in bulk; compiled once, however often it is called.
 
     Args:
@@ -156,22 +199,23 @@ def map_chunks(function: Callable[[PyTree, Array], PyTree], chunk: int) -> Calla
       chunk: items per device and dispatch.
 
     Returns:
-      (number of items, replicated data) -> an iterator of host trees with leading axis up to
-      `num_devices() * chunk`; together they hold function(data, i) for every i below the number, on every process.
+      (number of items, data) -> an iterator of host trees with leading axis up to `num_devices() * chunk`; together
+      they hold function(data, i) for every i below the number, on every process.
     """
 
-    @partial(jax.pmap, axis_name=DEVICES, in_axes=(0, None, None), out_axes=None)
-    def dispatch(data: PyTree, start: Array, last: Array) -> PyTree:
+    def dispatch(data: PyTree, start: Array, last: Array) -> tuple[PyTree]:
         mine = start + jax.lax.axis_index(DEVICES) * chunk + jnp.arange(chunk)
         # The last chunk repeats its last item: one compiled shape for all.
         result = jax.vmap(function, in_axes=(None, 0))(data, jnp.minimum(mine, last))
-        return jax.lax.all_gather(result, DEVICES, tiled=True)
+        return (jax.lax.all_gather(result, DEVICES, tiled=True),)
+
+    on_all = engine.map(dispatch, in_axes=(0, None, None), out_axes=(None,))
 
     def run(num_items: int, data: PyTree) -> Iterator[PyTree]:
-        per_dispatch = num_devices() * chunk
+        on_devices, per_dispatch = replicate(data, engine), num_devices() * chunk
         for start in range(0, num_items, per_dispatch):
             valid = min(per_dispatch, num_items - start)
-            drawn = dispatch(data, start, num_items - 1)
+            (drawn,) = on_all(on_devices, start, num_items - 1)
             yield jax.tree.map(lambda leaf, valid=valid: np.asarray(leaf)[:valid], drawn)
 
     return run

@@ -15,6 +15,7 @@ Measurements (--only):
                  before (alone, and with the drawing spread over the config's updates); for 1 seed and for all of
                  them side by side. An update is one of every seed.
     evaluation   environment steps/s in maze2d-umaze (needs no data)
+    engines      a dispatch that computes next to nothing by pmap and by shard_map, in one process and in two
     devices      training on 1, 2, 4, 8 virtual CPU devices: they share the same cores, so this shows overhead
     first-step   seconds from starting a run to its first finished dispatch; only when named, quickstart only
 
@@ -38,6 +39,7 @@ from dwm_jax.runtime import files, provenance
 from dwm_jax.runtime.progress import say
 
 from .denoiser import sampling, training
+from .engines import engines
 from .figures import HEADER, Figure, json_line, table_row
 from .first_step import first_step
 from .parts import training_parts
@@ -47,7 +49,7 @@ from .processes import in_fresh_process, measure, virtual_devices
 from .settings import FULL, QUICK, SIZES, Plan
 from .simulator import evaluation
 
-MEASUREMENTS = ("peak", "training", "parts", "sampling", "policies", "evaluation", "devices", "first-step")
+MEASUREMENTS = ("peak", "training", "parts", "sampling", "policies", "evaluation", "engines", "devices", "first-step")
 DEFAULT_SIZES = ("quickstart", "paper-hopper")
 
 
@@ -119,7 +121,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
                 parser.error(f"--{name} {value}: must be above 0")
             plan = plan._replace(**{name: value})
     options.plan = plan
-    usual = MEASUREMENTS[:-2] if options.quick else MEASUREMENTS[:-1]
+    usual = MEASUREMENTS[:-3] if options.quick else MEASUREMENTS[:-1]
     options.only = names(parser, "--only", options.only, MEASUREMENTS, usual)
     options.sizes = names(parser, "--sizes", options.sizes, tuple(SIZES), ("tiny",) if options.quick else DEFAULT_SIZES)
     if options.json is not None:
@@ -164,6 +166,8 @@ def jobs(only: tuple[str, ...], sizes: tuple[str, ...], learners: tuple[str, ...
     if "evaluation" in only:
         yield Job("evaluation", evaluation, ("tiny" if sizes == ("tiny",) else "quickstart", plan))
     for size in sizes:
+        if "engines" in only:
+            yield Job(f"the engines' dispatches at {size}", engines, (size, plan), has_own_processes=True)
         if "devices" in only:
             yield Job(f"virtual devices at {size}", virtual_devices, (size, plan), has_own_processes=True)
     if "first-step" in only:

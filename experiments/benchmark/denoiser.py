@@ -67,10 +67,16 @@ def random_pairs(dataset: data.Dataset) -> Pairs:
     return Pairs(dataset, rows, units)  # type: ignore[arg-type]
 
 
-def dispatches(updates: parallel.Updates, state: PyTree, on_device: PyTree, num_updates: int) -> Run:
+def dispatches(
+    updates: parallel.Updates,
+    state: PyTree,
+    on_device: PyTree,
+    num_updates: int,
+    engine: parallel.Engine = parallel.PMAP,
+) -> Run:
     """A run of one dispatch of `num_updates` updates, as the loop makes them; every call goes on from the last."""
-    dispatch = parallel.in_one_dispatch(updates, num_updates)
-    held, data = [parallel.replicate(state), 0], parallel.replicate(on_device)
+    dispatch = parallel.in_one_dispatch(updates, num_updates, engine)
+    held, data = [parallel.replicate(state, engine), 0], parallel.replicate(on_device, engine)
 
     def run() -> None:
         held[0], metrics = dispatch(held[0], data, held[1])
@@ -168,4 +174,4 @@ def bulk(source: Source, data: Data, num_draws: int, lambda_: float, chunk: int)
         return draw(data, index % data.pairs.rows.shape[0], nobody, key)
 
     endless = np.iinfo(np.int32).max // 2
-    yield from parallel.map_chunks(draw_one, chunk)(endless, parallel.replicate(data))
+    yield from parallel.map_chunks(draw_one, chunk)(endless, data)

@@ -1,12 +1,16 @@
 """Measurements in processes of their own: each has its own peak of memory, its own devices, nothing compiled."""
 
 import os
-from collections.abc import Callable, Mapping
+import socket
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
 from multiprocessing import get_context
 from typing import Any, TypeVar
 
-from dwm_jax.runtime import provenance
+import jax
+
+from dwm_jax.runtime import processes, provenance
 
 from .denoiser import training
 from .figures import Figure
@@ -24,12 +28,41 @@ def in_fresh_process(
 
     Compiled programs are not taken from a cache there, so that a first call is one.
     """
-    added = {"JAX_ENABLE_COMPILATION_CACHE": "false", **(environment or {})}
+    with fresh_processes(1, environment or {}) as pool:
+        return pool.submit(function, *arguments).result()
+
+
+def in_two_joined_processes(
+    function: Callable[..., Result], *arguments: Any, environment: Mapping[str, str]
+) -> tuple[Result, Result]:
+    """As `in_fresh_process`, in two that have joined each other over loopback: what each of them returns."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        coordinator = f"127.0.0.1:{free.getsockname()[1]}"
+    with fresh_processes(2, environment) as pool:
+        one, other = (pool.submit(joined, coordinator, index, function, *arguments) for index in range(2))
+        return one.result(), other.result()
+
+
+def joined(coordinator: str, index: int, function: Callable[..., Result], *arguments: Any) -> Result:
+    """function(*arguments) in process `index` of two."""
+    os.dup2(2, 1)  # what connects them says so on stdout, where the table goes
+    processes.start(coordinator, 2, index)
+    processes.meet()
+    result = function(*arguments)
+    jax.distributed.shutdown()  # type: ignore[no-untyped-call]  # where both meet once more
+    return result
+
+
+@contextmanager
+def fresh_processes(number: int, environment: Mapping[str, str]) -> Iterator[ProcessPoolExecutor]:
+    """A pool of new interpreters, each of which takes one call."""
+    added = {"JAX_ENABLE_COMPILATION_CACHE": "false", **environment}
     before = {name: os.environ.get(name) for name in added}
     os.environ.update(added)
     try:
-        with ProcessPoolExecutor(1, get_context("spawn")) as pool:
-            return pool.submit(function, *arguments).result()
+        with ProcessPoolExecutor(number, get_context("spawn"), max_tasks_per_child=1) as pool:
+            yield pool
     finally:
         for name, value in before.items():
             if value is None:
@@ -45,13 +78,17 @@ def measure(function: Callable[..., list[Figure]], *arguments: Any) -> list[Figu
     return [figure._replace(peak_memory=memory, device=device) for figure in figures]
 
 
+def with_virtual_devices(count: int) -> dict[str, str]:
+    """The environment of a process that has so many CPU devices."""
+    flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count={count}".strip()
+    return {"XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"}
+
+
 def virtual_devices(size_name: str, plan: Plan) -> list[Figure]:
     """Training over 1, 2, 4, 8 virtual CPU devices. They share the same cores: what shows is overhead, no speed-up."""
     by_count: dict[int, Figure] = {}
     for count in VIRTUAL_DEVICES:
-        flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count={count}".strip()
-        environment = {"XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"}
-        (figure,) = in_fresh_process(measure, training, size_name, plan, environment=environment)
+        (figure,) = in_fresh_process(measure, training, size_name, plan, environment=with_virtual_devices(count))
         title = f"denoiser updates on {count} virtual device{'s' if count > 1 else ''} (shared cores)"
         by_count[count] = figure._replace(measurement="devices", name=title)
     one = by_count[VIRTUAL_DEVICES[0]]

@@ -24,6 +24,7 @@ from experiments.benchmark.arithmetic import (
     training_flop,
     trajectory_flop,
 )
+from experiments.benchmark.engines import dispatch_times
 from experiments.benchmark.figures import Figure, rate, readable, record
 from experiments.benchmark.parts import products_of, training_parts
 from experiments.benchmark.policies import drawing_included, policy_updates, ratio_of_times
@@ -213,6 +214,18 @@ def test_virtual_devices_are_compared_with_one(monkeypatch: pytest.MonkeyPatch) 
     figures = processes.virtual_devices("tiny", QUICK)
     assert [f.values for f in figures] == [(12.0,), (6.0,), (3.0,), (1.5,), (2.0,), (4.0,), (8.0,)]
     assert all("shared cores" in f.name for f in figures)
+
+
+def test_engines_are_compared_at_the_same_place() -> None:
+    by_pmap, by_shard_map, ratio = dispatch_times("tiny", QUICK._replace(repetitions=1, seconds=0.0))
+    assert [f.name for f in (by_pmap, by_shard_map)] == ["a dispatch by pmap", "a dispatch by shard_map"]
+    assert ratio.values == pytest.approx([a / b for a, b in zip(by_pmap.values, by_shard_map.values, strict=True)])
+    assert by_pmap.settings["leaves"] > 100
+
+
+def test_joined_processes_have_each_other() -> None:
+    environment = processes.with_virtual_devices(2)
+    assert processes.in_two_joined_processes(jax.device_count, environment=environment) == (4, 4)
 
 
 def test_first_steps_start_from_nothing_from_data_and_from_programs(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -29,7 +29,7 @@ class StoppedError(Exception):
     """Stands for a kill."""
 
 
-def run(workdir: Path, methods: str, stop_at: int | None) -> None:
+def run(workdir: Path, methods: str, stop_at: int | None, engine: str = "pmap") -> None:
     """A run on the devices there are; with `stop_at`, up to the checkpoint of that update of MOVED."""
     save = Checkpoints.save
 
@@ -40,26 +40,25 @@ def run(workdir: Path, methods: str, stop_at: int | None) -> None:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Checkpoints, "save", save_then_stop)
-        train(tiny.config(methods=methods), workdir)
+        train(tiny.config(methods=methods), workdir, engine=parallel.ENGINES[engine])
 
 
 RUN_ON_EIGHT = """
-import jax, pathlib, sys
+import pathlib, sys
 from tests.runtime import test_parallel
-assert jax.local_device_count() == 8
-workdir, methods, stop_at = sys.argv[1:]
+workdir, methods, stop_at, engine = sys.argv[1:]
 try:
-    test_parallel.run(pathlib.Path(workdir), methods, int(stop_at) or None)
+    test_parallel.run(pathlib.Path(workdir), methods, int(stop_at) or None, engine)
 except test_parallel.StoppedError:
     print("stopped")
 """
 
 
-def run_on_eight(workdir: Path, methods: str, stop_at: int | None = None) -> tuple[bool, str]:
-    """`run` in a process with eight virtual devices: (whether it was stopped, what it said)."""
+def on_eight(program: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """A program in a process with eight virtual devices; it ended well."""
     flags = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
     process = subprocess.run(
-        [sys.executable, "-c", RUN_ON_EIGHT, str(workdir), methods, str(stop_at or 0)],
+        [sys.executable, "-c", "import jax\nassert jax.local_device_count() == 8\n" + program, *arguments],
         cwd=ROOT,
         env={**os.environ, "XLA_FLAGS": flags},
         capture_output=True,
@@ -67,6 +66,12 @@ def run_on_eight(workdir: Path, methods: str, stop_at: int | None = None) -> tup
         check=False,
     )
     assert process.returncode == 0, process.stderr
+    return process
+
+
+def run_on_eight(workdir: Path, methods: str, stop_at: int | None = None, engine: str = "pmap") -> tuple[bool, str]:
+    """`run` on eight virtual devices: (whether it was stopped, what it said)."""
+    process = on_eight(RUN_ON_EIGHT, str(workdir), methods, str(stop_at or 0), engine)
     return process.stdout.endswith("stopped\n"), process.stderr
 
 
@@ -106,10 +111,10 @@ def assert_ends_as_if_it_had_never_moved(workdir: Path, undisturbed: Path) -> No
     assert len(evaluations[0]) == 4  # 2 seeds at updates 10 and 20
 
 
-def test_learning_begun_on_eight_devices_ends_on_one(
+def test_learning_begun_by_shard_map_on_eight_devices_ends_by_pmap_on_one(
     on_one_device: Path, elsewhere: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert run_on_eight(elsewhere / "run", MOVED, stop_at=10)[0]
+    assert run_on_eight(elsewhere / "run", MOVED, stop_at=10, engine="shard_map")[0]
     run(elsewhere / "run", MOVED, stop_at=None)
     assert f"{MOVED}: resuming from step 10" in capsys.readouterr().err
     assert_ends_as_if_it_had_never_moved(elsewhere / "run", on_one_device / "run")
@@ -133,6 +138,42 @@ def test_a_seed_alone_gives_the_result_it_has_among_others(on_one_device: Path) 
         np.testing.assert_allclose(array[0], together[name][1], rtol=1e-3, atol=2e-5, err_msg=name)
 
 
+def assert_both_engines_give_the_same_bits() -> None:
+    """A line through 100 points, found by gradients of shares of noisy batches; and the points in bulk."""
+    x_100 = np.linspace(-1, 1, 100, dtype=np.float32)
+    points = np.stack([x_100, 2 * x_100 + 1], axis=1)
+
+    def update(line: jax.Array, data: jax.Array, step: jax.Array) -> tuple[jax.Array, dict[str, jax.Array]]:
+        indices, keys = parallel.batch_for(jax.random.key(3), step, 16, len(points))
+        noise = 0.1 * jax.vmap(jax.random.normal)(keys)
+        x, y = data[indices].T
+        loss, gradient = jax.value_and_grad(lambda line: jnp.mean((line[0] * x + line[1] - y - noise) ** 2))(line)
+        return line - 0.1 * parallel.average(gradient), {"loss": parallel.average(loss)}
+
+    def learn(engine: parallel.Engine) -> tuple[np.ndarray, ...]:
+        dispatch = parallel.in_one_dispatch(parallel.one_after_another(update), 5, engine)
+        first, data = parallel.replicate(np.zeros(2, np.float32), engine), parallel.replicate(points, engine)
+        line, losses = dispatch(first, data, 0)
+        assert first.is_deleted()
+        line, more_losses = dispatch(line, data, 5)
+        drawn = parallel.map_chunks(lambda data, index: data[index], 4, engine)(len(points), points)
+        losses = np.concatenate([losses["loss"], more_losses["loss"]])
+        return parallel.unreplicate(line), losses, np.concatenate(list(drawn))
+
+    results = {name: learn(engine) for name, engine in parallel.ENGINES.items()}
+    for one, other in zip(results["pmap"], results["shard_map"], strict=True):
+        np.testing.assert_array_equal(one, other)
+    _, losses, drawn = results["shard_map"]
+    assert losses.shape == (10,)
+    assert losses[-1] < losses[0] / 4
+    np.testing.assert_array_equal(drawn, points)
+
+
+def test_both_engines_give_the_same_bits_on_one_device_and_on_eight() -> None:
+    assert_both_engines_give_the_same_bits()
+    on_eight("from tests.runtime import test_parallel; test_parallel.assert_both_engines_give_the_same_bits()")
+
+
 def test_batches_are_a_function_of_key_and_step() -> None:
     def draw(state: jax.Array, data: None, step: jax.Array) -> tuple[jax.Array, dict[str, jax.Array]]:
         indices, _ = parallel.batch_for(jax.random.key(3), step, 4, 100)
@@ -146,7 +187,7 @@ def test_batches_are_a_function_of_key_and_step() -> None:
 
 
 def test_chunks_cover_every_item_once() -> None:
-    chunks = list(parallel.map_chunks(lambda data, i: data * i, 4)(10, parallel.replicate(jnp.array(2))))
+    chunks = list(parallel.map_chunks(lambda data, i: data * i, 4)(10, jnp.array(2)))
     np.testing.assert_array_equal(np.concatenate(chunks), 2 * np.arange(10))
 
 
@@ -157,5 +198,5 @@ def test_other_data_and_another_number_of_items_do_not_compile_again() -> None:
 
     chunks = parallel.map_chunks(double, 4)
     for factor, count in ((2, 10), (3, 5)):
-        drawn = np.concatenate(list(chunks(count, parallel.replicate(jnp.array(factor)))))
+        drawn = np.concatenate(list(chunks(count, jnp.array(factor))))
         np.testing.assert_array_equal(drawn, factor * np.arange(count))

@@ -12,7 +12,9 @@ from pathlib import Path
 import pytest
 
 from dwm_jax.runtime.locks import exclusive
-from tests import tiny
+from experiments.sweep import launch_files
+from experiments.sweep.plan import Run, Stage
+from tests import manifests, tiny
 
 ROOT = Path(__file__).parents[2]
 SMOKE = "experiments/configs/smoke.py"
@@ -46,14 +48,42 @@ def start(config: Path | str, workdir: Path, *flags: str, devices: int = 1) -> s
     )
 
 
-def start_two(config: Path | str, workdir: Path, only_second: Sequence[str] = ()) -> list[subprocess.Popen[str]]:
+def start_two(
+    config: Path | str, workdir: Path, *all_flags: str, only_second: Sequence[str] = ()
+) -> list[subprocess.Popen[str]]:
     """Two processes with four devices each, over loopback."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        together = ["--coordinator", f"127.0.0.1:{free.getsockname()[1]}", "--num-processes", "2"]
+    together = ["--coordinator", free_address(), "--num-processes", "2", *all_flags]
     return [
         start(config, workdir, *together, "--process-id", str(index), *flags, devices=4)
         for index, flags in enumerate([(), only_second])
+    ]
+
+
+def free_address() -> str:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return f"127.0.0.1:{free.getsockname()[1]}"
+
+
+def start_two_pods(config: Path, folder: Path) -> list[subprocess.Popen[str]]:
+    """`start_two` by the very command of a JobSet; what the cluster gives its pods is given here."""
+    run = Run("run", folder / "run", str(config), {}, tiny.config())
+    launch_files.write([Stage("policies", (run,))], folder / "launch", folder, None)
+    text = (folder / "launch" / "policies.gpu.jobset.yaml").read_text()
+    pod = manifests.container(manifests.filled(text, LINE=1, HOSTS=2, DEVICES=4, IMAGE="dwm_jax", CLAIM="runs"))
+    here = {"COORDINATOR": free_address(), "PLATFORM": "cpu", "JAX_PLATFORMS": "cpu"}
+    here["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=4"
+    here["PATH"] = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    return [
+        subprocess.Popen(
+            pod.command,
+            cwd=ROOT,
+            env=os.environ | pod.environment | here | {"JOB_COMPLETION_INDEX": str(index)},
+            stderr=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            text=True,
+        )
+        for index in range(2)
     ]
 
 
@@ -99,8 +129,10 @@ def in_one_process(config: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
 
 
 @pytest.mark.end_to_end
-def test_two_processes_give_the_result_of_one(config: Path, in_one_process: Path, tmp_path: Path) -> None:
-    codes, said = finish(start_two(config, tmp_path / "run"))
+def test_two_pods_of_a_job_set_give_the_result_of_one_process(
+    config: Path, in_one_process: Path, tmp_path: Path
+) -> None:
+    codes, said = finish(start_two_pods(config, tmp_path))
     assert codes == [0, 0], said
     assert_same_run(tmp_path, in_one_process)
     assert "done: " in said[0]
@@ -109,19 +141,23 @@ def test_two_processes_give_the_result_of_one(config: Path, in_one_process: Path
 
 @pytest.mark.end_to_end
 @pytest.mark.parametrize(
-    ("index", "moment"), [(1, "world_models/maze2d-umaze-dwm-*/metrics.jsonl"), (1, "run/results.csv")]
+    ("moment", "engines"),
+    [
+        ("world_models/maze2d-umaze-dwm-*/metrics.jsonl", ("pmap", "shard_map")),
+        ("run/results.csv", ("shard_map", "pmap")),
+    ],
 )
-def test_sigterm_to_one_stops_both_and_changes_nothing(
-    index: int, moment: str, config: Path, in_one_process: Path, tmp_path: Path
+def test_sigterm_to_one_stops_both_and_the_other_engine_ends_with_the_same(
+    moment: str, engines: tuple[str, str], config: Path, in_one_process: Path, tmp_path: Path
 ) -> None:
-    processes = start_two(config, tmp_path / "run")
+    processes = start_two(config, tmp_path / "run", "--engine", engines[0])
     folder = next(iter(in_one_process.glob(moment))).relative_to(in_one_process)
     wait_for(tmp_path / folder, processes)
-    processes[index].send_signal(signal.SIGTERM)
+    processes[1].send_signal(signal.SIGTERM)
     codes, said = finish(processes, 60)
     assert codes == [143, 143], said
     assert "stopped by SIGTERM; start the same command again to go on" in said[0]
-    codes, said = finish(start_two(config, tmp_path / "run"))
+    codes, said = finish(start_two(config, tmp_path / "run", "--engine", engines[1]))
     assert codes == [0, 0], said
     assert_same_run(tmp_path, in_one_process)
 

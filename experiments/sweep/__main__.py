@@ -15,7 +15,8 @@ fails stops no other. Ctrl-C and SIGTERM reach the runs, which save and leave.
 Launchers: "local" runs them here: one on each GPU; one at a time on a CPU, or --workers, each on its share of the
 cores. "slurm" submits an array of jobs that go back into the queue when they are stopped (pip install submitit); called
 again, it submits all that is not done, what is still in the queue too. "print" prints the commands and writes them to
-RUNS/launch, with a script for TPU pods and Kubernetes Jobs.
+RUNS/launch, with a script for TPU pods, Kubernetes Jobs (a pod a run), JobSets (a run on several hosts, GPU nodes or
+a TPU slice) and tasks of SkyPilot (spot machines); each says in its first lines how it is used.
 
 Exit codes: 0 all is done (submitted, printed), 1 something failed, 2 the command is wrong, 75 the folder, or some of
 its runs, are in use by other processes, 129, 130 and 143 interrupted.

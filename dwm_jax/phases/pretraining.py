@@ -15,6 +15,7 @@ from dwm_jax.data import dataset as data
 from dwm_jax.phases.phase import Phase, Run
 from dwm_jax.registry import make_model
 from dwm_jax.runtime import files, parallel, processes
+from dwm_jax.runtime.checkpoints import Checkpoints
 from dwm_jax.runtime.keys import key_for
 from dwm_jax.runtime.locks import exclusive
 from dwm_jax.runtime.progress import say
@@ -38,16 +39,7 @@ def pretraining(run: Run, name: str) -> Iterator[Phase[TrainedModel]]:
     it is held inside the block, and a process that wants a model another one is training waits for it.
     """
     config, dataset = run.config, run.recording.dataset
-    settings = config.world_models[name].to_dict()
-    identity = {
-        "model": name,
-        "settings": read_by_training(settings),
-        "data": run.recording.fingerprint,
-        "heldout": run.recording.heldout_episodes.tolist(),
-        "gamma": config.gamma,
-        "pad": config.data.pad,
-        "version": __version__,
-    }
+    settings, identity = config.world_models[name].to_dict(), identity_of(run, name)
     seed, num_updates, batch_size = (settings.pop(key) for key in ("seed", "num_updates", "batch_size"))
     model = make_model(name, **settings)
     init_key, train_key = (key_for(seed, f"{name}: {purpose}") for purpose in ("initial state", "training"))
@@ -70,6 +62,33 @@ def pretraining(run: Run, name: str) -> Iterator[Phase[TrainedModel]]:
             num_updates=num_updates,
             finish=finish,
         )
+
+
+def pretrained(run: Run, name: str) -> TrainedModel | None:
+    """Model `name` where its training is finished and kept; None where it is not. Nothing is trained, or written."""
+    identity = identity_of(run, name)
+    last = folder_of(run, identity) / "checkpoints" / f"world model {name}" / str(identity["settings"]["num_updates"])
+    if not last.is_dir():
+        return None
+    with pretraining(run, name) as phase:
+        checkpoints = Checkpoints(phase.folder / "checkpoints" / phase.name)
+        restored = checkpoints.restore(jax.eval_shape(phase.make_state))
+        checkpoints.close()
+        # A damaged one was set aside, and the one before it taken.
+        return phase.finish(restored[1], 0.0) if restored and restored[0] == phase.num_updates else None
+
+
+def identity_of(run: Run, name: str) -> dict[str, Any]:
+    """Everything that the training of model `name` depends on."""
+    return {
+        "model": name,
+        "settings": read_by_training(run.config.world_models[name].to_dict()),
+        "data": run.recording.fingerprint,
+        "heldout": run.recording.heldout_episodes.tolist(),
+        "gamma": run.config.gamma,
+        "pad": run.config.data.pad,
+        "version": __version__,
+    }
 
 
 def folder_of(run: Run, identity: Mapping[str, Any]) -> Path:

@@ -25,6 +25,17 @@ class Points(NamedTuple):
     is_ours: bool = True
 
 
+class Band(NamedTuple):
+    """Scores by a whole number from 1 on, with the middle half around them, between two levels."""
+
+    label: str
+    mean: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
+    best: float  # the upper level
+    every: float  # the lower one
+
+
 @contextmanager
 def style(font_size: float = 13) -> Iterator[None]:
     """Legible at the width of a phone; text stays text; no random name in the file."""
@@ -67,6 +78,22 @@ def lines(
         axes.set_yscale("log", nonpositive="clip")
     axes.set_xticks(sorted({value for line in shown for value in line.at}))
     axes.set_xlabel(x_label)
+    axes.set_ylabel(y_label)
+    _finish(path, figure, axes, title)
+
+
+def bands(path: Path, shown: Sequence[Band], title: str, x_label: str, y_label: str) -> None:
+    """A line with its band per method; its levels dashed and dotted in the same colour."""
+    figure = Figure((7, 5), layout="constrained")
+    axes = figure.subplots()
+    for number, band in enumerate(shown):
+        colour, at = f"C{number}", np.arange(1, len(band.mean) + 1)
+        axes.plot(at, band.mean, color=colour, label=band.label)
+        axes.fill_between(at, band.low, band.high, color=colour, alpha=0.15, linewidth=0)
+        axes.axhline(band.best, color=colour, linestyle="--", linewidth=1)
+        axes.axhline(band.every, color=colour, linestyle=":", linewidth=1)
+    axes.set_xscale("log")
+    axes.set_xlabel(f"{x_label} (dashed: best variant, dotted: any)")
     axes.set_ylabel(y_label)
     _finish(path, figure, axes, title)
 

@@ -11,7 +11,7 @@ from dwm_jax.results.scores import Curve
 from ..studies import reported
 from ..studies.catalogue import Study
 from ..studies.reported import Reported
-from . import drawing, markdown, scores, timing, world_models
+from . import drawing, markdown, online, scores, timing, world_models
 from .reading import Run
 from .scores import Line, choose, collect_scores
 
@@ -110,6 +110,7 @@ def score_task(study: Study, task: str, runs: Sequence[Run], shown: Sequence[Lin
     if any(line.choice.num_candidates > 1 for line in shown):
         found = collect_scores(runs, settings)
         text.append(markdown.folded(f"All {len(found)} variants", scores.search(settings, found)))
+    text.append(online.section(study.name, task, runs, folder))
     if study.kind in ("returns", "returns_to_go"):
         text.append(world_models.quality(study.name, task, runs, folder))
     if study.kind == "returns_to_go":

@@ -22,6 +22,9 @@ CELLS = [
     for name, method in METHODS.items()
     if isinstance(method, Learning) and method.model != "transition_diffusion" and not method.relabels_returns
 ]
+# Of ReBRAC, whose update is TD3+BC's but for a penalty that asks no source, one of each kind: recorded steps, a
+# generated sequence, a roll-out of the policy.
+TRAINED = [name for name in CELLS if name not in ("T-ReBRAC", "AD-ReBRAC")]
 NUM_UPDATES = 200
 KEY = jax.random.key(11)
 
@@ -88,7 +91,7 @@ def target_by_hand(trajectory, values, lambda_):
     return g
 
 
-@pytest.mark.parametrize("name", CELLS)
+@pytest.mark.parametrize("name", TRAINED)
 def test_cell_trains_on_the_target_its_imagination_implies(name, models):
     settings, method = config(), METHODS[name]
     learner = LEARNERS[method.learner](

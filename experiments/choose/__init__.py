@@ -1,0 +1,1 @@
+"""Choosing among finished policies, and a world model's settings, without the simulator."""

@@ -1,0 +1,115 @@
+"""Horizon and return-to-go for a data set, from the data and its world model alone.
+
+The horizon is the largest at which the diffusion world model can still be trusted on held-out segments: at this and
+every earlier step the squared error of its states is at most `LARGEST_ERROR` of the data's variance, and its draws are
+spread over what they leave unexplained by a factor within `SPREAD` (`diagnostics.spread_over_error`; 1 is right). Where
+the error is at most `NEGLIGIBLE_ERROR`, next to nothing is left unexplained, and the factor is not looked at.
+
+The return-to-go is the quantile `LEVEL` of the recorded labels: high, but reached by one recorded pair in ten, so that
+the world model has seen what it is asked for.
+
+The bounds are a choice, not a measurement: no scores went into them.
+"""
+
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from dwm_jax.data.dataset import transition_rows
+from dwm_jax.data.recording import Recording
+from dwm_jax.runtime import files
+
+# A state error of 1 is that of always answering the mean; of half, half of the variance is foretold.
+LARGEST_ERROR = 0.5
+NEGLIGIBLE_ERROR = 0.01
+SPREAD = (0.5, 2.0)
+LEVEL = 0.9
+MODEL = "dwm"
+
+
+class Measured(NamedTuple):
+    """What the diagnostics of a run say of its diffusion world model, by step h = 1 .. H; held-out segments."""
+
+    state_error: np.ndarray  # (H,) in units of the data's variance
+    spread: np.ndarray  # (H,) over error
+    # Of the tenth of the segments with the highest labels: mean label, and return of H steps imagined and recorded,
+    # scaled.
+    highest: tuple[float, float, float]
+
+    @property
+    def is_trusted(self) -> np.ndarray:
+        """By step, whether error and spread are within the bounds: (H,) bool."""
+        is_spread = (self.spread >= SPREAD[0]) & (self.spread <= SPREAD[1])
+        return (self.state_error <= LARGEST_ERROR) & (is_spread | (self.state_error <= NEGLIGIBLE_ERROR))
+
+    @property
+    def horizon(self) -> int:
+        """The number of trusted steps before the first that is not; 0 where that is the first."""
+        return int(np.cumprod(self.is_trusted).sum())
+
+
+def measured_of(folder: Path) -> Measured | None:
+    """What a run measured; None where it has measured no diffusion world model.
+
+    Raises:
+      ValueError: its diagnostics.json is not in order.
+    """
+    try:
+        found = files.read_json(folder / "diagnostics.json")
+    except FileNotFoundError:
+        return None
+    try:
+        if MODEL not in found["prediction_error"]:
+            return None
+        state_error = np.array(found["prediction_error"][MODEL]["observation"], float)
+        spread = np.array(found["spread_over_error"][MODEL], float)
+        requested, imagined, recorded = (
+            float(found["calibration"][MODEL][name][-1]) for name in ("requested", "imagined", "recorded")
+        )
+    except (KeyError, TypeError, IndexError) as error:
+        raise ValueError(f"{folder}/diagnostics.json has no {error} of the world model: an older version's") from error
+    return Measured(state_error, spread, (requested, imagined, recorded))
+
+
+def labels_of(recording: Recording) -> np.ndarray:
+    """The returns-to-go of all recorded pairs, scaled: (P,)."""
+    return recording.dataset.returns_to_go[transition_rows(recording.dataset)]
+
+
+def by_step(measured: Measured) -> tuple[list[str], list[list[str]]]:
+    """Head and rows of the table that the horizon is read from."""
+    columns = zip(measured.state_error, measured.spread, measured.is_trusted, strict=True)
+    rows = [
+        [str(step), f"{error:.3g}", f"{spread:.3g}", "yes" if trusted else "no"]
+        for step, (error, spread, trusted) in enumerate(columns, start=1)
+    ]
+    return ["step", "state error", "spread over error", "trusted"], rows
+
+
+def advice(measured: Measured, labels_P: np.ndarray) -> str:
+    """The overrides for the train command, and how the numbers led there."""
+    return_to_go = round(float(np.quantile(labels_P, LEVEL)), 2)
+    horizon = max(1, measured.horizon)
+    label, imagined, recorded = measured.highest
+    return "\n".join(
+        [
+            f"Trusted: state error at most {LARGEST_ERROR:g} of the data's variance, spread over error within "
+            f"{SPREAD[0]:g} and {SPREAD[1]:g} unless the error is at most {NEGLIGIBLE_ERROR:g}, at this and every "
+            f"earlier step. {how_far(measured)}",
+            f"Labels: the {LEVEL:g} quantile is {return_to_go:g}, the mean {labels_P.mean():.2f}, the largest "
+            f"{labels_P.max():.2f}. Asked for the labels of the highest tenth ({label:.2f} on average), it imagines a "
+            f"return of {imagined:.3g} in {len(measured.state_error)} steps; recorded {recorded:.3g}.",
+            "",
+            f"    --config.policy.horizon={horizon} --config.policy.return_to_go={return_to_go:g}",
+        ]
+    )
+
+
+def how_far(measured: Measured) -> str:
+    """What is known of the horizon beyond the number."""
+    if measured.horizon == 0:
+        return "Not even the first step is: train the world model longer, or larger; H = 1 is the least there is."
+    if measured.horizon == len(measured.state_error):
+        return f"All {measured.horizon} steps that the run measured are; longer ones were not looked at."
+    return f"The first {measured.horizon} of {len(measured.state_error)} are."

@@ -89,7 +89,7 @@ def readme_of(card: Mapping[str, Any], contents: Sequence[str]) -> str:
             f"shared/world_models/{folder}\n```\n"
         )
     sections.append("## Where it comes from\n")
-    sections.append("".join(f"- {key} of the data: {value}\n" for key, value in card["data"].items()))
+    sections.append("".join(f"- {key} of the data: {value}\n" for key, value in card["data"].items() if value))
     for start in card["starts"]:
         known = ", ".join(f"{key} {start[key]}" for key in OF_A_START if start[key] not in (None, ""))
         sections.append(f"    {start['command']}\n\n{known}\n")

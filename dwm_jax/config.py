@@ -32,6 +32,8 @@ Made = TypeVar("Made")
 
 # Keys that are places, not settings.
 PLACES = ("world_model_dir",)
+# Characters of a value in a difference.
+LONGEST_SHOWN = 80
 
 
 class ConfigError(ValueError):
@@ -119,6 +121,12 @@ def methods_of(config: ConfigDict) -> dict[str, Method]:
     return {name: METHODS[name] for name in names}
 
 
+def models_of(config: ConfigDict) -> list[str]:
+    """Keys of `registry.MODELS` that a config's methods need, each once; first what is only taken over."""
+    names = dict.fromkeys(method.model for method in methods_of(config).values() if method.model)
+    return sorted(names, key=lambda name: not config.world_models[name].pretrained)
+
+
 def check(config: ConfigDict, num_devices: int) -> None:
     """Everything that can be known to be wrong before any compute, of what the chosen methods use.
 
@@ -158,7 +166,7 @@ def _check_made(config: ConfigDict, methods: dict[str, Method], require: limits.
         _made_at(config, f"learners.{learner}", LEARNERS[learner], **told)
     imagining = {method.model for method in methods.values() if isinstance(method, Learning)}
     longest = max(config.diagnostics.sampling_horizons, default=1)
-    for name in dict.fromkeys(method.model for method in methods.values() if method.model):
+    for name in models_of(config):
         model = _made_at(config, f"world_models.{name}", partial(make_model, name))
         if isinstance(model, WorldModel) and model.longest_horizon is not None:
             limit = f"below world_models.{name}.sequence_length = {model.sequence_length}"
@@ -204,11 +212,17 @@ def to_json(config: ConfigDict) -> str:
 
 
 def without_places(config: ConfigDict) -> ConfigDict:
-    """The config without what says where things lie: a run that was moved, or mounted elsewhere, is the same run."""
+    """The config without what says where things lie: a run that was moved, or mounted elsewhere, is the same run.
+
+    Without `pretrained` where it is off, too: runs from before there was one are the same.
+    """
     settings = config.copy_and_resolve_references()
     with settings.unlocked():
         for key in PLACES:
             del settings[key]
+        for model in settings.world_models.values():
+            if "pretrained" in model and not model.pretrained:
+                del model["pretrained"]
     return settings
 
 
@@ -218,13 +232,26 @@ def differences(config: ConfigDict, earlier: dict[str, Any]) -> list[str]:
     Args:
       earlier: as `to_json` wrote it.
     """
-    earlier = _flat({key: value for key, value in earlier.items() if key not in PLACES})
-    now = _flat(json.loads(to_json(without_places(config))))
+    earlier = {key: value for key, value in earlier.items() if key not in PLACES}
+    return changes(earlier, json.loads(to_json(without_places(config))))
+
+
+def changes(earlier: dict[str, Any], now: dict[str, Any]) -> list[str]:
+    """`key: earlier -> now` for every leaf in which two trees of settings differ; long values are cut."""
+    earlier, now = (
+        {key: value for key, value in _flat(tree).items() if value or not key.endswith(".pretrained")}
+        for tree in (earlier, now)
+    )
     return [
-        f"{key}: {earlier.get(key, '(absent)')} -> {now.get(key, '(absent)')}"
+        f"{key}: {_short(earlier.get(key, '(absent)'))} -> {_short(now.get(key, '(absent)'))}"
         for key in sorted(earlier.keys() | now.keys())
         if earlier.get(key, config_dict.placeholder) != now.get(key, config_dict.placeholder)
     ]
+
+
+def _short(value: Any) -> str:
+    text = str(value)
+    return text if len(text) <= LONGEST_SHOWN else f"{text[:LONGEST_SHOWN]}..."
 
 
 def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -17,6 +17,7 @@ from dwm_jax.data import dataset as data
 from dwm_jax.data.recording import Recording
 from dwm_jax.data.tasks import Sizes, Task, get_task, refuse_other_sizes, try_environment
 from dwm_jax.limits import is_used
+from dwm_jax.phases.kept_models import check_pretrained
 from dwm_jax.phases.phase import Run
 from dwm_jax.registry import MODELS, Alone
 from dwm_jax.results.evaluator import Evaluator
@@ -53,6 +54,7 @@ def begin(config: ConfigDict, workdir: Path) -> tuple[Task, Recording]:
     refuse_other_config(config, workdir)
     task, recording = load_recording(config)
     refuse_other_data(task, recording, workdir)
+    check_pretrained(config, recording, workdir)
     files.write(workdir / "config.json", to_json(config))
     now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     start = {"time": now, "command": sys.orig_argv, **provenance.circumstances(), **provenance.devices()}

@@ -21,8 +21,8 @@ FLOORS = [
     {"config"},
     {"results", "recipes", "config_files"},
     {"phases"},
-    {"command_line", "workdir"},
-    {"train", "evaluate"},
+    {"command_line", "workdir", "sharing"},
+    {"train", "evaluate", "share"},
 ]
 FILES = sorted(PACKAGE.rglob("*.py"))
 # Below, whatever is decided by the config arrives as an argument.

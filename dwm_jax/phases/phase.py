@@ -6,7 +6,7 @@ from typing import Generic, NamedTuple, TypeVar
 
 from ml_collections import ConfigDict
 
-from dwm_jax.config import methods_of
+from dwm_jax.config import methods_of, models_of
 from dwm_jax.data.recording import Recording
 from dwm_jax.data.tasks import Task
 from dwm_jax.registry import Method
@@ -60,7 +60,7 @@ class Run(NamedTuple):
     @property
     def models(self) -> list[str]:
         """Keys of `registry.MODELS` that the methods need, each once."""
-        return list(dict.fromkeys(method.model for method in self.methods.values() if method.model))
+        return models_of(self.config)
 
     @property
     def cadence(self) -> Cadence:

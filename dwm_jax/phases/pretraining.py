@@ -1,8 +1,7 @@
 """Phase one: a model trained on segments - or found, where one with its data and settings is finished."""
 
-import hashlib
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -10,8 +9,8 @@ from typing import Any
 import jax
 import numpy as np
 
-from dwm_jax import __version__
 from dwm_jax.data import dataset as data
+from dwm_jax.phases import kept_models
 from dwm_jax.phases.phase import Phase, Run
 from dwm_jax.registry import make_model
 from dwm_jax.runtime import files, parallel, processes
@@ -21,14 +20,6 @@ from dwm_jax.runtime.locks import exclusive
 from dwm_jax.runtime.progress import say
 from dwm_jax.types import Array, Key, Metrics, PyTree
 from dwm_jax.world_models.base import Model, TrainedModel, TrainingRows
-
-# What a model reads only when it is asked: it is trained once for all values of these.
-READ_BY_SAMPLING_ALONE = ("num_sampling_steps", "guidance_weight", "temperature")
-
-
-def read_by_training(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Of a model's settings those that its training depends on."""
-    return {key: value for key, value in settings.items() if key not in READ_BY_SAMPLING_ALONE}
 
 
 @contextmanager
@@ -40,11 +31,15 @@ def pretraining(run: Run, name: str) -> Iterator[Phase[TrainedModel]]:
     """
     config, dataset = run.config, run.recording.dataset
     settings, identity = config.world_models[name].to_dict(), identity_of(run, name)
+    elsewhere = settings.pop("pretrained")
     seed, num_updates, batch_size = (settings.pop(key) for key in ("seed", "num_updates", "batch_size"))
     model = make_model(name, **settings)
     init_key, train_key = (key_for(seed, f"{name}: {purpose}") for purpose in ("initial state", "training"))
     starts = data.segment_rows(dataset, model.sequence_length, config.data.pad, run.recording.training_episodes)
-    folder, label = folder_of(run, identity), f"world model {name}"
+    folder, label = kept_models.folder_of(config, run.workdir, identity), kept_models.phase_name(name)
+
+    def make_state() -> PyTree:
+        return model.init(init_key, training_rows(dataset, run.recording.training_episodes))
 
     def finish(state: PyTree, seconds: float) -> TrainedModel:
         say(f"{label}: {num_updates:,} updates, kept in {folder}")
@@ -53,11 +48,14 @@ def pretraining(run: Run, name: str) -> Iterator[Phase[TrainedModel]]:
     with exclusive(folder / ".lock", wait=True):
         description = json.dumps(identity, indent=2, sort_keys=True) + "\n"
         processes.from_first(lambda: files.write(folder / "config.json", description))
+        if elsewhere:
+            fingerprint = identity["pretrained"]
+            processes.from_first(lambda: kept_models.take_over(Path(elsewhere), folder, name, fingerprint, make_state))
         yield Phase(
             name=label,
             folder=folder,
             updates=parallel.one_after_another(update_from_segments(model, batch_size, train_key)),
-            make_state=lambda: model.init(init_key, training_rows(dataset, run.recording.training_episodes)),
+            make_state=make_state,
             make_data=lambda state, step: (state, (dataset, starts)),
             num_updates=num_updates,
             finish=finish,
@@ -66,9 +64,9 @@ def pretraining(run: Run, name: str) -> Iterator[Phase[TrainedModel]]:
 
 def pretrained(run: Run, name: str) -> TrainedModel | None:
     """Model `name` where its training is finished and kept; None where it is not. Nothing is trained, or written."""
-    identity = identity_of(run, name)
-    last = folder_of(run, identity) / "checkpoints" / f"world model {name}" / str(identity["settings"]["num_updates"])
-    if not last.is_dir():
+    identity, phase_name = identity_of(run, name), kept_models.phase_name(name)
+    folder = kept_models.folder_of(run.config, run.workdir, identity)
+    if not (folder / "checkpoints" / phase_name / str(identity["settings"]["num_updates"])).is_dir():
         return None
     with pretraining(run, name) as phase:
         checkpoints = Checkpoints(phase.folder / "checkpoints" / phase.name)
@@ -79,24 +77,12 @@ def pretrained(run: Run, name: str) -> TrainedModel | None:
 
 
 def identity_of(run: Run, name: str) -> dict[str, Any]:
-    """Everything that the training of model `name` depends on."""
-    return {
-        "model": name,
-        "settings": read_by_training(run.config.world_models[name].to_dict()),
-        "data": run.recording.fingerprint,
-        "heldout": run.recording.heldout_episodes.tolist(),
-        "gamma": run.config.gamma,
-        "pad": run.config.data.pad,
-        "version": __version__,
-    }
-
-
-def folder_of(run: Run, identity: Mapping[str, Any]) -> Path:
-    """Where the model that `identity` describes is kept, for this run and all others."""
-    digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:12]
-    beside = run.workdir.resolve().parent / "world_models"
-    parent = Path(run.config.world_model_dir) if run.config.world_model_dir else beside
-    return parent / f"{run.config.task.replace('/', '-')}-{identity['model']}-{digest}"
+    """Everything that the training of model `name` depends on; of one that is taken over, its arrays too."""
+    identity = kept_models.identity_of(run.config, run.recording, name)
+    if run.config.world_models[name].pretrained:
+        taken = processes.from_first(lambda: files.find_json(run.workdir / kept_models.TAKEN_OVER)) or {}
+        identity["pretrained"] = taken.get(name)
+    return identity
 
 
 def update_from_segments(

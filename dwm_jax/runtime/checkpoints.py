@@ -53,8 +53,14 @@ class Checkpoints:
     (`processes.from_first`); elsewhere nothing is read or written, and nothing found.
     """
 
-    def __init__(self, directory: Path):
+    def __init__(self, directory: Path, *, read_only: bool = False):
+        """With `read_only` nothing there is written, removed or renamed, and a folder that is not there is refused.
+
+        Raises:
+          CheckpointError: `read_only`, and there is no such folder.
+        """
         self.directory = directory.resolve()
+        self._read_only = read_only
         self._was_read_back = False
         self._manager = self._open()
 
@@ -62,9 +68,13 @@ class Checkpoints:
         if not processes.is_first():
             return _NotHere()
         refuse_place(self.directory)
-        # Orbax makes the folder only where all processes take part.
-        files.make_folder(self.directory)
-        self._drop_unfinished()
+        if self._read_only:
+            if not self.directory.is_dir():
+                raise CheckpointError(f"there are no checkpoints in {self.directory}")
+        else:
+            # Orbax makes the folder only where all processes take part.
+            files.make_folder(self.directory)
+            self._drop_unfinished()
         return ocp.CheckpointManager(
             self.directory,
             options=ocp.CheckpointManagerOptions(
@@ -111,6 +121,20 @@ class Checkpoints:
                 f"make room and start the same command again"
             ) from error
 
+    def fingerprint(self) -> str:
+        """SHA-256 of the newest checkpoint's arrays, as it says itself; `restore` proves it.
+
+        Raises:
+          CheckpointError: there is none, or one that does not say so.
+        """
+        step = self.latest_step()
+        if step is None:
+            raise CheckpointError(f"there are no checkpoints in {self.directory}")
+        try:
+            return str(self._described(step)["sha256"])
+        except Exception as error:
+            raise CheckpointError(f"checkpoint {step} in {self.directory} is damaged: {_line(error)}") from error
+
     def restore(self, like: PyTree) -> tuple[int, PyTree] | None:
         """(step, state) of the newest checkpoint that is whole, None where there is none at all.
 
@@ -142,9 +166,7 @@ class Checkpoints:
         return None
 
     def _read(self, step: int, like: PyTree) -> PyTree:
-        description = self._manager.restore(
-            step, args=ocp.args.Composite(description=ocp.args.JsonRestore())
-        ).description
+        description = self._described(step)
         if description["format"] != FORMAT:
             raise CheckpointError(
                 f"checkpoint {step} in {self.directory} has format {description['format']}, this version reads {FORMAT}"
@@ -159,9 +181,12 @@ class Checkpoints:
             raise ValueError("the arrays are not the ones that were saved")
         return state
 
+    def _described(self, step: int) -> Any:
+        return self._manager.restore(step, args=ocp.args.Composite(description=ocp.args.JsonRestore())).description
+
     def _set_aside(self, steps: list[int]) -> None:
         """Renames damaged checkpoints, so that their steps can be saved anew."""
-        if not steps:
+        if not steps or self._read_only:
             return
         self._manager.close()
         for step in steps:

@@ -10,7 +10,7 @@ from pathlib import Path
 # What a shell shows for a program that wrote to a pipe nobody reads: 128 + SIGPIPE.
 PIPE_CLOSED = 141
 # Installed as dwm-NAME (setup.cfg).
-COMMANDS = ("train", "data", "evaluate", "sweep", "report", "status", "choose")
+COMMANDS = ("train", "data", "evaluate", "share", "sweep", "report", "status", "choose")
 
 
 def prepare() -> None:

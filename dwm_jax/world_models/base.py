@@ -50,6 +50,8 @@ class Training(NamedTuple):
     num_updates: int
     batch_size: int  # segments of an update, over all devices
     seed: int = 0
+    # Folder of a finished model of the same data and settings, which is taken over instead; empty: it is trained here.
+    pretrained: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -46,6 +46,9 @@ def get_config(argument: str = "umaze") -> ConfigDict:
     shrink_models(config, num_updates=6_000)
 
     config.policy.num_updates = 10_000
+    # Unlike the quickstart: every method's networks are alike, and pools are of all pairs and stay.
+    config.learners.td3_bc.hidden = config.learners.iql.hidden
+    config.policy.refresh_every = config.policy.imagined_pairs = 0
     config.policy.imagined_per_pair = 2
     config.policy.pessimism.num_samples = 3
     config.evaluation.every = 2_500

@@ -35,6 +35,7 @@ def get_config() -> ConfigDict:
     config.policy.num_updates = 40
     config.policy.batch_size = 16
     config.policy.horizon = 3
+    config.policy.refresh_every = config.policy.imagined_pairs = 0  # there are fewer pairs than the quickstart imagines
     config.policy.pessimism.num_samples = 2
     for settings in config.learners.values():
         settings.update({"hidden": (32, 32)} if "hidden" in settings else {})

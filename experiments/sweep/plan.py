@@ -12,7 +12,7 @@ from ml_collections import ConfigDict, config_flags
 
 from dwm_jax import config_files
 from dwm_jax.config import differences, methods_of
-from dwm_jax.phases.pretraining import read_by_training
+from dwm_jax.phases.kept_models import read_by_training
 from dwm_jax.registry import METHODS, Alone
 from dwm_jax.runtime import files
 from dwm_jax.runtime.files import UnreadableError

@@ -1,0 +1,160 @@
+"""Trained models on disk: the description that each is found by, and those that somebody else has trained.
+
+A model's folder holds config.json (all that its training depends on), metrics.jsonl, timing.jsonl and
+checkpoints/<phase>. With `config.world_models.NAME.pretrained = FOLDER` the arrays of such a folder, checked, become a
+run's own; from there on it is a finished model like any other.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import jax
+from ml_collections import ConfigDict
+
+from dwm_jax import __version__
+from dwm_jax.config import ConfigError, changes, models_of
+from dwm_jax.data.recording import Recording
+from dwm_jax.runtime import files
+from dwm_jax.runtime.checkpoints import CheckpointError, Checkpoints
+from dwm_jax.runtime.progress import printable, say
+from dwm_jax.runtime.row_files import JsonLines
+from dwm_jax.types import PyTree
+
+# What a model reads only when it is asked: it is trained once for all values of these.
+READ_BY_SAMPLING_ALONE = ("num_sampling_steps", "guidance_weight", "temperature")
+# In a run's folder: SHA-256 of the arrays that it took from elsewhere, by model.
+TAKEN_OVER = "pretrained.json"
+
+
+def read_by_training(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Of a model's settings those that its training depends on; `pretrained` where it is not off."""
+    kept = {key: value for key, value in settings.items() if key not in READ_BY_SAMPLING_ALONE}
+    return {key: value for key, value in kept.items() if key != "pretrained" or value}
+
+
+def identity_of(config: ConfigDict, recording: Recording, name: str) -> dict[str, Any]:
+    """What the training of model `name` depends on, wherever it happened."""
+    settings = read_by_training(config.world_models[name].to_dict())
+    settings.pop("pretrained", None)
+    return {
+        "model": name,
+        "settings": settings,
+        "data": recording.fingerprint,
+        "heldout": recording.heldout_episodes.tolist(),
+        "gamma": config.gamma,
+        "pad": config.data.pad,
+        "version": __version__,
+    }
+
+
+def phase_name(name: str) -> str:
+    """Of the training of model `name`; its checkpoints lie under it."""
+    return f"world model {name}"
+
+
+def folder_of(config: ConfigDict, workdir: Path, identity: Mapping[str, Any]) -> Path:
+    """Where the model that `identity` describes is kept, for this run and all others."""
+    digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:12]
+    return parent_of(config, workdir) / f"{config.task.replace('/', '-')}-{identity['model']}-{digest}"
+
+
+def parent_of(config: ConfigDict, workdir: Path) -> Path:
+    """Where a run's models are kept, each in a folder."""
+    return Path(config.world_model_dir) if config.world_model_dir else workdir.resolve().parent / "world_models"
+
+
+def check_pretrained(config: ConfigDict, recording: Recording, workdir: Path) -> None:
+    """Holds every model that comes from elsewhere against the run's data and settings, and records what was taken.
+
+    Where a folder has gone since the run began, what the run took from it is enough.
+
+    Raises:
+      ConfigError: it is not there, trained on other data, with other settings or by another version, not trained to
+        its end, or no longer what the run began with.
+    """
+    record = workdir / TAKEN_OVER
+    taken: dict[str, Any] = files.find_json(record) or {}
+    for name in models_of(config):
+        path = Path(config.world_models[name].pretrained)
+        if not config.world_models[name].pretrained or (name in taken and not path.exists()):
+            continue
+        key = f"world_models.{name}.pretrained={path}"
+        refuse_other(key, path, identity_of(config, recording, name))
+        found = fingerprint_of(key, path, name, config.world_models[name].num_updates)
+        if taken.setdefault(name, found) != found:
+            raise ConfigError(
+                f"{key} has changed since this run began: arrays {str(taken[name])[:12]} -> {found[:12]}; bring the "
+                "earlier ones back, or choose another --workdir"
+            )
+    if taken:
+        files.write(record, json.dumps(taken, indent=2) + "\n")
+
+
+def refuse_other(key: str, path: Path, identity: Mapping[str, Any]) -> None:
+    """Refuses a folder that holds another model than `identity` describes.
+
+    Raises:
+      ConfigError: with `key` and every difference.
+    """
+    try:
+        described = files.read_json(path / "config.json")
+    except FileNotFoundError:
+        below = sorted(str(found.parent) for found in path.glob("world_models/*/config.json"))
+        there = f"; there are {', '.join(below)}" if below else ""
+        raise ConfigError(printable(f"{key}: no trained world model there (no config.json){there}")) from None
+    except files.UnreadableError as error:
+        raise ConfigError(printable(f"{key}: {error}")) from error
+    described.pop("pretrained", None)  # it was taken over before
+    different = changes(described, json.loads(json.dumps(identity)))
+    if different:
+        raise ConfigError(printable(f"{key} is another model than this run wants: {'; '.join(different)}"))
+
+
+def fingerprint_of(key: str, path: Path, name: str, num_updates: int) -> str:
+    """SHA-256 of the arrays in a folder, as its checkpoint says; `take_over` proves it.
+
+    Raises:
+      ConfigError: there are none, or not those after the last update.
+    """
+    try:
+        with closing(Checkpoints(path / "checkpoints" / phase_name(name), read_only=True)) as checkpoints:
+            step, fingerprint = checkpoints.latest_step(), checkpoints.fingerprint()
+    except (CheckpointError, ValueError) as error:
+        raise ConfigError(printable(f"{key}: {error}")) from error
+    if step != num_updates:
+        raise ConfigError(f"{key} is not trained to its end: {step:,} of {num_updates:,} updates")
+    return fingerprint
+
+
+def take_over(path: Path, folder: Path, name: str, fingerprint: str, make_state: Callable[[], PyTree]) -> None:
+    """Makes the arrays in `path` the finished model of `folder`, where they are not yet.
+
+    Only numbers come from there: arrays of the shapes that the model has here, and the rows of its training.
+
+    Raises:
+      CheckpointError: the arrays are not there, damaged, or others than the model's.
+    """
+    phase = phase_name(name)
+    with closing(Checkpoints(folder / "checkpoints" / phase)) as own:
+        if own.latest_step() is not None:
+            return
+        with closing(Checkpoints(path / "checkpoints" / phase, read_only=True)) as others:
+            if others.fingerprint() != fingerprint:
+                raise CheckpointError(f"{path} has changed while it was read; start the same command again")
+            restored = others.restore(jax.eval_shape(make_state))
+        assert restored is not None  # it has a fingerprint
+        for file in ("metrics.jsonl", "timing.jsonl"):
+            rows = [row for row in JsonLines(path / file).read() if is_row_of(row, phase)]
+            files.write(folder / file, "".join(json.dumps(row) + "\n" for row in rows))
+        own.save(*restored)
+    say(f"{phase}: taken over from {path}")
+
+
+def is_row_of(row: Mapping[str, Any], phase: str) -> bool:
+    """Whether a row of metrics or times is one that a phase has written: its name, a step, and numbers."""
+    numbers = [value for key, value in row.items() if key != "phase"]
+    return row.get("phase") == phase and type(row.get("step")) is int and all(type(v) in (int, float) for v in numbers)

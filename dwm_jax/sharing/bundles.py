@@ -1,0 +1,254 @@
+"""What is handed over, and what is accepted: policies and finished world models of one run, with their card.
+
+    README.md  card.json  policies/METHOD.npz  world_models/TASK-MODEL-DIGEST/{config.json, metrics.jsonl, timing.jsonl,
+    checkpoints/world model MODEL/STEP/...}
+
+A bundle may be anybody's. Its card lists every file with size and SHA-256; names that could lie anywhere else, files
+that are not listed, other bytes than the listed ones and more than was asked for are refused, and what is left is
+opened as the arrays and settings it claims to be. Nothing in it is executed.
+"""
+
+import hashlib
+import json
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import closing
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from dwm_jax.phases import kept_models
+from dwm_jax.registry import METHODS, MODELS, make_model, names_in
+from dwm_jax.results import policy_files
+from dwm_jax.runtime import files
+from dwm_jax.runtime.checkpoints import CheckpointError, Checkpoints
+from dwm_jax.runtime.files import UnreadableError
+from dwm_jax.runtime.progress import printable, say
+from dwm_jax.runtime.settings import from_json
+from dwm_jax.sharing.places import BundleError, Place, filled
+from dwm_jax.world_models.base import Training
+
+# Of card.json; another one is refused.
+FORMAT = 1
+CARD, README = "card.json", "README.md"
+LARGEST_CARD = 4 * 2**20
+LARGEST_NUMBER = 10_000
+OF_A_MODEL = ("config.json", "metrics.jsonl", "timing.jsonl")
+# Parts of a name: no dot in front, nothing that a shell or a terminal would take for something else.
+_PART = r"[A-Za-z0-9_+-][A-Za-z0-9_+ .-]{0,199}"
+_NAMES = re.compile(
+    rf"{README}|policies/{_PART}\.npz|world_models/{_PART}/(?:{'|'.join(map(re.escape, OF_A_MODEL))}"
+    rf"|checkpoints/{_PART}/[0-9]{{1,12}}(?:/{_PART}){{1,8}})",
+    re.ASCII,
+)
+
+
+class Sources(NamedTuple):
+    """What a run has to share, by the folder or file it lies in."""
+
+    policies: tuple[Path, ...]
+    models: tuple[Path, ...]
+
+    def contents(self) -> dict[str, Path]:
+        """Every file by its name in the bundle; of a model's checkpoints the last."""
+        named = {f"policies/{path.name}": path for path in self.policies}
+        for folder in self.models:
+            identity = files.read_json(folder / "config.json")
+            step = str(identity["settings"]["num_updates"])
+            last = folder / "checkpoints" / kept_models.phase_name(identity["model"]) / step
+            paths = [folder / name for name in OF_A_MODEL] + sorted(path for path in last.rglob("*") if path.is_file())
+            named |= {f"world_models/{folder.name}/{path.relative_to(folder).as_posix()}": path for path in paths}
+        return named
+
+
+def sources_of(folder: Path) -> Sources:
+    """What there is to share in a run's workdir, or in the folder of one world model.
+
+    Raises:
+      BundleError: nothing that is finished, or neither of the two.
+    """
+    try:
+        described = files.read_json(folder / "config.json")
+    except FileNotFoundError:
+        raise BundleError(f"{folder} holds neither a run nor a world model: no config.json") from None
+    except UnreadableError as error:
+        raise BundleError(str(error)) from None
+    if "methods" in described:
+        sources = Sources(tuple(sorted((folder / "policies").glob("*.npz"))), tuple(models_of_run(folder, described)))
+    else:
+        sources = Sources((), (folder,) if is_finished(folder, described) else ())
+    if not any(sources):
+        raise BundleError(f"{folder} holds nothing that is finished: no policies, no world model trained to its end")
+    return sources
+
+
+def models_of_run(workdir: Path, described: Mapping[str, Any]) -> Iterator[Path]:
+    """The folders of the finished world models that a run has used."""
+    beside = workdir.resolve().parent / "world_models"
+    parent = Path(described["world_model_dir"]) if described["world_model_dir"] else beside
+    fingerprint = files.read_json(workdir / "data.json")["fingerprint"]
+    taken = files.find_json(workdir / kept_models.TAKEN_OVER) or {}
+    methods = [METHODS[name] for name in names_in(described["methods"]) if name in METHODS]
+    wanted = {
+        name: {
+            "settings": kept_models.read_by_training(settings | {"pretrained": ""}),
+            "data": fingerprint,
+            "gamma": described["gamma"],
+            "pad": described["data"]["pad"],
+            "pretrained": taken.get(name),
+        }
+        for name, settings in described["world_models"].items()
+        if name in {method.model for method in methods}
+    }
+    for path in sorted(parent.glob("*/config.json")):
+        identity = files.find_json(path) or {}
+        one = wanted.get(str(identity.get("model")))
+        if one is None or {key: identity.get(key) for key in one} != one:
+            continue
+        if is_finished(path.parent, identity):
+            yield path.parent
+        else:
+            say(f"{path.parent} is left out: it is not trained to its end")
+
+
+def is_finished(folder: Path, identity: Mapping[str, Any]) -> bool:
+    """Whether the last update's checkpoint is there."""
+    try:
+        phase, last = kept_models.phase_name(identity["model"]), identity["settings"]["num_updates"]
+        with closing(Checkpoints(folder / "checkpoints" / phase, read_only=True)) as checkpoints:
+            return bool(checkpoints.latest_step() == last)
+    except (CheckpointError, LookupError, TypeError):
+        return False
+
+
+def listed(contents: Mapping[str, Path | bytes]) -> dict[str, dict[str, Any]]:
+    """What a card says of its files: size and SHA-256 by name."""
+    return {name: _entry(content) for name, content in contents.items()}
+
+
+def receive(place: Place, folder: Path, limit: int) -> dict[str, Any]:
+    """Copies the bundle of a place to a new folder, checked; returns its card.
+
+    Args:
+      place: where it is.
+      folder: gets its name when everything is in order, and not before.
+      limit: bytes that all its files may have together.
+
+    Raises:
+      BundleError: it is not in order.
+      PlaceError: the place cannot be read.
+    """
+    there = place.sizes()
+    if CARD not in there:
+        raise BundleError(f"no {CARD} there: nothing that `share push` has put")
+    if there[CARD] > LARGEST_CARD:
+        raise BundleError(f"{CARD} has {there[CARD]:,} bytes, more than a card may have")
+    with filled(folder) as aside:
+        place.fetch(CARD, aside / CARD)
+        card = read_card(aside / CARD)
+        accept(card["files"], there, limit)
+        for name, entry in card["files"].items():
+            path = aside / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            place.fetch(name, path)
+            if _entry(path) != entry:
+                raise BundleError(f"{name} is not the file that the card lists: damaged, or changed since")
+        check(aside)
+    return card
+
+
+def read_card(path: Path) -> dict[str, Any]:
+    """The card, with its list of files in order.
+
+    Raises:
+      BundleError: it is no card, or of another format.
+    """
+    try:
+        card = files.read_json(path)
+    except UnreadableError as error:
+        raise BundleError(printable(f"{CARD}: {error}")) from None
+    if card.get("format") != FORMAT:
+        raise BundleError(printable(f"{CARD} has format {str(card.get('format'))[:20]}, this version reads {FORMAT}"))
+    entries = card.get("files")
+    if not isinstance(entries, dict) or not all(_is_entry(entry) for entry in entries.values()):
+        raise BundleError(f"{CARD}: its list of files is not in order")
+    return card
+
+
+def accept(entries: Mapping[str, Mapping[str, Any]], there: Mapping[str, int], limit: int) -> None:
+    """Refuses names and sizes before anything is fetched.
+
+    Raises:
+      BundleError: naming the first.
+    """
+    if len(entries) > LARGEST_NUMBER:
+        raise BundleError(f"{CARD} lists {len(entries):,} files; {LARGEST_NUMBER:,} are accepted")
+    for name, entry in entries.items():
+        if not _NAMES.fullmatch(name):
+            raise BundleError(printable(f"{CARD} lists {name[:100]!r}: no name of a file that is shared"))
+        if name not in there:
+            raise BundleError(f"{name} is on the card and not there")
+        if there[name] != entry["size"]:
+            raise BundleError(f"{name} has {there[name]:,} bytes, on the card {entry['size']:,}")
+    total = sum(entry["size"] for entry in entries.values())
+    if total > limit:
+        raise BundleError(f"its files have {total:,} bytes together, more than the {limit:,} that --max-gib allows")
+
+
+def check(folder: Path) -> None:
+    """Opens every policy and every world model of a bundle, as this version would use them.
+
+    Raises:
+      BundleError: one is not what it should be.
+    """
+    for path in sorted(folder.glob("policies/*.npz")):
+        try:
+            policy_files.load(path)
+        except ValueError as error:
+            raise BundleError(printable(str(error))) from None
+    for path in sorted(folder.glob("world_models/*")):
+        try:
+            check_model(path)
+        except (AttributeError, CheckpointError, LookupError, OSError, TypeError, ValueError) as error:
+            reason = " ".join(str(error).split()) or type(error).__name__
+            raise BundleError(
+                printable(f"world_models/{path.name} is no world model of this version: {reason}")
+            ) from None
+
+
+def check_model(folder: Path) -> None:
+    """Makes the model that a folder describes, and looks at its last checkpoint's description.
+
+    The shapes of its arrays follow from the data; whoever takes them over compares them.
+    """
+    identity = files.read_json(folder / "config.json")
+    name, settings = identity["model"], from_json(identity["settings"])
+    if name not in MODELS:
+        raise ValueError(f"{str(name)[:40]!r} is no model")
+    make_model(name, **{key: value for key, value in settings.items() if key not in Training._fields})
+    with closing(Checkpoints(folder / "checkpoints" / kept_models.phase_name(name), read_only=True)) as checkpoints:
+        step = checkpoints.latest_step()
+        checkpoints.fingerprint()
+    if step != settings["num_updates"]:
+        raise ValueError(f"its last checkpoint is of update {step}, not {settings['num_updates']}")
+
+
+def text_of(card: Mapping[str, Any]) -> bytes:
+    """card.json."""
+    return (json.dumps(card, indent=2) + "\n").encode()
+
+
+def _is_entry(entry: Any) -> bool:
+    return (
+        isinstance(entry, dict)
+        and set(entry) == {"size", "sha256"}
+        and type(entry["size"]) is int
+        and entry["size"] >= 0
+        and isinstance(entry["sha256"], str)
+    )
+
+
+def _entry(content: Path | bytes) -> dict[str, Any]:
+    if isinstance(content, bytes):
+        return {"size": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+    with open(content, "rb") as file:
+        return {"size": content.stat().st_size, "sha256": hashlib.file_digest(file, "sha256").hexdigest()}

@@ -1,0 +1,158 @@
+"""Where things are shared: a plain folder, or a model repository on the Hugging Face Hub (`hf://OWNER/NAME`).
+
+A place gives names with sizes and copies of single files; whether a name or a size is one to accept is decided in
+`bundles.py`. The Hub's client finds its token by itself (`hf auth login`, HF_TOKEN); none is ever asked for, written or
+shown here.
+"""
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Protocol
+
+from dwm_jax import __version__
+from dwm_jax.runtime import files
+
+HUB = "hf://"
+
+
+class PlaceError(OSError):
+    """A place cannot be reached, read or written; one line says which and why."""
+
+
+class BundleError(ValueError):
+    """What is asked for is not there, or not in order; one line says what."""
+
+
+class Place(Protocol):
+    """Somewhere that files are shared."""
+
+    def sizes(self) -> dict[str, int]:
+        """The names that are there, with slashes, and the bytes of each."""
+        ...
+
+    def fetch(self, name: str, path: Path) -> None:
+        """Copies one of those to a file that is not there yet."""
+        ...
+
+    def publish(self, contents: Mapping[str, Path | bytes]) -> None:
+        """Puts them there, all or none."""
+        ...
+
+
+def place_at(text: str, *, public: bool = False) -> Place:
+    """The place that a command line names: `hf://OWNER/NAME`, or `hf://OWNER/NAME@REVISION`, or a folder.
+
+    Args:
+      text: what was typed.
+      public: a repository that is made is one that everybody sees.
+    """
+    if not text.startswith(HUB):
+        return Folder(Path(text))
+    repository, _, revision = text.removeprefix(HUB).partition("@")
+    if repository.count("/") != 1 or not all(repository.split("/")):
+        raise BundleError(f"{text}: a repository is written {HUB}OWNER/NAME")
+    return Hub(repository, revision or None, public)
+
+
+class Folder:
+    """A folder of this machine, or one that is mounted on it. Links in it are not followed."""
+
+    def __init__(self, root: Path):
+        self._root = root
+
+    def sizes(self) -> dict[str, int]:
+        if not self._root.is_dir():
+            raise PlaceError(f"{self._root}: no such folder")
+        found = [Path(folder, name) for folder, _, names in os.walk(self._root) for name in names]
+        return {
+            path.relative_to(self._root).as_posix(): path.stat().st_size
+            for path in found
+            if path.is_file() and not path.is_symlink()
+        }
+
+    def fetch(self, name: str, path: Path) -> None:
+        shutil.copyfile(self._root / name, path, follow_symlinks=False)
+
+    def publish(self, contents: Mapping[str, Path | bytes]) -> None:
+        if self._root.exists() and (not self._root.is_dir() or any(self._root.iterdir())):
+            raise BundleError(f"{self._root} is there already; name a new folder")
+        with filled(self._root) as aside:
+            for name, content in contents.items():
+                path = aside / name
+                path.parent.mkdir(parents=True, exist_ok=True)
+                if isinstance(content, bytes):
+                    path.write_bytes(content)
+                else:
+                    shutil.copyfile(content, path)
+
+
+class Hub:
+    """A model repository of the Hub that HF_ENDPOINT names, or of huggingface.co."""
+
+    def __init__(self, repository: str, revision: str | None, public: bool):
+        from huggingface_hub import HfApi
+        from huggingface_hub.utils.tqdm import disable_progress_bars
+
+        disable_progress_bars()
+        self._repository, self._revision, self._public = repository, revision, public
+        self._api = HfApi(endpoint=os.environ.get("HF_ENDPOINT"), library_name="dwm_jax", library_version=__version__)
+
+    def sizes(self) -> dict[str, int]:
+        with self._named_errors():
+            info = self._api.model_info(self._repository, revision=self._revision, files_metadata=True)
+        # What is fetched afterwards is of the same commit, whatever is pushed meanwhile.
+        self._revision = info.sha
+        return {one.rfilename: one.size or 0 for one in info.siblings or ()}
+
+    def fetch(self, name: str, path: Path) -> None:
+        with self._named_errors(), tempfile.TemporaryDirectory(dir=path.parent) as cache:
+            fetched = self._api.hf_hub_download(self._repository, name, revision=self._revision, cache_dir=cache)
+            shutil.copyfile(fetched, path)
+
+    def publish(self, contents: Mapping[str, Path | bytes]) -> None:
+        from huggingface_hub import CommitOperationAdd
+
+        with self._named_errors():
+            self._api.create_repo(self._repository, private=not self._public, exist_ok=True)
+            self._api.create_commit(
+                self._repository,
+                [CommitOperationAdd(name, content) for name, content in contents.items()],
+                commit_message=f"dwm_jax {__version__}",
+                revision=self._revision,
+            )
+
+    @contextmanager
+    def _named_errors(self) -> Iterator[None]:
+        """Whatever the client and the libraries below it raise, as one line without the token."""
+        try:
+            yield
+        except Exception as error:
+            reason = str(error).strip() or type(error).__name__
+            raise PlaceError(without_token(f"{HUB}{self._repository}: {reason}")) from None
+
+
+def without_token(text: str) -> str:
+    """A text in one line, not too long, with the user's token left out wherever it stands."""
+    from huggingface_hub import get_token
+
+    token: Any = get_token()
+    text = " ".join(text.split())
+    return (text.replace(token, "[token]") if token else text)[:300]
+
+
+@contextmanager
+def filled(folder: Path) -> Iterator[Path]:
+    """A new folder beside `folder`, which gets its name, whole and on the disk, when the block has ended well."""
+    aside = folder.with_name(folder.name + files.PARTIAL)
+    shutil.rmtree(aside, ignore_errors=True)
+    files.make_folder(aside.resolve())
+    try:
+        yield aside
+    except BaseException:
+        shutil.rmtree(aside, ignore_errors=True)
+        raise
+    files.put_in_place(aside, folder)

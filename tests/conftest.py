@@ -13,6 +13,11 @@ import pytest
 pytest_plugins = ["tests.times"]
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest files first: where a process takes a file at a time, one that comes last keeps the others waiting."""
+    items.sort(key=lambda item: not item.nodeid.startswith(("tests/whole/", "tests/world_models/")))
+
+
 @pytest.fixture(scope="session", autouse=True)
 def scratch(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """Minari's root and the compilation cache of this session, and of the processes its tests start."""

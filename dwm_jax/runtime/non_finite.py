@@ -46,16 +46,15 @@ def first_metric(metrics: Mapping[str, np.ndarray], first_step: int) -> tuple[in
 
 def first_leaf(tree: PyTree) -> str | None:
     """The path of a leaf that holds a number that is not finite; only one flag a leaf leaves the device."""
-    flags = _finite_leaves(tree)
+    flags = jax.device_get(jax.tree.map(_is_finite, tree))
     bad = [path for path, finite in jax.tree_util.tree_leaves_with_path(flags) if not finite]
     return jax.tree_util.keystr(bad[0]) if bad else None
 
 
+# A program for each shape: one for the whole tree, of hundreds of leaves, takes seconds to compile.
 @jax.jit
-def _finite_leaves(tree: PyTree) -> PyTree:
-    return jax.tree.map(
-        lambda leaf: jnp.isfinite(leaf).all() if jnp.issubdtype(leaf.dtype, jnp.inexact) else True, tree
-    )
+def _is_finite(leaf: jax.Array) -> jax.Array:
+    return jnp.isfinite(leaf).all() if jnp.issubdtype(leaf.dtype, jnp.inexact) else jnp.array(True)
 
 
 def first_number(metrics: Mapping[str, np.ndarray], on_devices: PyTree, steps: range) -> str | None:

@@ -23,6 +23,7 @@ from dwm_jax.registry import (
     Learning,
     Method,
     make_model,
+    models_needed,
     names_in,
 )
 from dwm_jax.runtime import settings
@@ -123,7 +124,7 @@ def methods_of(config: ConfigDict) -> dict[str, Method]:
 
 def models_of(config: ConfigDict) -> list[str]:
     """Keys of `registry.MODELS` that a config's methods need, each once; first what is only taken over."""
-    names = dict.fromkeys(method.model for method in methods_of(config).values() if method.model)
+    names = models_needed(methods_of(config).values())
     return sorted(names, key=lambda name: not config.world_models[name].pretrained)
 
 

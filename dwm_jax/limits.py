@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 
 from dwm_jax.data import tasks
 from dwm_jax.imagination.sources import ASK
-from dwm_jax.registry import Learning, Method
+from dwm_jax.registry import Learning, Method, models_needed
 
 # (condition, dotted key, what is allowed) -> None; raises where the condition is false and the key is used.
 Require = Callable[[bool, str, str], None]
@@ -30,7 +30,7 @@ def is_used(key: str, config: ConfigDict, methods: Iterable[Method]) -> bool:
     methods = list(methods)
     learning = [method for method in methods if isinstance(method, Learning)]
     learners = {method.learner for method in learning}
-    models = {method.model for method in methods}
+    models = models_needed(methods)
     imagining = {method.model for method in learning} - {None, GENERATOR}
     if group == "learners":
         return name in learners

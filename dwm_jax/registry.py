@@ -4,7 +4,7 @@ The paper's methods are cells of the grid learner x trajectory source; a method'
 files alike. A new learner or model is one line here: its settings become part of the config, its cells of the grid.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
 from dwm_jax.learners.base import Learner
@@ -67,6 +67,11 @@ Method = Learning | Planning | Alone
 def learner_of(method: Method) -> str | None:
     """The learner of a method that has one."""
     return method.learner if isinstance(method, Learning) else None
+
+
+def models_needed(methods: Iterable[Method]) -> list[str]:
+    """Keys of MODELS that the methods need, each once."""
+    return list(dict.fromkeys(method.model for method in methods if method.model))
 
 
 def make_model(name: str, **settings: Any) -> Model:

@@ -92,7 +92,7 @@ class NextPair(NamedTuple):
     observation: Array  # (O,)  s_{t+1}
     action: Array  # (A,)  a_{t+1}
     # () bool: False where nobody acted at s_{t+1}, since the episode or its recording ended there; action is then 0
-    is_recorded: Array
+    is_known: Array
 
 
 class Batch(NamedTuple):

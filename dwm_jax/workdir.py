@@ -12,7 +12,7 @@ from typing import TypeVar
 import numpy as np
 from ml_collections import ConfigDict
 
-from dwm_jax.config import ConfigError, differences, methods_of, to_json, without_places
+from dwm_jax.config import ConfigError, differences, methods_of, models_of, to_json, without_places
 from dwm_jax.data import dataset as data
 from dwm_jax.data.recording import Recording
 from dwm_jax.data.tasks import Sizes, Task, get_task, refuse_other_sizes, try_environment
@@ -89,7 +89,7 @@ def load_recording(config: ConfigDict) -> tuple[Task, Recording]:
 
 def say_what_is_asked(config: ConfigDict, dataset: data.Dataset) -> None:
     """How the return-to-go that policies ask for lies among the data's own; beyond them a model can only guess."""
-    if any(MODELS[method.model].is_asked for method in methods_of(config).values() if method.model):
+    if any(MODELS[name].is_asked for name in models_of(config)):
         labels, asked = dataset.returns_to_go[data.transition_rows(dataset)], config.policy.return_to_go
         within = "" if asked <= labels.max() else "; no pair reached it, and what is imagined for it is a guess"
         say(
@@ -107,7 +107,7 @@ def refuse_too_little(config: ConfigDict, dataset: data.Dataset, training: np.nd
     pairs, asked = len(data.transition_rows(dataset)), config.policy.imagined_pairs
     if asked > pairs and is_used("policy.imagined_pairs", config, methods_of(config).values()):
         raise ConfigError(f"policy.imagined_pairs={asked:,} is not allowed: the data has {pairs:,}; 0 takes all")
-    for name in dict.fromkeys(method.model for method in methods_of(config).values() if method.model):
+    for name in models_of(config):
         length = config.world_models[name].get("sequence_length", 2)
         try:
             data.segment_rows(dataset, length, config.data.pad, training)

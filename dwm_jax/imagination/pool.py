@@ -49,7 +49,7 @@ def pooled(source: Source, pool: Pool, learner: Learner, seeds: Sequence[int], e
     """
     draw_pair = draw_several(source, pool.per_pair, keep_for_target(pool.lambda_))
 
-    def draw_for_all(on_device: tuple[Data, Array, Array, PyTree], pair: Array) -> Trajectory:
+    def draw_for_all(on_device: tuple[Data, Array, Array, PyTree], pair: Array) -> PyTree:
         data, copies, number, followed_S = on_device
         # A row that is there twice is imagined twice.
         key = jax.random.fold_in(jax.random.fold_in(pool.draw_key, number), data.pairs.rows[pair])
@@ -57,7 +57,7 @@ def pooled(source: Source, pool: Pool, learner: Learner, seeds: Sequence[int], e
         if not source.asks_policy:
             return draw_pair(data, pair, nobody, key)
 
-        def one_seed(seed: Array, state: PyTree) -> Trajectory:
+        def one_seed(seed: Array, state: PyTree) -> PyTree:
             choose_action = exploring(learner, state, data.pairs.units)
             return draw_pair(data, pair, choose_action, jax.random.fold_in(key, seed))
 
@@ -83,6 +83,7 @@ def pooled(source: Source, pool: Pool, learner: Learner, seeds: Sequence[int], e
     return Source(
         draw_kept,
         make,
+        source.complete,
         init=lambda states_S: states_S if source.asks_policy else (),
         refresh_every=pool.refresh_every,
         is_by_seed=source.asks_policy,
@@ -98,25 +99,33 @@ def copy_numbers(rows: np.ndarray) -> np.ndarray:
     return numbers
 
 
-def draw_kept(memory: PyTree, data: Data, pair: Array, choose_action: ChooseAction, key: Key) -> Trajectory:
-    """One of the trajectories kept for the pair, at random: `Source.draw`; the pool's leading axes are (P, M)."""
+def draw_kept(memory: PyTree, data: Data, pair: Array, choose_action: ChooseAction, key: Key) -> PyTree:
+    """One of the draws kept for the pair, at random: `Source.draw`; the pool's leading axes are (P, M)."""
     del memory, choose_action
-    kept: Trajectory = data.drawn_from
-    m = jax.random.randint(key, (), 0, kept.rewards.shape[1])
-    return jax.tree.map(lambda leaf: leaf[pair, m], kept)
+    m = jax.random.randint(key, (), 0, jax.tree.leaves(data.drawn_from)[0].shape[1])
+    return jax.tree.map(lambda leaf: leaf[pair, m], data.drawn_from)
 
 
-def keep_for_target(lambda_: float) -> Callable[[Trajectory], Trajectory]:
-    """What of a trajectory its target needs: all of it for lambda < 1, its collapse for the H-step return."""
-    return collapse if lambda_ == 1 else lambda trajectory: trajectory
+def keep_for_target(lambda_: float) -> Callable[[PyTree], PyTree]:
+    """What of a draw the targets need: of its trajectories all for lambda < 1, their collapse for the H-step return."""
+    if lambda_ < 1:
+        return lambda drawn: drawn
+
+    def is_trajectory(part: PyTree) -> bool:
+        return isinstance(part, Trajectory)
+
+    def keep(part: PyTree) -> PyTree:
+        return collapse(part) if is_trajectory(part) else part
+
+    return lambda drawn: jax.tree.map(keep, drawn, is_leaf=is_trajectory)
 
 
 def draw_several(
-    source: Source, num_draws: int, keep: Callable[[Trajectory], Trajectory]
-) -> Callable[[Data, Array, ChooseAction, Key], Trajectory]:
+    source: Source, num_draws: int, keep: Callable[[PyTree], PyTree]
+) -> Callable[[Data, Array, ChooseAction, Key], PyTree]:
     """The source's draw, `num_draws` times with keys of their own: leading axis M; of each what `keep` leaves."""
 
-    def draw(data: Data, pair: Array, choose_action: ChooseAction, key: Key) -> Trajectory:
+    def draw(data: Data, pair: Array, choose_action: ChooseAction, key: Key) -> PyTree:
         keys_M = jax.random.split(key, num_draws)
         return jax.vmap(lambda draw_key: keep(source.draw((), data, pair, choose_action, draw_key)))(keys_M)
 

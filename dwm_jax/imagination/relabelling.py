@@ -79,4 +79,4 @@ def relabelling(
         # `step` is one number for all seeds, so under `vmap` this stays a branch.
         return jax.lax.cond(step >= warm_up, fine_tune, lambda: memory)
 
-    return Source(draw, make, init=init, update=update, asks_policy=source.asks_policy)
+    return Source(draw, make, source.complete, init=init, update=update, asks_policy=source.asks_policy)

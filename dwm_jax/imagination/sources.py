@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from dwm_jax.data.dataset import Dataset, recorded_steps
 from dwm_jax.learners.policies import Policies, Units
 from dwm_jax.maths.losses import pessimistic_rewards
-from dwm_jax.types import Array, ChooseAction, Key, NextPair, PyTree, Start, Trajectory
+from dwm_jax.types import Array, Batch, ChooseAction, Key, NextPair, PyTree, Start, Trajectory
 from dwm_jax.world_models.base import Rollout, WorldModel
 
 # What policies may ask a world model for.
@@ -40,8 +40,20 @@ class Pairs(NamedTuple):
         return NextPair(
             observation=jnp.asarray(self.dataset.observations)[row],
             action=jnp.asarray(self.dataset.actions)[row],
-            is_recorded=row < jnp.asarray(self.dataset.last)[row],
+            is_known=row < jnp.asarray(self.dataset.last)[row],
         )
+
+
+def recorded_pair(pairs: Pairs, pair: Array, trajectory: Trajectory, key: Key) -> Batch:
+    """The pair as it was recorded, with the trajectory drawn for it: `Source.complete`."""
+    del key
+    normalize, next_pair = pairs.units.observation_normalizer.normalize, pairs.next_pair(pair)
+    return Batch(
+        observation=normalize(pairs.observation(pair)),
+        action=pairs.action(pair),
+        trajectory=trajectory,
+        next_pair=next_pair._replace(observation=normalize(next_pair.observation)),
+    )
 
 
 class Data(NamedTuple):
@@ -58,11 +70,13 @@ class Source(NamedTuple):
     the world model that relabelling fine-tunes, or the policies that the present pool follows.
     """
 
-    # (memory, data, p, choose_action, key) -> the trajectory after pair p, in the learner's units. Of one seed and one
-    # pair; `choose_action` takes raw observations.
-    draw: Callable[[PyTree, Data, Array, ChooseAction, Key], Trajectory]
+    # (memory, data, p, choose_action, key) -> what is drawn for pair p, in the learner's units: the trajectory after
+    # it, unless `complete` wants more. Of one seed and one pair; `choose_action` takes raw observations.
+    draw: Callable[[PyTree, Data, Array, ChooseAction, Key], PyTree]
     # (policies, step) -> (policies, data): before the first update that is left to do, and at every refresh.
     make: Callable[[Policies, int], tuple[Policies, Data]]
+    # (pairs, p, what was drawn for p, key) -> the entry that p has in a batch: a `Batch` without its leading axis.
+    complete: Callable[[Pairs, Array, PyTree, Key], Batch] = recorded_pair
     # Learner states of all seeds -> the first memories.
     init: Callable[[PyTree], PyTree] = lambda states_S: ()
     # (learner state, memory, data, key, step) -> memory, after every update of one seed's policy; None: it stays.

@@ -70,10 +70,10 @@ class ReBRAC(TD3BC):
         return jax.vmap(of_one)(batch.trajectory, batch.next_pair, keys_B)
 
     def penalty(self, target: Weights, next_pair: NextPair, noise_A: Array) -> Array:
-        """beta_2 |a~(s_{t+1}) - a_{t+1}|^2; 0 where a_{t+1} was not recorded: ()."""
+        """beta_2 |a~(s_{t+1}) - a_{t+1}|^2; 0 where a_{t+1} is not known: ()."""
         action_A = self.smoothed_action(target, next_pair.observation, noise_A)
         distance = action_distance(action_A, next_pair.action)
-        return self.critic_penalty * jnp.where(next_pair.is_recorded, distance, 0.0)
+        return self.critic_penalty * jnp.where(next_pair.is_known, distance, 0.0)
 
     def actor_loss(
         self, actor_params: PyTree, critics: PyTree, batch: Batch, average: Average

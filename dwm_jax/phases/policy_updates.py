@@ -14,6 +14,7 @@ from dwm_jax.imagination.sources import Data, Source, nobody
 from dwm_jax.learners.base import Learner
 from dwm_jax.learners.policies import Policies, exploring
 from dwm_jax.runtime import parallel
+from dwm_jax.runtime.keys import tagged
 from dwm_jax.types import Array, Batch, ChooseAction, Expand, Key, Metrics, PyTree
 
 
@@ -110,15 +111,8 @@ class PolicyUpdates:
         pair_B, keys_B = parallel.batch_for(key, step, self.batch_size, pairs.rows.shape[0])
         draw_keys_B, update_keys_B = jnp.unstack(jax.vmap(jax.random.split)(keys_B), axis=1)
 
-        def draw(pair: Array, draw_key: Key) -> PyTree:
-            return self.source.draw(memory, data, pair, choose_action, draw_key)
+        def entry(pair: Array, draw_key: Key) -> Batch:
+            drawn = self.source.draw(memory, data, pair, choose_action, draw_key)
+            return self.source.complete(pairs, pair, drawn, tagged(draw_key, "entry of a batch"))
 
-        normalize = pairs.units.observation_normalizer.normalize
-        next_pair = jax.vmap(pairs.next_pair)(pair_B)
-        batch = Batch(
-            observation=normalize(jax.vmap(pairs.observation)(pair_B)),
-            action=jax.vmap(pairs.action)(pair_B),
-            trajectory=jax.vmap(draw)(pair_B, draw_keys_B),
-            next_pair=next_pair._replace(observation=normalize(next_pair.observation)),
-        )
-        return batch, update_keys_B
+        return jax.vmap(entry)(pair_B, draw_keys_B), update_keys_B

@@ -11,7 +11,7 @@ from dwm_jax.data import dataset as data
 from dwm_jax.learners.policies import TrainedMethod
 from dwm_jax.phases.diagnosis import diagnose
 from dwm_jax.phases.phase import Run
-from dwm_jax.registry import METHODS, learner_of
+from dwm_jax.registry import METHODS, learner_of, models_needed
 from dwm_jax.results import diagnostics, pictures, scores
 from dwm_jax.results.diagnostics import Diagnosis
 from dwm_jax.runtime import files
@@ -32,7 +32,7 @@ def write_summary(run: Run, models: Mapping[str, TrainedModel], methods: Mapping
     tables = [f"# {task.name}\n"]
     if curves:
         draw_learning_curves(folder / "learning_curves.png", task.name, curves)
-        pretraining = {name: models[model].seconds if (model := METHODS[name].model) else 0.0 for name in methods}
+        pretraining = {name: sum(models[model].seconds for model in models_needed([METHODS[name]])) for name in methods}
         learning = {name: method.seconds for name, method in methods.items()}
         tables.append(scores.summary(curves, pretraining, learning, acting))
     checks = scores.critic_checks(rows)

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from dwm_jax.phases import kept_models
-from dwm_jax.registry import METHODS, MODELS, make_model, names_in
+from dwm_jax.registry import METHODS, MODELS, make_model, models_needed, names_in
 from dwm_jax.results import policy_files
 from dwm_jax.runtime import files
 from dwm_jax.runtime.checkpoints import CheckpointError, Checkpoints
@@ -97,7 +97,7 @@ def models_of_run(workdir: Path, described: Mapping[str, Any]) -> Iterator[Path]
             "pretrained": taken.get(name),
         }
         for name, settings in described["world_models"].items()
-        if name in {method.model for method in methods}
+        if name in models_needed(methods)
     }
     for path in sorted(parent.glob("*/config.json")):
         identity = files.find_json(path) or {}

@@ -1,14 +1,13 @@
 """Decision Diffuser: a diffusion over states plans for a return, inverse dynamics acts. No critic, no actor."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
 from dwm_jax.maths.normalizers import FITTERS, Normalizer
+from dwm_jax.networks.inverse_dynamics import InverseDynamics
 from dwm_jax.networks.optimization import apply_gradients, move_ema, start_ema
 from dwm_jax.runtime.settings import require
 from dwm_jax.types import Array, Average, Condition, Key, Metrics, PyTree, Segment
@@ -32,25 +31,6 @@ class State(NamedTuple):
     params: Params
     optimizer_state: PyTree
     ema: InferenceState
-
-
-class InverseDynamics(nn.Module):
-    """The action that leads from s to s': normalised (s, s') of shape (2, O) -> (A,).
-
-    The last layer is linear, as in Decision Diffuser's code: a plan that asks for more than full throttle gets it.
-    """
-
-    hidden: Sequence[int]
-    action_size: int
-    dropout: float
-
-    @nn.compact
-    def __call__(self, states_2O: Array, training: bool) -> Array:
-        x = states_2O.reshape(-1)
-        for width in self.hidden:
-            x = nn.relu(nn.Dense(width)(x))
-            x = nn.Dropout(self.dropout, deterministic=not training)(x)
-        return nn.Dense(self.action_size, name="action")(x)
 
 
 @dataclass(frozen=True, kw_only=True)

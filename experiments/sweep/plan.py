@@ -11,7 +11,7 @@ from absl import flags
 from ml_collections import ConfigDict, config_flags
 
 from dwm_jax import config_files
-from dwm_jax.config import differences, methods_of
+from dwm_jax.config import differences, models_of
 from dwm_jax.phases.kept_models import read_by_training
 from dwm_jax.registry import METHODS, Alone
 from dwm_jax.runtime import files
@@ -138,7 +138,7 @@ def world_model_runs(runs: Iterable[Run], runs_folder: Path) -> Iterator[Run]:
     """For every world model that the runs need, told apart by what its training depends on: who trains it."""
     seen: set[str] = set()
     for run in runs:
-        for model in dict.fromkeys(method.model for method in methods_of(run.config).values() if method.model):
+        for model in models_of(run.config):
             identity = {
                 "task": run.config.task,
                 "model": model,

@@ -68,7 +68,7 @@ def test_the_next_pair_is_recorded_unless_episode_or_recording_ended(pairs):
     found = jax.vmap(pairs.next_pair)(jnp.arange(4))
     np.testing.assert_array_equal(found.observation[:, 0], [1, 2, 6, 7])
     np.testing.assert_allclose(found.action[:, 0], [0.2, 0, 0.6, 0], rtol=1e-6)
-    np.testing.assert_array_equal(found.is_recorded, [True, False, True, False])
+    np.testing.assert_array_equal(found.is_known, [True, False, True, False])
 
 
 def test_recorded_steps_are_in_the_learners_units_and_end_at_terminations(pairs):

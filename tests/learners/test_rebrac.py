@@ -100,7 +100,7 @@ def smoothed_action(state, s):
 def published_target(state, batch):
     s_next, r, d = (leaf[:, 0] for leaf in batch.trajectory)
     a_next = smoothed_action(state, s_next)
-    penalty = jnp.sum((a_next - batch.next_pair.action) ** 2, axis=1) * batch.next_pair.is_recorded
+    penalty = jnp.sum((a_next - batch.next_pair.action) ** 2, axis=1) * batch.next_pair.is_known
     return r + d * (q(state.target.critics, s_next, a_next).min(axis=0) - BETA_2 * penalty)
 
 
@@ -166,9 +166,9 @@ def test_over_several_steps_the_penalty_has_the_weight_of_what_is_bootstrapped(l
     rng = np.random.default_rng(2)
     states, rewards = (jnp.asarray(rng.normal(size=shape), jnp.float32) for shape in ((B, 3, OBSERVATION), (B, 3)))
     discounts = jnp.full((B, 3), 0.9).at[0, 1:].set(0.0)
-    recorded = batch().next_pair._replace(is_recorded=jnp.ones(B, bool))
+    recorded = batch().next_pair._replace(is_known=jnp.ones(B, bool))
     imagined = batch()._replace(trajectory=Trajectory(states, rewards, discounts), next_pair=recorded)
-    free = imagined._replace(next_pair=recorded._replace(is_recorded=jnp.zeros(B, bool)))
+    free = imagined._replace(next_pair=recorded._replace(is_known=jnp.zeros(B, bool)))
     distance = np.sum((smoothed_action(start(), recorded.observation) - recorded.action) ** 2, axis=1)
     # Weights of the three bootstraps: (1 - lambda) 0.9, (1 - lambda) lambda 0.81, lambda^2 0.729; of pair 0 the first.
     first, second, third = (1 - lambda_) * 0.9, (1 - lambda_) * lambda_ * 0.81, lambda_**2 * 0.729

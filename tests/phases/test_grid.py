@@ -75,7 +75,7 @@ def value_by_hand(learner, settings, before, after, keys, next_pairs):
         sa = np.concatenate([s, action(s, b)], axis=1)
         critics = [jax.tree.map(lambda leaf, j=j: leaf[j], before.target.critics) for j in (0, 1)]
         value = np.minimum(*(mlp(critic["params"]["MLP_0"], sa)[:, 0] for critic in critics))
-        if learner == "rebrac" and next_pairs.is_recorded[b]:
+        if learner == "rebrac" and next_pairs.is_known[b]:
             distance = (action(next_pairs.observation[b : b + 1], b) - next_pairs.action[b]) ** 2
             value -= settings.critic_penalty * distance.sum()
         return value

@@ -92,6 +92,8 @@ def default_config() -> ConfigDict:
     # PQL: m imaginations of a pair are compared, and rewards lowered by kappa times their disagreement.
     policy.pessimism = ConfigDict({"num_samples": 4, "kappa": 0.1})
     policy.generated_fraction = 0.5  # DA-*: how much of a batch is made up, on average
+    # DAWM-*: how much of a batch are imagined pairs with inferred actions, on average; 0: DWM-*, 1: nothing else.
+    policy.inferred_share = 0.5
     policy.relabelling_warm_up = 0.1  # *+RTG: fraction of the updates before the world model is fine-tuned
 
     # Every learner's settings, which are its fields: dwm_jax/learners/.
@@ -166,6 +168,7 @@ def _check_made(config: ConfigDict, methods: dict[str, Method], require: limits.
         told = {"observation_size": 1, "action_size": 1, "num_updates": 1}
         _made_at(config, f"learners.{learner}", LEARNERS[learner], **told)
     imagining = {method.model for method in methods.values() if isinstance(method, Learning)}
+    inferred = {method.model for method in methods.values() if isinstance(method, Learning) and method.infers_actions}
     longest = max(config.diagnostics.sampling_horizons, default=1)
     for name in models_of(config):
         model = _made_at(config, f"world_models.{name}", partial(make_model, name))
@@ -174,6 +177,9 @@ def _check_made(config: ConfigDict, methods: dict[str, Method], require: limits.
             reached = longest <= model.longest_horizon
             require(reached, "diagnostics.sampling_horizons", f"all {limit}")
             require(config.policy.horizon <= model.longest_horizon, "policy.horizon", f"{limit} (H < T)")
+        if name in inferred and config.policy.inferred_share > 0:
+            length = f"world_models.{name}.sequence_length"
+            require(model.sequence_length >= 3, length, "at least 3 for an imagined pair (policy.inferred_share > 0)")
         if config.policy.ask == "reachable" and "reachable_quantile" in config.world_models[name]:
             level = f"world_models.{name}.reachable_quantile"
             require(value_at(config, level) > 0, level, 'above 0 where policy.ask = "reachable": 0.9, say')

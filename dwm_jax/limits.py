@@ -46,6 +46,8 @@ def is_used(key: str, config: ConfigDict, methods: Iterable[Method]) -> bool:
         return "pql" in learners and bool(imagining)
     if name == "generated_fraction":
         return GENERATOR in models
+    if name == "inferred_share":
+        return any(method.infers_actions for method in learning)
     if name == "relabelling_warm_up":
         return any(method.relabels_returns for method in learning)
     if name in OF_IMAGINATION:
@@ -104,6 +106,7 @@ OF_A_RUN: dict[str, tuple[Callable[[Any], bool], str]] = {
     "policy.pessimism.num_samples": (lambda v: v >= 2, "at least 2, to disagree"),
     "policy.pessimism.kappa": (lambda v: v >= 0, "0 or more"),
     "policy.generated_fraction": (lambda v: 0 <= v < 1, "a fraction in [0, 1)"),
+    "policy.inferred_share": (lambda v: 0 <= v <= 1, "a fraction in [0, 1]"),
     "policy.relabelling_warm_up": (lambda v: 0 <= v <= 1, "a fraction in [0, 1]"),
     "evaluation.episodes": (lambda v: v >= 1, "at least 1"),
 }

@@ -163,3 +163,4 @@ def shrink_models(config: ConfigDict, num_updates: int) -> None:
     models.transformer.update({"num_updates": num_updates, "num_layers": 2, "width": 64, "learning_rate": 1e-3})
     for one_step in (models.one_step, models.ensemble):
         one_step.update({"num_updates": 5_000, "hidden": (128, 128, 128, 128), "learning_rate": 3e-4})
+    models.inverse_dynamics.update({"num_updates": 5_000, "learning_rate": 1e-3})

@@ -15,6 +15,7 @@ from dwm_jax.world_models.autoregressive import AutoregressiveDiffusion
 from dwm_jax.world_models.base import Generator, Model, Planner, WorldModel
 from dwm_jax.world_models.decision_diffuser import DecisionDiffuser
 from dwm_jax.world_models.dwm import DiffusionWorldModel
+from dwm_jax.world_models.inverse_dynamics import InverseDynamicsModel
 from dwm_jax.world_models.one_step import Ensemble, OneStep
 from dwm_jax.world_models.reachable_return import with_reachable_return
 from dwm_jax.world_models.transformer import TransformerWorldModel
@@ -31,7 +32,11 @@ MODELS: dict[str, type[Model]] = {
     "autoregressive": AutoregressiveDiffusion,
     "decision_diffuser": DecisionDiffuser,
     "transition_diffusion": TransitionDiffusion,
+    "inverse_dynamics": InverseDynamicsModel,
 }
+
+# The model that infers the actions of imagined steps.
+INFERS_ACTIONS = "inverse_dynamics"
 
 # A model that pessimists ask in the place of another, since it has several opinions.
 ASKED_BY_PESSIMISTS = {"one_step": "ensemble"}
@@ -47,6 +52,8 @@ class Learning(NamedTuple):
     looks_ahead: bool = False
     # Return-to-go relabelling: the world model is fine-tuned on returns that the learner's values have raised.
     relabels_returns: bool = False
+    # Whether imagined steps, with actions inferred for them, are pairs that it learns from.
+    infers_actions: bool = False
 
 
 class Planning(NamedTuple):
@@ -71,7 +78,10 @@ def learner_of(method: Method) -> str | None:
 
 def models_needed(methods: Iterable[Method]) -> list[str]:
     """Keys of MODELS that the methods need, each once."""
-    return list(dict.fromkeys(method.model for method in methods if method.model))
+    methods = list(methods)
+    infers_actions = any(isinstance(method, Learning) and method.infers_actions for method in methods)
+    models = [method.model for method in methods if method.model]
+    return list(dict.fromkeys(models + [INFERS_ACTIONS] * infers_actions))
 
 
 def make_model(name: str, **settings: Any) -> Model:
@@ -98,6 +108,7 @@ def _cells() -> Iterator[tuple[str, Method]]:
             if issubclass(model, WorldModel) and model_name not in ASKED_BY_PESSIMISTS.values():
                 asked = ASKED_BY_PESSIMISTS.get(model_name, model_name) if learner.pessimistic else model_name
                 yield f"{model.title}-{_short(learner)}", Learning(name, asked)
+        yield f"DAWM-{_short(learner)}", Learning(name, "dwm", infers_actions=True)
 
 
 def _beside_the_grid() -> Iterator[tuple[str, Method]]:

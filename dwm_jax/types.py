@@ -87,11 +87,12 @@ class Trajectory(NamedTuple):
 
 
 class NextPair(NamedTuple):
-    """The pair that was recorded one step after a data pair."""
+    """The pair one step after a data pair: recorded, or imagined where the data pair is imagined."""
 
     observation: Array  # (O,)  s_{t+1}
     action: Array  # (A,)  a_{t+1}
-    # () bool: False where nobody acted at s_{t+1}, since the episode or its recording ended there; action is then 0
+    # () bool: False where nobody acted at s_{t+1}, since the episode, its recording or the imagination ended there;
+    # action is then 0
     is_known: Array
 
 
@@ -101,7 +102,7 @@ class Batch(NamedTuple):
     observation: Array  # (B, O)
     action: Array  # (B, A)
     trajectory: Trajectory  # leading axis B
-    next_pair: NextPair  # leading axis B; recorded also where the trajectory is imagined
+    next_pair: NextPair  # leading axis B; that of a recorded pair is recorded, also where its trajectory is imagined
 
 
 class Expand(Protocol):

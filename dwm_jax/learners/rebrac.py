@@ -28,7 +28,8 @@ class ReBRAC(TD3BC):
     and world models here generate none. So whatever state is bootstrapped, imagined or recorded, the recorded pair one
     step ahead stands in for it: V is lowered by what the policy does at s_{t+1}. The price has the bootstrap's
     weight in the target: gamma^H over H steps, a lambda-return's shares, 0 after a termination. `ReBRAC-H`, which could
-    look up a_{t+H}, is treated alike, so that what DWM adds to it is imagination alone.
+    look up a_{t+H}, is treated alike, so that what DWM adds to it is imagination alone. Of an imagined pair (DAWM) the
+    pair one step ahead is the imagined one, with its inferred action.
 
     Where nobody acted at s_{t+1} there is no penalty: after the last step of a truncated episode, and for generated
     transitions. The published code drops the former from the data; here they are kept, for their reward and next state.

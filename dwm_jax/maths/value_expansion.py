@@ -41,3 +41,19 @@ def collapse(trajectory: Trajectory) -> Trajectory:
         rewards=h_step_return(trajectory.rewards, trajectory.discounts, jnp.zeros(()))[None],
         discounts=jnp.prod(trajectory.discounts)[None],
     )
+
+
+def stand_still(trajectory: Trajectory, horizon: int) -> Trajectory:
+    """The same targets over H steps: behind its last step state and return stand still, as past a truncation.
+
+        r = 0,   d = 1,   s' = the last state
+
+    Args:
+      horizon: H, no less than the trajectory's own.
+    """
+    missing = horizon - len(trajectory.rewards)
+    return Trajectory(
+        next_observations=jnp.pad(trajectory.next_observations, ((0, missing), (0, 0)), mode="edge"),
+        rewards=jnp.pad(trajectory.rewards, (0, missing)),
+        discounts=jnp.pad(trajectory.discounts, (0, missing), constant_values=1.0),
+    )

@@ -9,13 +9,14 @@ import numpy as np
 
 from dwm_jax.data import dataset as data
 from dwm_jax.imagination import sources
+from dwm_jax.imagination.inferred_actions import with_inferred_actions
 from dwm_jax.imagination.pool import CHUNK, Pool, in_bulk, pooled
 from dwm_jax.imagination.relabelling import relabelling
 from dwm_jax.imagination.sources import Pairs, Source
 from dwm_jax.learners.base import Learner
 from dwm_jax.learners.policies import Units
 from dwm_jax.phases.phase import Run
-from dwm_jax.registry import Learning
+from dwm_jax.registry import INFERS_ACTIONS, Learning
 from dwm_jax.runtime import parallel
 from dwm_jax.runtime.keys import key_for
 from dwm_jax.types import Array, PyTree
@@ -39,12 +40,7 @@ def make_source(
         return sources.recorded(pairs, policy.horizon if method.looks_ahead else 1, config.gamma)
     trained = models[method.model]
     model: Any = trained.model
-    ask = sources.make_ask(policy.ask, policy.return_to_go, model)
-    rollout = model.rollout(policy.horizon, config.gamma)
-    source = sources.fresh(pairs, rollout, trained.inference, ask, model.needs_policy)
-    if learner.pessimistic:
-        alternatives = model.alternatives(policy.horizon, config.gamma, policy.pessimism.num_samples)
-        source = sources.pessimistic(source, alternatives, ask, policy.pessimism.kappa)
+    source = make_imagination(run, method, learner, pairs, models)
     if method.relabels_returns:
         dataset, length = run.recording.dataset, model.sequence_length
         return relabelling(
@@ -60,6 +56,29 @@ def make_source(
     if policy.imagined_per_pair == 0 or (model.needs_policy and policy.refresh_every == 0):
         return source
     return pooled(source, make_pool(run, name, method), learner, run.seeds, run.engine)
+
+
+def make_imagination(
+    run: Run, method: Learning, learner: Learner, pairs: sources.MakePairs, models: dict[str, TrainedModel]
+) -> Source:
+    """Trajectories of the method's world model, drawn afresh; with pairs among them where actions are inferred."""
+    assert method.model is not None
+    config, policy, trained = run.config, run.config.policy, models[method.model]
+    model: Any = trained.model
+    infers_actions = method.infers_actions and policy.inferred_share > 0
+    # One step more, where the model can, makes a pair of the state that a recorded pair's target is bootstrapped at.
+    horizon = min(policy.horizon + 1, model.longest_horizon) if infers_actions else policy.horizon
+    ask = sources.make_ask(policy.ask, policy.return_to_go, model)
+    source = sources.fresh(pairs, model.rollout(horizon, config.gamma), trained.inference, ask, model.needs_policy)
+    if learner.pessimistic:
+        alternatives = model.alternatives(horizon, config.gamma, policy.pessimism.num_samples)
+        source = sources.pessimistic(source, alternatives, ask, policy.pessimism.kappa)
+    if infers_actions:
+        inverse: Any = models[INFERS_ACTIONS]
+        source = with_inferred_actions(
+            source, inverse.model.infer, inverse.inference, horizon=policy.horizon, share=policy.inferred_share
+        )
+    return source
 
 
 def make_pool(run: Run, name: str, method: Learning) -> Pool:

@@ -203,6 +203,14 @@ def rebrac(task: str, scale: str) -> Iterator[Run]:
     yield ["DWM-ReBRAC", "OneStep-ReBRAC"], both(usual(task, scale), setting)
 
 
+def dawm(task: str, scale: str) -> Iterator[Run]:
+    """Imagined trajectories that critics bootstrap at, the same with pairs among them, and made-up transitions."""
+    usual_run = usual(task, scale)
+    yield ["DWM-TD3BC", "DWM-IQL"], usual_run
+    yield ["DAWM-TD3BC", "DAWM-IQL"], usual_run
+    yield ["DA-TD3BC", "DA-IQL"], AS_CONFIGURED
+
+
 def mazes(task: str, scale: str) -> Iterator[Run]:
     yield ["TD3+BC", "IQL"], AS_CONFIGURED
     yield ["DD"], AS_CONFIGURED
@@ -388,6 +396,15 @@ STUDIES = {
             "returns",
             ("hopper-medium-replay-v2", "halfcheetah-medium-replay-v2", "maze2d-medium-v1"),
             rebrac,
+        ),
+        study(
+            "dawm",
+            "Actions inside the imagined trajectory: DWM, DAWM and augmentation",
+            "nothing of the paper: DAWM (Li et al. 2025) is its successor",
+            None,
+            "returns",
+            ("hopper-medium-replay-v2", "halfcheetah-medium-replay-v2", "maze2d-large-v1"),
+            dawm,
         ),
         study(
             "mazes",

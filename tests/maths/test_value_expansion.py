@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from dwm_jax.maths.value_expansion import collapse, expand_lambda, expand_vanilla, expansion
+from dwm_jax.maths.value_expansion import collapse, expand_lambda, expand_vanilla, expansion, stand_still
 from dwm_jax.types import Trajectory
 
 # States 10 and 20, worth their own number.
@@ -38,6 +38,15 @@ def test_a_recorded_terminal_step_is_worth_its_reward():
     step = Trajectory(jnp.array([[10.0]]), jnp.array([3.0]), jnp.array([0.0]))
     for lambda_ in (0.5, 1.0):
         assert float(expansion(lambda_)(step, worth)) == 3.0
+
+
+def test_a_trajectory_that_stands_still_behind_its_last_step_has_the_targets_it_had():
+    longer = stand_still(TWO_STEPS, 4)
+    np.testing.assert_array_equal(longer.next_observations[:, 0], [10, 20, 20, 20])
+    np.testing.assert_array_equal(longer.rewards, [1, 2, 0, 0])
+    # 19 and 14.5, as above.
+    assert float(expand_vanilla(longer, worth)) == pytest.approx(19.0)
+    assert float(expand_lambda(longer, worth, lambda_=0.5)) == pytest.approx(14.5)
 
 
 def test_expansion_is_vanilla_at_one_and_the_lambda_return_below():

@@ -12,7 +12,7 @@ from dwm_jax.learners.policies import Policies, fit_units
 from dwm_jax.maths.value_expansion import expansion
 from dwm_jax.phases.policy_source import make_source
 from dwm_jax.phases.policy_updates import PolicyUpdates
-from dwm_jax.registry import LEARNERS, METHODS, Learning
+from dwm_jax.registry import LEARNERS, METHODS, Learning, models_needed
 from dwm_jax.runtime import parallel
 from dwm_jax.workdir import load_recording
 from tests import tiny
@@ -97,11 +97,10 @@ def test_cell_trains_on_the_target_its_imagination_implies(name, models):
     learner = LEARNERS[method.learner](
         observation_size=4, action_size=2, num_updates=NUM_UPDATES, **settings.learners[method.learner].to_dict()
     )
-    trained = {method.model: models(method.model)} if method.model else {}
+    trained = {model: models(model) for model in models_needed([method])}
     units = fit_units(learner, recording().dataset)
     source = make_source(tiny.run_of(settings, recording()), name, method, learner, units, trained)
     on_device = source.make(Policies((), units), 0)[1]
-    num_pairs = len(on_device.pairs.rows)
     lambda_, batch_size = settings.policy.lambda_[method.learner], settings.policy.batch_size
     on_device = parallel.replicate(on_device)
     learn = PolicyUpdates(learner, source, expansion(lambda_), batch_size, KEY[None])
@@ -124,19 +123,14 @@ def test_cell_trains_on_the_target_its_imagination_implies(name, models):
     # ---- the last update's batch, its imagined trajectories, and their targets by hand
     @partial(jax.pmap, axis_name=parallel.DEVICES)
     def last_batch(on_device):
-        pair_B, keys_B = parallel.batch_for(KEY, jnp.array(NUM_UPDATES - 1), batch_size, num_pairs)
-        draw_keys_B, update_keys_B = jnp.unstack(jax.vmap(jax.random.split)(keys_B), axis=1)
-        normalize = units.observation_normalizer.normalize
-
         def choose_action(step, observation, key):
-            return learner.explore(before, normalize(observation), key)
+            return learner.explore(before, units.observation_normalizer.normalize(observation), key)
 
-        imagined = jax.vmap(lambda pair, key: source.draw((), on_device, pair, choose_action, key))(pair_B, draw_keys_B)
-        next_pairs = jax.vmap(on_device.pairs.next_pair)(pair_B)
-        next_pairs = next_pairs._replace(observation=normalize(next_pairs.observation))
-        return imagined, next_pairs, jax.random.key_data(update_keys_B)
+        batch, update_keys_B = learn.draw_batch((), on_device, choose_action, KEY, jnp.array(NUM_UPDATES - 1))
+        return batch, jax.random.key_data(update_keys_B)
 
-    imagined_B, next_pairs_B, key_data_B = jax.tree.map(lambda leaf: np.asarray(leaf[0]), last_batch(on_device))
+    batch, key_data_B = jax.tree.map(lambda leaf: np.asarray(leaf[0]), last_batch(on_device))
+    imagined_B, next_pairs_B = batch.trajectory, batch.next_pair
     horizon = 1 if method.model is None and not method.looks_ahead else settings.policy.horizon
     assert imagined_B.rewards.shape == (batch_size, horizon)
     keys_B = jax.random.wrap_key_data(key_data_B)
@@ -146,11 +140,31 @@ def test_cell_trains_on_the_target_its_imagination_implies(name, models):
     np.testing.assert_allclose(trace["critic/target"][-1], np.mean(targets), rtol=1e-4, atol=1e-4)
 
 
-def test_the_grid_has_the_papers_fifteen_cells_five_of_rebrac_and_learners_that_look_ahead_in_the_recording():
+def test_dawm_without_a_share_is_dwm_bit_for_bit(models):
+    settings = tiny.config(methods="DAWM-TD3BC", policy__inferred_share=0.0)
+    trained = {name: models(name) for name in models_needed([METHODS["DAWM-TD3BC"]])}
+    assert trained.keys() == {"dwm", "inverse_dynamics"}
+    learner = LEARNERS["td3_bc"](
+        observation_size=4, action_size=2, num_updates=10, **settings.learners.td3_bc.to_dict()
+    )
+    units = fit_units(learner, recording().dataset)
+    start = Policies(jax.jit(jax.vmap(learner.init))(KEY[None]), units)
+    states = []
+    for name in ("DWM-TD3BC", "DAWM-TD3BC"):
+        source = make_source(tiny.run_of(settings, recording()), name, METHODS[name], learner, units, trained)
+        learn = PolicyUpdates(learner, source, expansion(1.0), 16, KEY[None])
+        policies, on_device = (parallel.replicate(tree) for tree in source.make(start, 0))
+        states.append(parallel.unreplicate(parallel.in_one_dispatch(learn, 10)(policies, on_device, 0)[0]))
+    jax.tree.map(np.testing.assert_array_equal, *states)
+
+
+def test_the_grid_has_fifteen_cells_of_the_paper_those_of_rebrac_and_dawm_and_learners_that_look_ahead():
     ahead = {name for name in CELLS if METHODS[name].looks_ahead}
     assert ahead == {"TD3+BC-H", "IQL-H", "PQL-H", "ReBRAC-H"}
     assert {"ReBRAC", "DWM-ReBRAC", "OneStep-ReBRAC", "T-ReBRAC", "AD-ReBRAC"} <= set(CELLS)
-    assert len(CELLS) == 15 + 5 + len(ahead)
+    infer_actions = {name for name in CELLS if METHODS[name].infers_actions}
+    assert infer_actions == {"DAWM-TD3BC", "DAWM-IQL", "DAWM-PQL", "DAWM-ReBRAC"}
+    assert len(CELLS) == 15 + 5 + len(ahead) + len(infer_actions)
     assert {(METHODS[name].learner, METHODS[name].model) for name in CELLS} == {
         (learner, model)
         for learner in LEARNERS

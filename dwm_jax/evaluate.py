@@ -5,34 +5,41 @@
     python -m dwm_jax.evaluate runs/quickstart --episodes 50 --seed 7       more episodes, other starts
     python -m dwm_jax.evaluate runs/quickstart --video policy.mp4           and a film of the first policy
     python -m dwm_jax.evaluate mine.npz --import my_robot                   whose environment my_robot registers
+    python -m dwm_jax.evaluate runs/quickstart --dream dream.gif            no policy: a film of the world model
 
 A run leaves its policies in WORKDIR/policies, one .npz per method: parameters, normaliser and settings of all seeds,
 environment, ranges and reference scores. The file alone is enough, on any machine. It may be anybody's: nothing in it
 is called, and no module imported that --import does not name. A planner (DD) is exported whole and plans at every step;
 with the run's own evaluation seed and number of episodes, on the run's machine, it repeats the run's returns.
+
+The dream needs the run's workdir, its data and the world model beside it, and no display: the longest held-out
+episode, and beside it what the world model imagines from its first state on, each time from the state that it imagined
+last, told the recorded action and return-to-go (dwm_jax/phases/dreaming.py says what that shows and what not). Mazes
+are drawn with their ball, robots by their simulator where this machine can, else the entries of their states as lines.
 """
 
 import argparse
 import gc
 import importlib
-import importlib.util
 import itertools
 import sys
 import warnings
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
-import imageio.v2 as imageio
 import numpy as np
 
 from dwm_jax.data.tasks import Task, evaluated_in, get_task
-from dwm_jax.results import policy_files
+from dwm_jax.phases.dreaming import dream
+from dwm_jax.results import dream_frames, films, policy_files
 from dwm_jax.results.evaluator import Evaluator, normalized_scores
 from dwm_jax.results.policy_files import ExportedPolicies
-from dwm_jax.runtime import files, terminal
+from dwm_jax.runtime import terminal
 from dwm_jax.runtime.progress import printable, say
+from dwm_jax.workdir import reopened
 
 # Gymnasium's seeds are 32 bits; one follows for each episode.
 LARGEST_SEED = 2**31
@@ -47,9 +54,12 @@ def main(arguments: list[str] | None = None) -> None:
     )
     parser.add_argument("run", type=Path, metavar="RUN", help="a run's workdir, or one exported .npz")
     parser.add_argument("--episodes", type=int, default=10, help="per policy (default: %(default)s)")
-    parser.add_argument("--seed", type=int, default=1_000, help="of the first episode's start (default: %(default)s)")
+    parser.add_argument(
+        "--seed", type=int, default=1_000, help="of the first episode's start, and of the dream (default: %(default)s)"
+    )
     parser.add_argument("--import", dest="module", metavar="MODULE", help="imported first: it registers environments")
     parser.add_argument("--video", type=Path, metavar="OUT.mp4", help="films one episode of the first seed's policy")
+    parser.add_argument("--dream", type=Path, metavar="OUT.gif", help="films the world model instead; or OUT.mp4")
     options = parser.parse_args(arguments)
     if options.episodes < 1:
         parser.error("--episodes must be at least 1")
@@ -58,11 +68,14 @@ def main(arguments: list[str] | None = None) -> None:
     try:
         if options.module is not None:
             import_named(options.module)
+        if options.dream is not None:
+            film_dream(options.run, options.seed, options.dream)
+            return
         exported = exported_files(options.run)
         if options.video is not None:
-            check_video(options.video)
+            films.check_name("--video", options.video)
             check_drawing(task_of(policy_files.load(exported[0])))
-    except (ValueError, OSError) as error:
+    except (RuntimeError, ValueError, OSError) as error:
         fail(error)
         sys.exit(2)
     print("| method | task | seeds | episodes | return | score (0-1) | score (0-100) |")
@@ -141,36 +154,21 @@ def evaluated_row(policies: ExportedPolicies, task: Task, num_episodes: int, see
 def film(policies: ExportedPolicies, task: Task, seed: int, path: Path) -> None:
     """One episode of the first seed's policy, frame by frame into the file."""
     env: gym.Env[Any, Any] = task.make_env(render_mode="rgb_array")
-    fps = int(env.metadata.get("render_fps", 30))
-    files.make_folder(path.parent)
-    aside = path.with_name(f".partial-{path.name}")  # its ending tells the writer the format
-    timing = {"fps": fps, "macro_block_size": 1} if path.suffix == ".mp4" else {"duration": 1000 / fps, "loop": 0}
-    writer: Any = imageio.get_writer(aside, **timing)
-    with writer as film:
+
+    def frames() -> Iterator[np.ndarray]:
         observation, _ = env.reset(seed=seed)
-        film.append_data(np.asarray(env.render()))
+        yield np.asarray(env.render())
         decisions, running = itertools.count(), True
         while running:
             # The other seeds' policies see the same observation and are not asked.
             observation_SEO = np.broadcast_to(np.float32(observation), (len(policies.seeds), 1, len(observation)))
             action_A = np.asarray(policies.act(observation_SEO, next(decisions))[0, 0])
             observation, _, terminated, truncated, _ = env.step(action_A)
-            film.append_data(np.asarray(env.render()))
+            yield np.asarray(env.render())
             running = not (terminated or truncated)
+
+    films.write(path, frames(), fps=int(env.metadata.get("render_fps", 30)))
     env.close()
-    files.put_in_place(aside, path)
-
-
-def check_video(path: Path) -> None:
-    """Refuses a video that could not be written, before anything is computed.
-
-    Raises:
-      ValueError: not a name for a video, or the extra that writes .mp4 is missing.
-    """
-    if path.suffix not in (".mp4", ".gif"):
-        raise ValueError(f"--video {path}: the name must end in .mp4 or .gif")
-    if path.suffix == ".mp4" and importlib.util.find_spec("imageio_ffmpeg") is None:
-        raise ValueError("--video OUT.mp4 needs imageio-ffmpeg: pip install imageio-ffmpeg; OUT.gif works without")
 
 
 def check_drawing(task: Task) -> None:
@@ -179,6 +177,16 @@ def check_drawing(task: Task) -> None:
     Raises:
       ValueError: this machine cannot; the message has the remedy.
     """
+    reason = why_not_drawn(task)
+    if reason:
+        raise ValueError(
+            f"--video: this machine cannot draw ({reason}); without a display set MUJOCO_GL=egl (a "
+            "graphics card, or Mesa's libEGL) or MUJOCO_GL=osmesa (the library libOSMesa), which draw off the screen"
+        )
+
+
+def why_not_drawn(task: Task) -> str:
+    """Why this machine cannot draw the environment; empty where it can."""
     # Drivers warn beside what they raise, and a viewer that was never whole complains again as it is collected.
     hook, sys.unraisablehook = sys.unraisablehook, lambda unraisable: None
     reason = ""
@@ -188,17 +196,39 @@ def check_drawing(task: Task) -> None:
             env.reset(seed=0)
             np.asarray(env.render()).reshape(1, -1)
         except Exception as error:  # whatever a simulator's drivers raise
-            reason = f"{type(error).__name__}: {error}"
+            reason = f"{type(error).__name__}: {error}".rstrip(".")
         with suppress(Exception):
             env.close()
         del env
         gc.collect()
     sys.unraisablehook = hook
+    return reason
+
+
+def film_dream(workdir: Path, seed: int, path: Path) -> None:
+    """A recorded episode and the world model's dream of it, side by side in a film.
+
+    Raises:
+      ValueError: the name of the film, the run, its data or its world model is not in order.
+    """
+    films.check_name("--dream", path)
+    run = reopened(workdir)
+    dreamt = dream(run, seed)
+    films.write(path, dream_frames.frames(dreamt, picture_of(run.task)), dream_frames.FPS)
+    say(f"{path}: {dreamt.title}. {' '.join(dreamt.told.split())}")
+
+
+def picture_of(task: Task) -> dream_frames.Start:
+    """How the states of a task are drawn here."""
+    if task.maze is not None:
+        return dream_frames.in_maze(task.maze)
+    if not task.has_environment:
+        return dream_frames.as_lines
+    reason = why_not_drawn(task)
     if reason:
-        raise ValueError(
-            f"--video: this machine cannot draw ({reason.rstrip('.')}); without a display set MUJOCO_GL=egl (a "
-            "graphics card, or Mesa's libEGL) or MUJOCO_GL=osmesa (the library libOSMesa), which draw off the screen"
-        )
+        say(f"this machine cannot draw the simulator ({reason}): the entries of the states are drawn as lines")
+        return dream_frames.as_lines
+    return dream_frames.simulator_drawing(task.make_env(render_mode="rgb_array")) or dream_frames.as_lines
 
 
 if __name__ == "__main__":

@@ -12,7 +12,16 @@ from typing import TypeVar
 import numpy as np
 from ml_collections import ConfigDict
 
-from dwm_jax.config import ConfigError, differences, methods_of, models_of, to_json, without_places
+from dwm_jax.config import (
+    ConfigError,
+    check,
+    default_config,
+    differences,
+    methods_of,
+    models_of,
+    to_json,
+    without_places,
+)
 from dwm_jax.data import dataset as data
 from dwm_jax.data.recording import Recording
 from dwm_jax.data.tasks import Sizes, Task, get_task, refuse_other_sizes, try_environment
@@ -47,6 +56,26 @@ def opened(config: ConfigDict, workdir: Path, shown_in: Sequence[mirrors.Open], 
                 task.make_env, config.num_seeds, config.evaluation.episodes, config.evaluation.seed, config.gamma
             )
             yield Run(config, workdir, task, recording, evaluator, engine)
+
+
+def reopened(workdir: Path) -> Run:
+    """The run that a workdir holds, to look into; nothing is written there.
+
+    Raises:
+      ValueError: it holds none, or one that this version does not know how to read, or whose data is not here.
+    """
+    try:
+        config = default_config()
+        config.update(files.read_json(workdir / "config.json"))
+    except FileNotFoundError as error:
+        raise ValueError(f"{workdir} holds no run: it has no config.json") from error
+    except (AttributeError, KeyError, TypeError) as error:  # as ml_collections refuses what does not fit
+        reason = " ".join(str(error).partition(" Other fields")[0].split())
+        raise ValueError(f"{workdir / 'config.json'} is not a config of this version: {reason}") from error
+    check(config, num_devices=1)
+    task, recording = load_recording(config)
+    evaluator = Evaluator(task.make_env, config.num_seeds, config.evaluation.episodes, config.evaluation.seed)
+    return Run(config, workdir, task, recording, evaluator)
 
 
 def begin(config: ConfigDict, workdir: Path) -> tuple[Task, Recording]:

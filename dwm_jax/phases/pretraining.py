@@ -76,6 +76,23 @@ def pretrained(run: Run, name: str) -> TrainedModel | None:
         return phase.finish(restored[1], 0.0) if restored and restored[0] == phase.num_updates else None
 
 
+def finished(run: Run, name: str) -> TrainedModel:
+    """The model `name` as a finished run left it; nothing is trained.
+
+    Raises:
+      ValueError: it is not there, or not finished.
+      CheckpointError: it cannot be read.
+    """
+    model = pretrained(run, name)
+    if model is None:
+        folder = kept_models.folder_of(run.config, run.workdir, identity_of(run, name))
+        raise ValueError(
+            f"no finished world model {name} in {folder}: it is not trained to its end yet, was trained by another version "
+            "or on other data, or lies elsewhere; the run's own command trains it"
+        )
+    return model
+
+
 def identity_of(run: Run, name: str) -> dict[str, Any]:
     """Everything that the training of model `name` depends on; of one that is taken over, its arrays too."""
     identity = kept_models.identity_of(run.config, run.recording, name)

@@ -55,7 +55,7 @@ def maze_trajectories(path: Path, maze: Maze, recorded_XY: np.ndarray, imagined_
     figure = Figure((10, 5), layout="constrained")
     panels = figure.subplots(1, 2, sharex=True, sharey=True)
     for axes, name, lines in zip(panels, ("recorded", "imagined"), (recorded_XY, imagined_XY), strict=True):
-        _draw_maze(axes, maze)
+        draw_maze(axes, maze)
         axes.add_collection(LineCollection(list(lines), colors="tab:blue", linewidths=1.2, alpha=0.8))
         axes.scatter(*lines[:, 0].T, s=6, color="black", zorder=3, label="start")
         axes.set_title(name)
@@ -181,7 +181,8 @@ def returns_to_go(path: Path, task: str, labels: np.ndarray, evaluation_value: f
     _save(figure, path)
 
 
-def _draw_maze(axes: Axes, maze: Maze) -> None:
+def draw_maze(axes: Axes, maze: Maze) -> None:
+    """Walls and goal."""
     for row, column in np.argwhere(np.array(maze.cells) == 1):
         corner = maze.xy((int(row), int(column))) - 0.5
         axes.add_patch(Rectangle((corner[0], corner[1]), 1, 1, color="0.75", linewidth=0))

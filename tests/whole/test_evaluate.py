@@ -18,7 +18,7 @@ from dwm_jax import evaluate
 from dwm_jax.data.tasks import get_task
 from dwm_jax.learners.iql import IQL
 from dwm_jax.maths.normalizers import fit_standard
-from dwm_jax.results import policy_files
+from dwm_jax.results import dream_frames, policy_files
 from dwm_jax.results.evaluator import Evaluator
 from dwm_jax.train import train
 from dwm_jax.types import PyTree
@@ -42,7 +42,7 @@ SETTINGS = {
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     workdir = tmp_path_factory.mktemp("evaluate") / "run"
-    train(tiny.config(methods="TD3+BC,IQL,DD"), workdir)
+    train(tiny.config(methods="TD3+BC,IQL,DD,OneStep"), workdir)
     return workdir
 
 
@@ -258,12 +258,50 @@ def test_a_film_is_written(finished: Path, tmp_path: Path, monkeypatch: pytest.M
     assert len(imageio.mimread(tmp_path / "film.gif")) == 6
 
 
+def test_a_dream_is_filmed_from_a_finished_run_without_a_display(
+    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("MUJOCO_GL", "disable")
+    monkeypatch.setattr(dream_frames, "MAX_FRAMES", 4)
+    before = tiny.files(finished.parent)
+    evaluate.main([str(finished), "--dream", str(tmp_path / "dream.gif")])
+    # 300 steps in strides of 75 are frames 0, 75, 150, 225 and the last.
+    film = imageio.mimread(tmp_path / "dream.gif")
+    assert len(film) >= 5  # those that repeat the last may be one that is shown for longer
+    assert "OneStep then imagines 3 steps at a time" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["dream.gif"]
+    assert tiny.files(finished.parent) == before
+
+
+def test_a_dream_needs_a_run_and_its_world_model(
+    finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = tmp_path / "elsewhere" / "run"
+    other.mkdir(parents=True)
+    config = (finished / "config.json").read_text()
+    unknown = config.replace('"checkpoint_every"', '"checkpoint_now"')
+    without = config.replace("TD3+BC,IQL,DD,OneStep", "TD3+BC,DD")
+    for written, line in (
+        (config, "no finished world model one_step in "),
+        (unknown, 'is not a config of this version: \'Key "checkpoint_now" does not exist'),
+        (without, "none of its methods (TD3+BC, DD) has a world model that imagines"),
+    ):
+        (other / "config.json").write_text(written)
+        with pytest.raises(SystemExit) as stop:
+            evaluate.main([str(other), "--dream", str(tmp_path / "dream.gif")])
+        assert stop.value.code == 2
+        assert line in capsys.readouterr().err.splitlines()[-1]
+    assert [path.name for path in tmp_path.iterdir()] == ["elsewhere"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "line"),
     [
         (["nowhere"], 2, "nowhere holds no policies/*.npz"),
         (["setup.cfg"], 1, "setup.cfg is not a file of exported policies"),
         (["setup.cfg", "--video", "film.avi"], 2, "film.avi: the name must end in .mp4 or .gif"),
+        (["nowhere", "--dream", "film.png"], 2, "--dream film.png: the name must end in .mp4 or .gif"),
+        (["nowhere", "--dream", "film.gif"], 2, "nowhere holds no run: it has no config.json"),
         (["setup.cfg", "--import", "no_such_module"], 2, "--import no_such_module: ModuleNotFoundError"),
     ],
 )

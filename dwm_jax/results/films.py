@@ -1,0 +1,44 @@
+"""Films: frames in, a file out (.gif, or .mp4 where imageio-ffmpeg is installed), whole or not at all."""
+
+import importlib.util
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import imageio.v2 as imageio
+import numpy as np
+
+from dwm_jax.runtime import files
+
+
+def check_name(option: str, path: Path) -> None:
+    """Refuses a film that could not be written, before anything is computed.
+
+    Args:
+      option: of the command line, for the message.
+
+    Raises:
+      ValueError: not a name for a film, or what writes .mp4 is missing.
+    """
+    if path.suffix not in (".mp4", ".gif"):
+        raise ValueError(f"{option} {path}: the name must end in .mp4 or .gif")
+    if path.suffix == ".mp4" and importlib.util.find_spec("imageio_ffmpeg") is None:
+        raise ValueError(f"{option} OUT.mp4 needs imageio-ffmpeg: pip install imageio-ffmpeg; OUT.gif works without")
+
+
+def write(path: Path, frames: Iterable[np.ndarray], fps: float) -> None:
+    """Writes frames, uint8 (height, width, 3), as they come.
+
+    Raises:
+      WriteError: the disk is full or cannot be written; what was there before is still there.
+    """
+    files.make_folder(path.parent)
+    aside = path.with_name(f".partial-{path.name}")  # its ending tells the writer the format
+    timing: dict[str, Any] = (
+        {"fps": fps, "macro_block_size": 1} if path.suffix == ".mp4" else {"duration": 1000 / fps, "loop": 0}
+    )
+    writer: Any = imageio.get_writer(aside, **timing)
+    with writer as film:
+        for frame in frames:
+            film.append_data(frame)
+    files.put_in_place(aside, path)

@@ -50,6 +50,7 @@ class Denoiser:
 
     @property
     def network(self) -> Any:
+        """Any linen module with the methods of `TemporalUnet`: `embed_condition`, `denoise` and `__call__`."""
         return TemporalUnet(self.width, tuple(self.multipliers), jnp.dtype(self.activations))
 
     @property
@@ -66,10 +67,10 @@ class Denoiser:
         """`diffusion.denoising_loss` of clean rows, the return-to-go hidden with probability `condition_dropout`."""
         drop_key, loss_key = jax.random.split(key)
         keep = jax.random.bernoulli(drop_key, 1 - self.condition_dropout).astype(jnp.float32)
-        condition_E = self.network.apply(params, *condition, keep, method=TemporalUnet.embed_condition)
+        condition_E = self.network.apply(params, *condition, keep, method="embed_condition")
 
         def predict(x_TD: Array, k: Array) -> Array:
-            return self.network.apply(params, x_TD, k, condition_E, method=TemporalUnet.denoise)
+            return self.network.apply(params, x_TD, k, condition_E, method="denoise")
 
         target = diffusion.PREDICTIONS[self.prediction].target
         alphas_bar = jnp.asarray(diffusion.cosine_schedule(self.num_diffusion_steps), jnp.float32)
@@ -87,10 +88,10 @@ class Denoiser:
         """`diffusion.sample` of T = `length` rows within `bounds`, 2 x (D,), guided towards the condition: (T, D)."""
         alphas_bar_K = diffusion.cosine_schedule(self.num_diffusion_steps)
         alphas_bar = jnp.asarray(alphas_bar_K, jnp.float32)
-        embed = partial(self.network.apply, params, *condition, method=TemporalUnet.embed_condition)
+        embed = partial(self.network.apply, params, *condition, method="embed_condition")
 
         def denoise(x_TD: Array, k: Array, condition_E: Array) -> Array:
-            output_TD = self.network.apply(params, x_TD, k, condition_E, method=TemporalUnet.denoise)
+            output_TD = self.network.apply(params, x_TD, k, condition_E, method="denoise")
             return diffusion.PREDICTIONS[self.prediction].noise(output_TD, x_TD, alphas_bar[k - 1])
 
         guided = diffusion.guided(denoise, embed(1.0), embed(0.0), self.guidance_weight)

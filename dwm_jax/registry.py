@@ -144,6 +144,17 @@ def add_learner(name: str, learner: type[Learner]) -> None:
     METHODS.update(make_methods())
 
 
+def add_model(name: str, model: type[Model]) -> None:
+    """A world model, planner or generator from outside, as `add_learner`.
+
+    Args:
+      name: its key in MODELS.
+      model: its class.
+    """
+    MODELS[name] = model
+    METHODS.update(make_methods())
+
+
 def names_in(methods: str) -> list[str]:
     """The methods that a config's text names, in its order."""
     return [name.strip() for name in methods.split(",") if name.strip()]

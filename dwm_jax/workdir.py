@@ -71,7 +71,10 @@ def reopened(workdir: Path) -> Run:
         raise ValueError(f"{workdir} holds no run: it has no config.json") from error
     except (AttributeError, KeyError, TypeError) as error:  # as ml_collections refuses what does not fit
         reason = " ".join(str(error).partition(" Other fields")[0].split())
-        raise ValueError(f"{workdir / 'config.json'} is not a config of this version: {reason}") from error
+        raise ValueError(
+            f"{workdir / 'config.json'} is not a config of this version: {reason}; what comes from a module of "
+            "your own is known once that is imported"
+        ) from error
     check(config, num_devices=1)
     task, recording = load_recording(config)
     evaluator = Evaluator(task.make_env, config.num_seeds, config.evaluation.episodes, config.evaluation.seed)

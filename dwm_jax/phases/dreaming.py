@@ -23,9 +23,10 @@ def dream(run: Run, seed: int) -> Dream:
 
     From its first state on every state is imagined: the model is asked for as many steps as it can imagine at once,
     then from the last of these states again, until the recording ends or the model says that the task has. Beside that
-    state it is told what belongs to the recording's step of that number: the action (one that follows a policy: every
-    action), and where it is asked for one the return-to-go. These hints are true of the recorded state; they fit the
-    imagined one as long as the two are close, and what comes after they have parted is a guess about a mixture.
+    state it is told what belongs to the recording's step of that number: the action (where it follows a policy: every
+    action) and, where it is asked for one, the return-to-go, which says how much the recording is still paid. These
+    hints are true of the recorded state. Once the imagined one is far from it they no longer fit, and what is imagined
+    then says little about how good the model is; the diagnostics of a run measure that.
 
     Args:
       seed: of what the model draws.

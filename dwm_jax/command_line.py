@@ -34,12 +34,20 @@ from dwm_jax.runtime.locks import InUseError
 from dwm_jax.runtime.progress import say
 
 
-def run(train: Callable[[ConfigDict, Path, Sequence[mirrors.Open], parallel.Engine], None], usage: str | None) -> None:
-    """Parses the command line, checks the config, trains."""
+def run(
+    train: Callable[[ConfigDict, Path, Sequence[mirrors.Open], parallel.Engine], None],
+    usage: str | None,
+    config: str | None = None,
+) -> None:
+    """Parses the command line, checks the config, trains.
+
+    Args:
+      config: the config file where --config names none.
+    """
     terminal.prepare()
     config_flag = config_flags.DEFINE_config_file(
         "config",
-        None,
+        config,
         f"a config file, or the name of a shipped one: {', '.join(config_files.shipped())}; TASK goes behind a colon; "
         "--config.key=value overrides a field",
         lock_config=True,

@@ -137,11 +137,16 @@ def evaluate_if_missing(phase: Phase, state: PyTree, step: int, cadence: Cadence
     return evaluate(phase, state, step) if phase.evaluates_at(step, cadence) and not is_there else ""
 
 
-def main() -> None:
-    """The command."""
+def main(config: str | None = None, usage: str | None = None) -> None:
+    """The command; a config file that calls it runs itself, with all of the command's flags.
+
+    Args:
+      config: the path of that file.
+      usage: what its --help says.
+    """
     from dwm_jax.command_line import run
 
-    run(train, __doc__)
+    run(train, usage or __doc__, config)
 
 
 if __name__ == "__main__":

@@ -1,1 +1,1 @@
-"""Short programs that extend the package from outside; the tests run them."""
+"""Short programs that extend the package from outside, and read what it leaves; the tests run them."""

@@ -87,8 +87,8 @@ def finished(run: Run, name: str) -> TrainedModel:
     if model is None:
         folder = kept_models.folder_of(run.config, run.workdir, identity_of(run, name))
         raise ValueError(
-            f"no finished world model {name} in {folder}: it is not trained to its end yet, was trained by another version "
-            "or on other data, or lies elsewhere; the run's own command trains it"
+            f"no finished world model {name} in {folder}: it is not trained to its end yet, was trained by another "
+            "version or on other data, or lies elsewhere; the run's own command trains it"
         )
     return model
 

@@ -82,6 +82,9 @@ def run(
                 checkpoints.refuse_place(folder)
             cluster_flags.check()
             mirrors.requested(tensorboard_flag.value, wandb_flag.value)
+        except SystemExit:
+            # absl leaves with 1 after the help that was asked for.
+            sys.exit(0)
         except (AttributeError, KeyError) as error:
             # ml_collections wraps one exception in another, whose own text is a repr.
             reason = error.args[0].args[0] if isinstance(error.args[0], Exception) else error.args[0]

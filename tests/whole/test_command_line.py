@@ -64,6 +64,7 @@ def test_a_file_or_folder_that_cannot_be_is_one_line_and_code_2(config: str, wor
 
 def test_help_teaches_the_command() -> None:
     result = run("--help")
+    assert result.returncode == 0
     assert "--config experiments/configs/quickstart.py --workdir" in result.stdout
     for flag in (
         "--config:",

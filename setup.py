@@ -1,4 +1,4 @@
-"""The packages of a wheel: `experiments/` goes into it as `dwm_jax.experiments`, where no other `experiments` can be."""
+"""The packages of a wheel: `experiments/` goes in as `dwm_jax.experiments`, where no other `experiments` can be."""
 
 from setuptools import find_packages, setup
 

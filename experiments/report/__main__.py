@@ -17,6 +17,7 @@ import csv
 import io
 import sys
 from collections.abc import Iterable, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("runs", type=Path, metavar="RUNS", help="a workdir, or a folder that holds some")
     parser.add_argument("-o", "--output", type=Path, metavar="DIR", required=True, help="the report's folder; made")
     options = parser.parse_args(arguments)
+    if find_spec("markdown_it") is None:
+        print("error: report.html needs markdown-it-py: pip install markdown-it-py", file=sys.stderr)
+        sys.exit(2)
     found = reading.read_all(options.runs, list(STUDIES))
     if not found.runs:
         broken = f"; {found.gaps[0].place} {found.gaps[0].reason}" if found.gaps else ": no config.json in it or below"

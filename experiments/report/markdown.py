@@ -9,7 +9,6 @@ from pathlib import Path
 from string import Template
 
 import numpy as np
-from markdown_it import MarkdownIt
 
 NOTHING = "–"
 # The folder of a report's pictures.
@@ -115,6 +114,9 @@ def page(text: str, title: str, folder: Path) -> str:
       title: of the window.
       folder: where the pictures that `text` names lie.
     """
+    # Here, since the rest of this file serves those who have not installed it.
+    from markdown_it import MarkdownIt
+
     # `markdown.folded` is HTML in the Markdown; what comes from outside has passed `markdown.plain`.
     parser = MarkdownIt("commonmark", {"html": True}).enable("table")
     # A wide table scrolls by itself; the page never does.

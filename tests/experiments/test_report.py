@@ -355,3 +355,15 @@ def test_the_command_writes_the_report_and_refuses_a_folder_without_runs(
     (row,) = (tmp_path / "out/comparison.csv").read_text().splitlines()[1:]
     assert row.startswith(f",{TASK},IQL,,mine,1,score_0_1,2,2,1,0.55,")
     assert len((tmp_path / "out/evaluations.csv").read_text().splitlines()) == 1 + 2
+
+
+def test_without_the_converter_to_html_it_says_what_to_install(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make_run(tmp_path / "runs" / "one", {"TD3+BC": [[0.1]]})
+    monkeypatch.setattr("experiments.report.__main__.find_spec", lambda package: None)
+    with pytest.raises(SystemExit) as stop:
+        main([str(tmp_path / "runs"), "-o", str(tmp_path / "report")])
+    assert stop.value.code == 2
+    assert capsys.readouterr().err == "error: report.html needs markdown-it-py: pip install markdown-it-py\n"
+    assert not (tmp_path / "report").exists()

@@ -148,6 +148,7 @@ def check(config: ConfigDict, num_devices: int) -> None:
     limits.check_numbers(config, require)
     _check_pool(config, require)
     _check_made(config, methods, require)
+    _check_distilled(config, methods, require)
     _check_batches(config, num_devices, require)
 
 
@@ -187,6 +188,19 @@ def _check_made(config: ConfigDict, methods: dict[str, Method], require: limits.
             limit = f"at most world_models.{name}.num_members = {config.world_models[name].num_members}"
             samples = config.policy.pessimism.num_samples
             require(samples <= config.world_models[name].num_members, "policy.pessimism.num_samples", limit)
+
+
+def _check_distilled(config: ConfigDict, methods: dict[str, Method], require: limits.Require) -> None:
+    """Whose updates a distillation's are, and who cannot use a model that was distilled."""
+    for name in models_of(config):
+        if not config.world_models[name].get("distil"):
+            continue
+        for one, method in methods.items():
+            goes_on = isinstance(method, Learning) and method.relabels_returns and method.model == name
+            require(not goes_on, f"world_models.{name}.distil", f"False for {one}, which goes on to train the denoiser")
+        updates, each = f"world_models.{name}.distil_updates", config.updates_per_dispatch
+        whole = value_at(config, updates) % each == 0 and value_at(config, updates) > 0
+        require(whole, updates, f"a multiple of updates_per_dispatch = {each}")
 
 
 def _check_batches(config: ConfigDict, num_devices: int, require: limits.Require) -> None:

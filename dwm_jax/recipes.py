@@ -154,6 +154,7 @@ def shrink_models(config: ConfigDict, num_updates: int) -> None:
     models.dwm.update(diffusion)
     models.autoregressive.update(diffusion)
     models.autoregressive.multipliers = (1, 2)  # two rows are halved once
+    models.dwm.distil_updates = models.autoregressive.distil_updates = num_updates
     models.decision_diffuser.update(diffusion)
     models.decision_diffuser.num_updates = num_updates // 2
     models.decision_diffuser.inverse_hidden = (256, 256, 256)

@@ -14,6 +14,7 @@ from dwm_jax.learners.td3_bc import TD3BC
 from dwm_jax.world_models.autoregressive import AutoregressiveDiffusion
 from dwm_jax.world_models.base import Generator, Model, Planner, WorldModel
 from dwm_jax.world_models.decision_diffuser import DecisionDiffuser
+from dwm_jax.world_models.distillation import Distilled
 from dwm_jax.world_models.dwm import DiffusionWorldModel
 from dwm_jax.world_models.inverse_dynamics import InverseDynamicsModel
 from dwm_jax.world_models.one_step import Ensemble, OneStep
@@ -85,13 +86,16 @@ def models_needed(methods: Iterable[Method]) -> list[str]:
 
 
 def make_model(name: str, **settings: Any) -> Model:
-    """The model of a key of `MODELS`, with the quantile of reachable returns beside it where its settings ask.
+    """The model of a key of `MODELS`; its sampler distilled, and the quantile of reachable returns beside it, where
+    its settings ask.
 
     Raises:
       ValueError: a setting is not allowed.
     """
     model = MODELS[name](**settings)
     level = getattr(model, "reachable_quantile", 0.0)
+    if isinstance(model, DiffusionWorldModel) and model.distil:
+        model = Distilled(teacher=model)
     return with_reachable_return(model, level) if isinstance(model, WorldModel) else model
 
 

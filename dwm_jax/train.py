@@ -6,9 +6,10 @@
 Any field of the config can be overridden: --config.policy.horizon=5 --config.methods=DWM-TD3BC,TD3+BC
 A config that serves many tasks takes one as its argument: --config maze2d:medium, recommended:TASK, paper:TASK
 
-Phases: data -> one pretraining per model the methods need -> per method its imagination (drawn in bulk where the
-world model allows) and its policy, evaluated as it learns -> diagnostics, table and pictures. Start the same
-command again to resume; it goes on from the last checkpoint and ends as if it had never stopped.
+Phases: data -> one pretraining per model the methods need, then its distillation where asked -> per method its
+imagination (drawn in bulk where the world model allows) and its policy, evaluated as it learns -> diagnostics, table
+and pictures. Start the same command again to resume; it goes on from the last checkpoint and ends as if it had never
+stopped.
 
 The run folder: config.json, data.json, starts.jsonl, metrics.jsonl, results.csv, summary.md, diagnostics.json,
 timing.jsonl, policies/, checkpoints/, figures/.
@@ -25,7 +26,7 @@ from dwm_jax.learners.policies import TrainedMethod
 from dwm_jax.phases.phase import Cadence, Left, Phase, RunError
 from dwm_jax.phases.planning import evaluate_planner
 from dwm_jax.phases.policy_learning import policy_learning
-from dwm_jax.phases.pretraining import pretraining
+from dwm_jax.phases.pretraining import pretraining, teaching
 from dwm_jax.phases.records import Records
 from dwm_jax.phases.summary import write_summary
 from dwm_jax.registry import Learning, Planning
@@ -48,7 +49,11 @@ def train(
         # ---- phase one: world models, each shared with all runs beside this workdir
         models: dict[str, TrainedModel] = {}
         for name in run.models:
-            with pretraining(run, name) as phase:
+            teacher = None
+            if (before := teaching(run, name)) is not None:
+                with pretraining(before, name) as phase:
+                    teacher = run_phase(phase, run.cadence, engine)
+            with pretraining(run, name, teacher) as phase:
                 models[name] = run_phase(phase, run.cadence, engine)
 
         # ---- phase two: policies, all seeds of a method side by side

@@ -21,6 +21,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from dwm_jax.phases.kept_models import last_update, phase_name
 from dwm_jax.registry import METHODS, Alone, Planning, names_in
 from dwm_jax.runtime import files, terminal
 from dwm_jax.runtime.files import UnreadableError
@@ -96,7 +97,8 @@ def phases_below(folder: Path) -> Iterator[Phase]:
 
 def phase_of_model(run: str, folder: Path, identity: dict[str, Any]) -> Phase:
     """The one phase of a world model's folder, from the description it is found by."""
-    label, total = f"world model {identity['model']}", identity["settings"]["num_updates"]
+    settings = identity["settings"]
+    label, total = phase_name(identity["model"], settings), last_update(settings)
     step, speed = progress_of(folder, label)
     return Phase(run, label, step, total, speed, None, state_of(step >= total, step, is_held(folder / ".lock")))
 

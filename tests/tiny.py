@@ -8,7 +8,7 @@ from ml_collections import ConfigDict
 
 from dwm_jax.data.recording import Recording
 from dwm_jax.phases.phase import Run
-from dwm_jax.phases.pretraining import pretraining
+from dwm_jax.phases.pretraining import pretraining, teaching
 from dwm_jax.runtime.checkpoints import Checkpoints
 from dwm_jax.train import run_phase
 from dwm_jax.world_models.base import TrainedModel
@@ -26,6 +26,7 @@ def config(**overrides: object) -> ConfigDict:
     config.policy.num_updates = 20
     for world_model in config.world_models.values():
         world_model.num_updates = 20
+        world_model.update({"distil_updates": 20} if "distil_updates" in world_model else {})
     with config.unlocked():
         config.update_from_flattened_dict({key.replace("__", "."): value for key, value in overrides.items()})
     return config
@@ -61,8 +62,10 @@ def files(folder: Path) -> dict[str, str]:
 
 def pretrain(name: str, config: ConfigDict, recording: Recording, workdir: Path) -> TrainedModel:
     """A world model of a run that has no simulator."""
-    run = run_of(config, recording, workdir)
-    with pretraining(run, name) as phase:
+    run, teacher = run_of(config, recording, workdir), None
+    if (before := teaching(run, name)) is not None:
+        teacher = pretrain(name, before.config, recording, workdir)
+    with pretraining(run, name, teacher) as phase:
         return run_phase(phase, run.cadence)
 
 

@@ -220,6 +220,28 @@ def sampling_coefficients(
     return {name: values[::-1] for name, values in coefficients.items()}
 
 
+def deterministic_coefficients(
+    alphas_bar: Sequence[float] | np.ndarray, steps: tuple[int, ...]
+) -> dict[str, np.ndarray]:
+    """What each step of `sample_deterministically` multiplies with; names and order as in `sampling_coefficients`.
+
+        mean_x0  sqrt(abar') - sqrt(abar) sqrt((1 - abar') / (1 - abar))       mean_x   sqrt((1 - abar') / (1 - abar))
+
+    Source: Song et al. 2021 (DDIM), equation 12 with sigma = 0, the noise written as that of the clipped x0.
+    """
+    alpha_bar = np.asarray(alphas_bar, np.float64)[np.asarray(steps) - 1]
+    below = np.concatenate([[1.0], alpha_bar[:-1]])
+    kept = np.sqrt((1 - below) / (1 - alpha_bar))
+    coefficients = {
+        "k": np.asarray(steps, np.int32),
+        "signal": np.sqrt(alpha_bar),
+        "noise": np.sqrt(1 - alpha_bar),
+        "mean_x0": np.sqrt(below) - np.sqrt(alpha_bar) * kept,
+        "mean_x": kept,
+    }
+    return {name: values[::-1] for name, values in coefficients.items()}
+
+
 def sample(
     denoise: Denoise,
     observation_O: Array,
@@ -256,10 +278,7 @@ def sample(
     Returns:
       Normalised rows x_TD, shape (T, D).
     """
-    coefficients = {
-        name: jnp.asarray(values, jnp.int32 if name == "k" else jnp.float32)
-        for name, values in sampling_coefficients(alphas_bar, steps, temperature).items()
-    }
+    coefficients = _on_device(sampling_coefficients(alphas_bar, steps, temperature))
     initial_key, steps_key = jax.random.split(key)
     shape = (sequence_length, low_D.shape[0])
 
@@ -277,3 +296,45 @@ def sample(
         (coefficients, jax.random.split(steps_key, len(steps))),
     )
     return overwrite_first_observation(x_TD, observation_O)
+
+
+def sample_deterministically(
+    denoise: Denoise,
+    noise_TD: Array,
+    observation_O: Array,
+    low_D: Array,
+    high_D: Array,
+    alphas_bar: Sequence[float] | np.ndarray,
+    steps: tuple[int, ...],
+) -> Array:
+    """The clean sequence that the deterministic sampler makes of a noise: all its randomness is in `noise_TD`.
+
+    For each step, with abar' as in `sample` (see `deterministic_coefficients`):
+
+        x0  = clip( (x - sqrt(1 - abar) eps) / sqrt(abar), low, high )
+        x  <- sqrt(abar') x0 + sqrt(1 - abar') (x - sqrt(abar) x0) / sqrt(1 - abar)
+
+    With the exact eps and ever finer steps it draws from the distribution that `sample` draws from. Source: Song et al.
+    2021 (DDIM), section 4.1; the clipping as in `sample`.
+
+    Args:
+      noise_TD: where it starts; standard normal, or narrower for samples nearer to the centre.
+      denoise, observation_O, low_D, high_D, alphas_bar, steps: as in `sample`.
+
+    Returns:
+      Normalised rows x_TD, shape (T, D).
+    """
+
+    def reverse_step(x_TD: Array, c: dict[str, Array]) -> tuple[Array, None]:
+        x_TD = overwrite_first_observation(x_TD, observation_O)
+        x0_TD = jnp.clip((x_TD - c["noise"] * denoise(x_TD, c["k"])) / c["signal"], low_D, high_D)
+        return c["mean_x0"] * x0_TD + c["mean_x"] * x_TD, None
+
+    x_TD, _ = jax.lax.scan(reverse_step, noise_TD, _on_device(deterministic_coefficients(alphas_bar, steps)))
+    return overwrite_first_observation(x_TD, observation_O)
+
+
+def _on_device(coefficients: dict[str, np.ndarray]) -> dict[str, Array]:
+    return {
+        name: jnp.asarray(values, jnp.int32 if name == "k" else jnp.float32) for name, values in coefficients.items()
+    }

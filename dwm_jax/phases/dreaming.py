@@ -42,14 +42,15 @@ def dream(run: Run, seed: int) -> Dream:
     rows = np.flatnonzero(data.episode_of_row(run.recording.dataset) == index)
     chunk = model.longest_horizon or run.config.policy.horizon
     hints = "the actions" if model.needs_policy else "the action"
+    at_once = ", in one pass of its network" if run.config.world_models[name].get("distil") else ""
     hints += " and the return-to-go of that moment" if kind.is_asked else ""
     return Dream(
         recorded=recorded_episode(run.recording.dataset, rows),
         imagined=imagine(run, trained, rows, chunk, seed),
         chunk=chunk,
         title=f"{run.task.name}, episode {index} ({'held out' if len(heldout) else 'trained on'})",
-        told=f"Both begin in the same state. {kind.title} then imagines {chunk} steps at a time, from the last state "
-        f"that it\nimagined itself. Of the recording it is told {hints}, nothing else.",
+        told=f"Both begin in the same state. {kind.title} then imagines {chunk} steps at a time{at_once}, from the "
+        f"last state that it\nimagined itself. Of the recording it is told {hints}, nothing else.",
     )
 
 

@@ -24,15 +24,20 @@ from dwm_jax.runtime.progress import printable, say
 from dwm_jax.runtime.row_files import JsonLines
 from dwm_jax.types import PyTree
 
-# What a model reads only when it is asked: it is trained once for all values of these.
+# What a model reads only when it is asked, unless it is distilled: it is trained once for all values of these.
 READ_BY_SAMPLING_ALONE = ("num_sampling_steps", "guidance_weight", "temperature")
+OF_DISTILLATION = ("distil", "distil_updates")
 # In a run's folder: SHA-256 of the arrays that it took from elsewhere, by model.
 TAKEN_OVER = "pretrained.json"
 
 
 def read_by_training(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Of a model's settings those that its training depends on; `pretrained` where it is not off."""
-    kept = {key: value for key, value in settings.items() if key not in READ_BY_SAMPLING_ALONE}
+    """Of a model's settings those that its training depends on; `pretrained` where it is not off.
+
+    A distilled model is trained on what its teacher samples, so on all of them.
+    """
+    unread = () if settings.get("distil") else READ_BY_SAMPLING_ALONE + OF_DISTILLATION
+    kept = {key: value for key, value in settings.items() if key not in unread}
     return {key: value for key, value in kept.items() if key != "pretrained" or value}
 
 
@@ -51,9 +56,21 @@ def identity_of(config: ConfigDict, recording: Recording, name: str) -> dict[str
     }
 
 
-def phase_name(name: str) -> str:
-    """Of the training of model `name`; its checkpoints lie under it."""
-    return f"world model {name}"
+def phase_name(name: str, settings: Mapping[str, Any]) -> str:
+    """Of the training of model `name`, or of its distillation; its checkpoints lie under it."""
+    return f"distilled world model {name}" if settings.get("distil") else f"world model {name}"
+
+
+def last_update(settings: Mapping[str, Any]) -> int:
+    """The updates of that phase."""
+    return int(settings["distil_updates"] if settings.get("distil") else settings["num_updates"])
+
+
+def teaching(config: ConfigDict, name: str) -> ConfigDict:
+    """The same config, with model `name` as it is before it is distilled: trained here, or found."""
+    config = config.copy_and_resolve_references()
+    config.world_models[name].distil = False
+    return config
 
 
 def folder_of(config: ConfigDict, workdir: Path, identity: Mapping[str, Any]) -> Path:
@@ -84,7 +101,7 @@ def check_pretrained(config: ConfigDict, recording: Recording, workdir: Path) ->
             continue
         key = f"world_models.{name}.pretrained={path}"
         refuse_other(key, path, identity_of(config, recording, name))
-        found = fingerprint_of(key, path, name, config.world_models[name].num_updates)
+        found = fingerprint_of(key, path, name, config.world_models[name])
         if taken.setdefault(name, found) != found:
             raise ConfigError(
                 f"{key} has changed since this run began: arrays {str(taken[name])[:12]} -> {found[:12]}; bring the "
@@ -114,31 +131,31 @@ def refuse_other(key: str, path: Path, identity: Mapping[str, Any]) -> None:
         raise ConfigError(printable(f"{key} is another model than this run wants: {'; '.join(different)}"))
 
 
-def fingerprint_of(key: str, path: Path, name: str, num_updates: int) -> str:
+def fingerprint_of(key: str, path: Path, name: str, settings: Mapping[str, Any]) -> str:
     """SHA-256 of the arrays in a folder, as its checkpoint says; `take_over` proves it.
 
     Raises:
       ConfigError: there are none, or not those after the last update.
     """
     try:
-        with closing(Checkpoints(path / "checkpoints" / phase_name(name), read_only=True)) as checkpoints:
+        directory = path / "checkpoints" / phase_name(name, settings)
+        with closing(Checkpoints(directory, read_only=True)) as checkpoints:
             step, fingerprint = checkpoints.latest_step(), checkpoints.fingerprint()
     except (CheckpointError, ValueError) as error:
         raise ConfigError(printable(f"{key}: {error}")) from error
-    if step != num_updates:
+    if step != (num_updates := last_update(settings)):
         raise ConfigError(f"{key} is not trained to its end: {step:,} of {num_updates:,} updates")
     return fingerprint
 
 
-def take_over(path: Path, folder: Path, name: str, fingerprint: str, make_state: Callable[[], PyTree]) -> None:
-    """Makes the arrays in `path` the finished model of `folder`, where they are not yet.
+def take_over(path: Path, folder: Path, phase: str, fingerprint: str, make_state: Callable[[], PyTree]) -> None:
+    """Makes the arrays of a phase in `path` the finished model of `folder`, where they are not yet.
 
     Only numbers come from there: arrays of the shapes that the model has here, and the rows of its training.
 
     Raises:
       CheckpointError: the arrays are not there, damaged, or others than the model's.
     """
-    phase = phase_name(name)
     with closing(Checkpoints(folder / "checkpoints" / phase)) as own:
         if own.latest_step() is not None:
             return

@@ -23,34 +23,42 @@ from dwm_jax.world_models.base import Model, TrainedModel, TrainingRows
 
 
 @contextmanager
-def pretraining(run: Run, name: str) -> Iterator[Phase[TrainedModel]]:
-    """The training of model `name` (a key of `registry.MODELS`).
+def pretraining(run: Run, name: str, teacher: TrainedModel | None = None) -> Iterator[Phase[TrainedModel]]:
+    """The training of model `name` (a key of `registry.MODELS`); of one that is distilled, its distillation.
 
     Its folder is named by a digest of everything the training depends on and shared by all runs beside this workdir;
     it is held inside the block, and a process that wants a model another one is training waits for it.
+
+    Args:
+      teacher: what a distillation starts from; one that is finished is found without.
     """
     config, dataset = run.config, run.recording.dataset
     settings, identity = config.world_models[name].to_dict(), identity_of(run, name)
     elsewhere = settings.pop("pretrained")
-    seed, num_updates, batch_size = (settings.pop(key) for key in ("seed", "num_updates", "batch_size"))
+    folder, label = kept_models.folder_of(config, run.workdir, identity), kept_models.phase_name(name, settings)
+    num_updates = kept_models.last_update(settings)
+    seed, _, batch_size = (settings.pop(key) for key in ("seed", "num_updates", "batch_size"))
     model = make_model(name, **settings)
-    init_key, train_key = (key_for(seed, f"{name}: {purpose}") for purpose in ("initial state", "training"))
+    purposes = ("initial state", "distillation" if settings.get("distil") else "training")
+    init_key, train_key = (key_for(seed, f"{name}: {purpose}") for purpose in purposes)
     starts = data.segment_rows(dataset, model.sequence_length, config.data.pad, run.recording.training_episodes)
-    folder, label = kept_models.folder_of(config, run.workdir, identity), kept_models.phase_name(name)
 
     def make_state() -> PyTree:
+        if teacher is not None:
+            student: Any = model
+            return student.taught_by(teacher.state)
         return model.init(init_key, training_rows(dataset, run.recording.training_episodes))
 
     def finish(state: PyTree, seconds: float) -> TrainedModel:
         say(f"{label}: {num_updates:,} updates, kept in {folder}")
-        return TrainedModel(model, state, seconds)
+        return TrainedModel(model, state, seconds + (teacher.seconds if teacher else 0.0))
 
     with exclusive(folder / ".lock", wait=True):
         description = json.dumps(identity, indent=2, sort_keys=True) + "\n"
         processes.from_first(lambda: files.write(folder / "config.json", description))
         if elsewhere:
             fingerprint = identity["pretrained"]
-            processes.from_first(lambda: kept_models.take_over(Path(elsewhere), folder, name, fingerprint, make_state))
+            processes.from_first(lambda: kept_models.take_over(Path(elsewhere), folder, label, fingerprint, make_state))
         yield Phase(
             name=label,
             folder=folder,
@@ -64,9 +72,10 @@ def pretraining(run: Run, name: str) -> Iterator[Phase[TrainedModel]]:
 
 def pretrained(run: Run, name: str) -> TrainedModel | None:
     """Model `name` where its training is finished and kept; None where it is not. Nothing is trained, or written."""
-    identity, phase_name = identity_of(run, name), kept_models.phase_name(name)
+    identity, settings = identity_of(run, name), run.config.world_models[name]
     folder = kept_models.folder_of(run.config, run.workdir, identity)
-    if not (folder / "checkpoints" / phase_name / str(identity["settings"]["num_updates"])).is_dir():
+    last = str(kept_models.last_update(settings))
+    if not (folder / "checkpoints" / kept_models.phase_name(name, settings) / last).is_dir():
         return None
     with pretraining(run, name) as phase:
         checkpoints = Checkpoints(phase.folder / "checkpoints" / phase.name)
@@ -91,6 +100,14 @@ def finished(run: Run, name: str) -> TrainedModel:
             "version or on other data, or lies elsewhere; the run's own command trains it"
         )
     return model
+
+
+def teaching(run: Run, name: str) -> Run | None:
+    """The run that trains model `name` before it is distilled; None where it is not, or is taken over distilled."""
+    settings = run.config.world_models[name]
+    if not settings.get("distil") or settings.pretrained:
+        return None
+    return run._replace(config=kept_models.teaching(run.config, name))
 
 
 def identity_of(run: Run, name: str) -> dict[str, Any]:

@@ -47,13 +47,20 @@ def write_summary(run: Run, models: Mapping[str, TrainedModel], methods: Mapping
     if world_models:
         try:
             found = diagnose(run, world_models, methods)
-            tables.append(scores.model_summary(found, {name: trained.seconds for name, trained in models.items()}))
+            seconds = {name: trained.seconds for name, trained in models.items()}
+            tables.append(scores.model_summary({called(run, label): one for label, one in found.items()}, seconds))
             measured |= by_measurement(found)
         except ValueError as error:
             say(f"the world models are not measured: {error}")
     files.write(run.workdir / "diagnostics.json", json.dumps(measured, indent=2, default=np.ndarray.tolist) + "\n")
     files.write(run.workdir / "summary.md", "\n".join(tables))
     return "\n".join(tables)
+
+
+def called(run: Run, label: str) -> str:
+    """A world model and who acts in it, as its table calls it: a distilled one is said to be."""
+    name = label.partition(",")[0]
+    return label.replace(name, f"{name}, distilled", 1) if run.config.world_models[name].get("distil") else label
 
 
 def draw_learning_curves(path: Path, task_name: str, curves: list[scores.Curve]) -> None:

@@ -53,8 +53,9 @@ class Sources(NamedTuple):
         named = {f"policies/{path.name}": path for path in self.policies}
         for folder in self.models:
             identity = files.read_json(folder / "config.json")
-            step = str(identity["settings"]["num_updates"])
-            last = folder / "checkpoints" / kept_models.phase_name(identity["model"]) / step
+            settings = identity["settings"]
+            phase, step = kept_models.phase_name(identity["model"], settings), kept_models.last_update(settings)
+            last = folder / "checkpoints" / phase / str(step)
             paths = [folder / name for name in OF_A_MODEL] + sorted(path for path in last.rglob("*") if path.is_file())
             named |= {f"world_models/{folder.name}/{path.relative_to(folder).as_posix()}": path for path in paths}
         return named
@@ -113,7 +114,8 @@ def models_of_run(workdir: Path, described: Mapping[str, Any]) -> Iterator[Path]
 def is_finished(folder: Path, identity: Mapping[str, Any]) -> bool:
     """Whether the last update's checkpoint is there."""
     try:
-        phase, last = kept_models.phase_name(identity["model"]), identity["settings"]["num_updates"]
+        settings = identity["settings"]
+        phase, last = kept_models.phase_name(identity["model"], settings), kept_models.last_update(settings)
         with closing(Checkpoints(folder / "checkpoints" / phase, read_only=True)) as checkpoints:
             return bool(checkpoints.latest_step() == last)
     except (CheckpointError, LookupError, TypeError):
@@ -225,11 +227,12 @@ def check_model(folder: Path) -> None:
     if name not in MODELS:
         raise ValueError(f"{str(name)[:40]!r} is no model")
     make_model(name, **{key: value for key, value in settings.items() if key not in Training._fields})
-    with closing(Checkpoints(folder / "checkpoints" / kept_models.phase_name(name), read_only=True)) as checkpoints:
+    directory = folder / "checkpoints" / kept_models.phase_name(name, settings)
+    with closing(Checkpoints(directory, read_only=True)) as checkpoints:
         step = checkpoints.latest_step()
         checkpoints.fingerprint()
-    if step != settings["num_updates"]:
-        raise ValueError(f"its last checkpoint is of update {step}, not {settings['num_updates']}")
+    if step != (last := kept_models.last_update(settings)):
+        raise ValueError(f"its last checkpoint is of update {step}, not {last}")
 
 
 def text_of(card: Mapping[str, Any]) -> bytes:

@@ -11,6 +11,7 @@ from typing import Any
 
 from dwm_jax import __version__
 from dwm_jax.config import PLACES
+from dwm_jax.phases.kept_models import last_update
 from dwm_jax.results import scores
 from dwm_jax.runtime import files
 from dwm_jax.runtime.row_files import JsonLines, Results
@@ -82,10 +83,11 @@ def readme_of(card: Mapping[str, Any], contents: Sequence[str]) -> str:
     if policies:
         sections.append("```\ndwm-share pull PLACE shared\ndwm-evaluate shared\n```\n")
     for folder, model in card["world_models"].items():
-        name, updates = model["model"], model["settings"]["num_updates"]
+        name, updates = model["model"], last_update(model["settings"])
+        distilled = " (one pass a trajectory)" if model["settings"].get("distil") else ""
         sections.append(
-            f"World model `{name}`, {updates:,} updates in {model['seconds']:,.0f} s, for runs on the same data\n"
-            f"with the same settings:\n\n```\n--config.world_models.{name}.pretrained="
+            f"World model `{name}`{distilled}, {updates:,} updates in {model['seconds']:,.0f} s, for runs on the same\n"
+            f"data with the same settings:\n\n```\n--config.world_models.{name}.pretrained="
             f"shared/world_models/{folder}\n```\n"
         )
     sections.append("## Where it comes from\n")

@@ -85,6 +85,10 @@ class DiffusionWorldModel(Denoiser, WorldModel):
     terminations: bool = False  # whether rows say that the task ended
     # Level of the quantile of recorded returns that policy.ask = "reachable" needs; 0: none is learnt.
     reachable_quantile: float = 0.0
+    # Whether its sampler, as it is set, is folded into one pass of the network once it is trained
+    # (`distillation.Distilled`), and by how many updates. Not measured here at the paper's sizes.
+    distil: bool = False
+    distil_updates: int = 500_000
 
     def __post_init__(self) -> None:
         require(self, "reachable_quantile", 0 <= self.reachable_quantile < 1, "0 (none) or a level in (0, 1)")

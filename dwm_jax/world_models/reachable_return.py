@@ -76,6 +76,11 @@ class WithReachableReturn(WorldModel):
         normalizer = fit_standard(pairs)
         return State(self.model.init(key, rows), params, normalizer, self.optimizer.init(params))
 
+    def taught_by(self, teacher_state: State) -> State:
+        """The state before the first update of a model that is distilled; the quantile goes on from its own."""
+        model: Any = self.model
+        return teacher_state._replace(model=model.taught_by(teacher_state.model))
+
     def quantile(self, params: PyTree, normalizer: AffineNormalizer, observation_O: Array, action_A: Array) -> Array:
         """q(s, a): ()."""
         return self.network.apply(params, normalizer.normalize(jnp.concatenate([observation_O, action_A])))

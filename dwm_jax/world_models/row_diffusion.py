@@ -87,13 +87,30 @@ class Denoiser:
     ) -> Array:
         """`diffusion.sample` of T = `length` rows within `bounds`, 2 x (D,), guided towards the condition: (T, D)."""
         alphas_bar_K = diffusion.cosine_schedule(self.num_diffusion_steps)
-        alphas_bar = jnp.asarray(alphas_bar_K, jnp.float32)
+        guided, steps = self.guided_denoiser(params, condition), self.sampling_steps
+        return diffusion.sample(guided, observation_O, length, *bounds, alphas_bar_K, steps, self.temperature, key)
+
+    def rows_from_noise(
+        self, params: PyTree, noise_TD: Array, observation_O: Array, bounds: tuple[Array, Array], condition: Condition
+    ) -> Array:
+        """`diffusion.sample_deterministically` along the steps of `sample_rows`, of noise times the temperature."""
+        alphas_bar_K = diffusion.cosine_schedule(self.num_diffusion_steps)
+        guided, noise_TD = self.guided_denoiser(params, condition), self.temperature * noise_TD
+        return diffusion.sample_deterministically(
+            guided, noise_TD, observation_O, *bounds, alphas_bar_K, self.sampling_steps
+        )
+
+    @property
+    def sampling_steps(self) -> tuple[int, ...]:
+        return diffusion.strided_steps(self.num_diffusion_steps, self.num_sampling_steps)
+
+    def guided_denoiser(self, params: PyTree, condition: Condition) -> diffusion.Denoise:
+        """The noise that the network sees in rows, guided towards the condition."""
+        alphas_bar = jnp.asarray(diffusion.cosine_schedule(self.num_diffusion_steps), jnp.float32)
         embed = partial(self.network.apply, params, *condition, method="embed_condition")
 
         def denoise(x_TD: Array, k: Array, condition_E: Array) -> Array:
             output_TD = self.network.apply(params, x_TD, k, condition_E, method="denoise")
             return diffusion.PREDICTIONS[self.prediction].noise(output_TD, x_TD, alphas_bar[k - 1])
 
-        guided = diffusion.guided(denoise, embed(1.0), embed(0.0), self.guidance_weight)
-        steps = diffusion.strided_steps(self.num_diffusion_steps, self.num_sampling_steps)
-        return diffusion.sample(guided, observation_O, length, *bounds, alphas_bar_K, steps, self.temperature, key)
+        return diffusion.guided(denoise, embed(1.0), embed(0.0), self.guidance_weight)

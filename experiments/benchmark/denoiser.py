@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from ml_collections import ConfigDict
 
 from dwm_jax.config import settings_at
 from dwm_jax.data import dataset as data
@@ -20,6 +21,7 @@ from dwm_jax.registry import make_model
 from dwm_jax.runtime import parallel
 from dwm_jax.types import Array, PyTree, Start, Trajectory
 from dwm_jax.world_models.base import WorldModel
+from dwm_jax.world_models.distillation import Distilled
 
 from .figures import Figure, rate
 from .settings import (
@@ -33,6 +35,7 @@ from .settings import (
 from .timing import Run, in_turns, matrix_product
 
 BATCH = 128  # of the paper's timing of trajectories
+IN_ONE_PASS = {"distil": True, "num_sampling_steps": 1, "guidance_weight": 1.0}  # what sampling a distilled one takes
 
 
 class Bench(NamedTuple):
@@ -113,11 +116,55 @@ def training(size_name: str, plan: Plan) -> list[Figure]:
 
 
 def sampling(size_name: str, plan: Plan) -> list[Figure]:
-    """Guided trajectories per second: one batch at a time, and in bulk as a run draws its pool."""
+    """Trajectories per second, guided and distilled: one batch at a time, and in bulk as a run draws its pool."""
     bench, effort = make_bench(size_name, plan), plan.effort()
     size, config = SIZES[size_name], SIZES[size_name].make_config()
-    horizon, gamma, goal = config.policy.horizon, config.gamma, jnp.asarray(config.policy.return_to_go)
-    rollout, pairs = bench.model.rollout(horizon, gamma), random_pairs(bench.dataset)
+    product = matrix_product(effort.matrix_size)
+    teacher: Any = bench.model
+    distilled = Distilled(teacher=teacher)
+    runs = {
+        **drawing("guided", bench.model, bench.inference, bench.dataset, config, plan),
+        **drawing("distilled", distilled, bench.inference, bench.dataset, config, plan),
+    }
+    timings = in_turns(runs | {"product": product.run}, effort)
+    per_dispatch = plan.chunk * parallel.num_devices()
+    figures = []
+    for how, settings in (("guided", bench.settings), ("distilled", bench.settings | IN_ONE_PASS)):
+        for name, per_call in ((f"batch {BATCH}", BATCH), (f"bulk {per_dispatch}", per_dispatch)):
+            figures.append(
+                rate(
+                    "sampling",
+                    size_name,
+                    f"{how} trajectories, {name}",
+                    "trajectories/s",
+                    per_call,
+                    timings[f"{how} {name.split()[0]}"],
+                    flop_per_unit=imagination_flop(size, settings),
+                    peaks=product.flops(timings["product"]),
+                    settings=settings | {"horizon": config.policy.horizon, "trajectories_per_dispatch": per_call},
+                )
+            )
+    return figures + [faster(distilled, guided) for guided, distilled in zip(figures[:2], figures[2:], strict=True)]
+
+
+def faster(distilled: Figure, guided: Figure) -> Figure:
+    """How many times as many trajectories, repetition by repetition."""
+    return Figure(
+        "sampling",
+        guided.size,
+        f"{distilled.name} / guided",
+        "ratio",
+        tuple(one / other for one, other in zip(distilled.values, guided.values, strict=True)),
+        settings=distilled.settings,
+    )
+
+
+def drawing(
+    how: str, model: WorldModel, inference: PyTree, dataset: data.Dataset, config: ConfigDict, plan: Plan
+) -> dict[str, Run]:
+    """Runs that draw trajectories of one world model: "HOW batch" and "HOW bulk"."""
+    goal, pairs = jnp.asarray(config.policy.return_to_go), random_pairs(dataset)
+    rollout = model.rollout(config.policy.horizon, config.gamma)
 
     @jax.jit
     def sample_batch(model: PyTree, pairs: Pairs, pair_B: Array, keys_B: Array) -> Trajectory:
@@ -127,36 +174,15 @@ def sampling(size_name: str, plan: Plan) -> list[Figure]:
 
         return jax.vmap(one)(pair_B, keys_B)
 
-    on_device = jax.device_put((bench.inference, pairs))
+    on_device = jax.device_put((inference, pairs))
     batch = jnp.arange(BATCH) % len(pairs.rows), jax.random.split(jax.random.key(2), BATCH)
-    ask = sources.make_ask("constant", float(goal), bench.model)
-    source = sources.fresh(lambda: pairs, rollout, bench.inference, ask)
-    chunks = bulk(source, Data(pairs, bench.inference), 1, 1.0, plan.chunk)
-    product = matrix_product(effort.matrix_size)
-    runs = {
-        "batch": lambda: jax.block_until_ready(sample_batch(*on_device, *batch)),  # type: ignore[no-untyped-call]
-        "bulk": lambda: next(chunks),
-        "product": product.run,
+    ask = sources.make_ask("constant", float(goal), model)
+    source = sources.fresh(lambda: pairs, rollout, inference, ask)
+    chunks = bulk(source, Data(pairs, inference), 1, 1.0, plan.chunk)
+    return {
+        f"{how} batch": lambda: jax.block_until_ready(sample_batch(*on_device, *batch)),  # type: ignore[no-untyped-call]
+        f"{how} bulk": lambda: next(chunks),
     }
-    timings = in_turns(runs, effort)
-    per_dispatch = plan.chunk * parallel.num_devices()
-    return [
-        rate(
-            "sampling",
-            size_name,
-            name,
-            "trajectories/s",
-            per_call,
-            timings[run],
-            flop_per_unit=imagination_flop(size, bench.settings),
-            peaks=product.flops(timings["product"]),
-            settings=bench.settings | {"horizon": horizon, "trajectories_per_dispatch": per_call},
-        )
-        for run, name, per_call in [
-            ("batch", f"guided trajectories, batch {BATCH}", BATCH),
-            ("bulk", f"guided trajectories, bulk {per_dispatch}", per_dispatch),
-        ]
-    ]
 
 
 def bulk(source: Source, data: Data, num_draws: int, lambda_: float, chunk: int) -> Iterator[Trajectory]:

@@ -20,6 +20,7 @@ def get_config() -> ConfigDict:
     config.data.num_steps = 3_000
     small = {
         "num_updates": 40,
+        "distil_updates": 40,
         "batch_size": 16,
         "sequence_length": 4,
         "num_diffusion_steps": 5,

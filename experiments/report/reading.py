@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from dwm_jax.phases.kept_models import last_update
 from dwm_jax.registry import METHODS, Learning, Planning, names_in
 from dwm_jax.results.diagnostics import Calibration, PredictionError, Terminations
 from dwm_jax.results.scores import CriticCheck, Curve, critic_checks, curves
@@ -237,9 +238,8 @@ def read_start(row: dict[str, Any]) -> Start:
 def read_model(folder: Path, described: dict[str, Any]) -> TrainedModel:
     """A world model's folder."""
     seconds = [row["seconds"] for row in JsonLines(folder / "timing.jsonl").read()]
-    return TrainedModel(
-        folder.name, described["model"], described["settings"]["num_updates"], max(seconds, default=float("nan"))
-    )
+    updates = last_update(described["settings"])
+    return TrainedModel(folder.name, described["model"], updates, max(seconds, default=float("nan")))
 
 
 def distinct(runs: Sequence[Run]) -> list[Run]:

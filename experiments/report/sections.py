@@ -1,6 +1,7 @@
 """A section per study: what it compares decides which tables and pictures it gets."""
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -54,9 +55,11 @@ COMPARISONS = {
     "returns_to_go": Comparison(("return-to-go",), reported.scores),
     "lambda": Comparison(("lambda",), _by_lambda),
     "attribution": Comparison(("without",), reported.scores),
+    "distillation": Comparison(("distilled",), reported.scores),
 }
 MEASURED: dict[str, Callable[[str, Mapping[str, list[Run]], str | None, Path], str]] = {
-    "attribution": world_models.attribution,
+    "attribution": partial(world_models.by_setting, "without"),
+    "distillation": partial(world_models.by_setting, "distilled"),
     "prediction_error": world_models.prediction_error,
     "diffusion_steps": world_models.diffusion_steps,
     "inference_time": timing.inference,
@@ -136,8 +139,8 @@ def learning_curves(study: str, task: str, shown: Sequence[Line], folder: Path) 
 
 def curve_over_setting(study: Study, task: str, shown: Sequence[Line], folder: Path) -> tuple[str, str] | None:
     """Score against the last of the study's settings, ours and the paper's; None where fewer than two values are."""
-    if study.kind == "attribution":
-        return None  # parts are not values on an axis
+    if study.kind in ("attribution", "distillation"):
+        return None  # no values on an axis
     *others, name = COMPARISONS[study.kind].settings
     paper = COMPARISONS[study.kind].reported(study.reported) if study.reported and study.kind == "horizons" else {}
     groups: dict[str, list[Line]] = {}

@@ -63,8 +63,8 @@ def prediction_error(study: str, by_task: Mapping[str, list[Run]], file: str | N
     return "\n".join(text)
 
 
-def attribution(study: str, by_task: Mapping[str, list[Run]], file: str | None, folder: Path) -> str:
-    """By task and part taken away: how good the world model is, and the critics that learnt from it."""
+def by_setting(setting: str, study: str, by_task: Mapping[str, list[Run]], file: str | None, folder: Path) -> str:
+    """By task and value of a setting: how good and how fast the world model is, and the critics that learnt from it."""
     text = []
     for task, runs in by_task.items():
         rows = []
@@ -72,14 +72,17 @@ def attribution(study: str, by_task: Mapping[str, list[Run]], file: str | None, 
             for method, check in run.critics.items():
                 said, true = check.last
                 error, ends = run.errors.get("dwm"), run.terminations.get("dwm")
+                seconds = run.sampling_seconds.get("dwm", {}).get(max(run.sampling_seconds.get("dwm", {}), default=0))
                 found = ends.found[np.isfinite(ends.found)] if ends else np.zeros(0)
                 cells = [f"{error.observation[0]:.3g}", f"{error.observation[-1]:.3g}"] if error else ["-", "-"]
                 cells += [f"{found.mean():.2f}", f"{ends.invented[-1]:.3g}"] if ends and len(found) else ["-", "-"]
-                part = run.settings.get(method, {}).get("without", "")
-                rows.append([method, part, *cells, f"{said:.4g}", f"{true:.4g}"])
+                cells += [f"{1000 * seconds:.3g}" if seconds else markdown.NOTHING]
+                value = run.settings.get(method, {}).get(setting, "")
+                rows.append([method, value, *cells, f"{said:.4g}", f"{true:.4g}"])
         if rows:
             horizon = max(run.horizon for run in runs)
-            head = ["method", "without", "state error, step 1", f"step {horizon}", "falls found", "falls invented"]
+            head = ["method", setting, "state error, step 1", f"step {horizon}", "falls found", "falls invented"]
+            head.append("128 trajectories (ms)")
             text.append(markdown.heading(task))
             text.append(markdown.table([*head, "critics, of the starts", "discounted return there"], rows))
     return "\n".join(text)

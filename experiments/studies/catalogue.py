@@ -18,6 +18,7 @@ from ..configs.paper import RETURNS_TO_GO
 from .scales import GRIDS, SCALES, config_of, num_updates, stand_in
 from .variations import (
     AS_CONFIGURED,
+    DISTILLED,
     Setting,
     as_published,
     asking,
@@ -59,7 +60,7 @@ class Study(NamedTuple):
     source: str  # what of the paper it repeats
     reported: str | None  # the file in experiments/studies/paper/ with the paper's figures; None where there are none
     # What the report makes of it: "returns", "horizons", "sequence_length", "prediction_error", "diffusion_steps",
-    # "returns_to_go", "lambda", "attribution", "inference_time" or "sampling_time".
+    # "returns_to_go", "lambda", "attribution", "distillation", "inference_time" or "sampling_time".
     kind: str
     tasks: tuple[str, ...]  # the paper's; `tasks_at` has those of a scale
     members: Callable[[str, str], tuple[Member, ...]]  # (task of the scale, scale) -> the runs
@@ -209,6 +210,12 @@ def dawm(task: str, scale: str) -> Iterator[Run]:
     yield ["DWM-TD3BC", "DWM-IQL"], usual_run
     yield ["DAWM-TD3BC", "DAWM-IQL"], usual_run
     yield ["DA-TD3BC", "DA-IQL"], AS_CONFIGURED
+
+
+def distillation(task: str, scale: str) -> Iterator[Run]:
+    """The same world model with its sampler as it is and in one pass, under a learner that follows what it imagines."""
+    for setting in (AS_CONFIGURED, DISTILLED):
+        yield ["DWM-TD3BC"], both(setting, usual(task, scale))
 
 
 def mazes(task: str, scale: str) -> Iterator[Run]:
@@ -405,6 +412,15 @@ STUDIES = {
             "returns",
             ("hopper-medium-replay-v2", "halfcheetah-medium-replay-v2", "maze2d-large-v1"),
             dawm,
+        ),
+        study(
+            "distillation",
+            "Distillation: one pass of the network a trajectory, beside its teacher",
+            "nothing of the paper, whose world model takes N guided steps a trajectory",
+            None,
+            "distillation",
+            ("hopper-medium-replay-v2", "halfcheetah-medium-replay-v2", "maze2d-medium-v1"),
+            distillation,
         ),
         study(
             "mazes",

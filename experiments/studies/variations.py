@@ -25,6 +25,7 @@ class Setting(NamedTuple):
 
 
 AS_CONFIGURED = Setting("", {})
+DISTILLED = Setting("distilled", {"world_models.dwm.distil": "True"})
 
 
 def both(one: Setting, other: Setting) -> Setting:
@@ -121,6 +122,12 @@ def _without(config: dict[str, Any], method: str) -> str:
     return ", ".join(off) or "nothing"
 
 
+def _distilled(config: dict[str, Any], method: str) -> str:
+    """Whether the world model of a run of an imagining learner makes a trajectory in one pass."""
+    model = METHODS[method].model
+    return ("yes" if config["world_models"][model].get("distil") else "no") if _imagines(method) else ""
+
+
 def _looks_ahead(method: str) -> bool:
     """Learns from several steps, imagined or recorded."""
     cell = METHODS[method]
@@ -140,6 +147,7 @@ SETTINGS: dict[str, Callable[[dict[str, Any], str], str]] = {
     "return-to-go": _return_to_go,
     "lambda": _lambda,
     "without": _without,
+    "distilled": _distilled,
 }
 
 

@@ -155,9 +155,10 @@ def world_model_runs(runs: Iterable[Run], runs_folder: Path) -> Iterator[Run]:
 def alone(run: Run, model: str, digest: str, runs_folder: Path) -> Run:
     """The run that trains one world model of another run, and nothing else."""
     settings = {"methods": ALONE[model], "diagnostics.sampling_horizons": "()"}
+    read = read_by_training(run.config.world_models[model].to_dict())
     for key, value in run.settings.items():
         *parents, last = key.split(".")
-        if parents == ["world_models", model] and read_by_training({last: value}):
+        if parents == ["world_models", model] and last in read:
             settings[key] = value
     name = f"world_models_of/{run.config.task.replace('/', '-')}/{ALONE[model]}-{digest}"
     return run_of(name, run.config_file, settings, runs_folder)

@@ -40,7 +40,13 @@ def config(learner="td3_bc"):
 def models(tmp_path_factory):
     """World models by name, pretrained when first asked for."""
     folder = tmp_path_factory.mktemp("grid")
-    return cache(lambda name: tiny.pretrain(name, config(), recording(), Path(folder) / "run"))
+
+    def pretrain(name, distil=False):
+        settings = config()
+        settings.world_models.dwm.distil = distil
+        return tiny.pretrain(name, settings, recording(), Path(folder) / "run")
+
+    return cache(pretrain)
 
 
 @cache
@@ -91,13 +97,13 @@ def target_by_hand(trajectory, values, lambda_):
     return g
 
 
-@pytest.mark.parametrize("name", TRAINED)
-def test_cell_trains_on_the_target_its_imagination_implies(name, models):
+@pytest.mark.parametrize(("name", "distil"), [*((name, False) for name in TRAINED), ("DWM-TD3BC", True)])
+def test_cell_trains_on_the_target_its_imagination_implies(name, distil, models):
     settings, method = config(), METHODS[name]
     learner = LEARNERS[method.learner](
         observation_size=4, action_size=2, num_updates=NUM_UPDATES, **settings.learners[method.learner].to_dict()
     )
-    trained = {model: models(model) for model in models_needed([method])}
+    trained = {model: models(model, distil) for model in models_needed([method])}
     units = fit_units(learner, recording().dataset)
     source = make_source(tiny.run_of(settings, recording()), name, method, learner, units, trained)
     on_device = source.make(Policies((), units), 0)[1]

@@ -4,7 +4,7 @@ What is not used is not refused: a run of TD3+BC does not care how deep a world 
 """
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from ml_collections import ConfigDict
@@ -81,11 +81,12 @@ def check_numbers(config: ConfigDict, require: Require) -> None:
                     require(is_allowed(settings[key]), f"{group}.{name}.{key}", rule)
 
 
-def value_at(config: ConfigDict, key: str) -> Any:
+def value_at(config: ConfigDict | Mapping[str, Any], key: str) -> Any:
     """The value at a dotted key."""
+    value: Any = config
     for part in key.split("."):
-        config = config[part]
-    return config
+        value = value[part]
+    return value
 
 
 # By dotted key, in the order in which they are looked at: updates_per_dispatch divides others afterwards.

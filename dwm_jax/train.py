@@ -32,6 +32,7 @@ from dwm_jax.phases.summary import write_summary
 from dwm_jax.registry import Learning, Planning
 from dwm_jax.runtime import interruption, mirrors, non_finite, parallel, processes, progress, terminal
 from dwm_jax.runtime.progress import say
+from dwm_jax.runtime.stopwatch import spending
 from dwm_jax.types import PyTree
 from dwm_jax.workdir import opened
 from dwm_jax.world_models.base import TrainedModel
@@ -51,22 +52,25 @@ def train(
         for name in run.models:
             teacher = None
             if (before := teaching(run, name)) is not None:
-                with pretraining(before, name) as phase:
+                with pretraining(before, name) as phase, spending("world models"):
                     teacher = run_phase(phase, run.cadence, engine)
-            with pretraining(run, name, teacher) as phase:
+            with pretraining(run, name, teacher) as phase, spending("world models"):
                 models[name] = run_phase(phase, run.cadence, engine)
 
         # ---- phase two: policies, all seeds of a method side by side
         finished: dict[str, TrainedMethod] = {}
         for name, method in run.methods.items():
             if isinstance(method, Learning):
-                finished[name] = run_phase(policy_learning(run, name, method, models), run.cadence, engine)
+                with spending("policies"):
+                    finished[name] = run_phase(policy_learning(run, name, method, models), run.cadence, engine)
             elif isinstance(method, Planning):
-                finished[name] = evaluate_planner(run, name, method, models[method.model])
+                with spending("evaluation"):
+                    finished[name] = evaluate_planner(run, name, method, models[method.model])
         run.evaluator.close()
 
         # ---- what it shows: diagnostics of all world models, pictures, the table
-        processes.from_first(lambda: terminal.show(write_summary(run, models, finished)))
+        with spending("diagnostics and pictures"):
+            processes.from_first(lambda: terminal.show(write_summary(run, models, finished)))
         say(f"done: {workdir} holds the table, figures, every evaluation episode and the checkpoints")
 
 
@@ -130,7 +134,8 @@ def evaluate(phase: Phase, state: PyTree, step: int) -> str:
     """Runs the phase's evaluation, on the first process; returns its note."""
     assert phase.evaluation is not None
     evaluation = phase.evaluation
-    return processes.from_first(lambda: evaluation.run(state, step))
+    with spending("evaluation"):
+        return processes.from_first(lambda: evaluation.run(state, step))
 
 
 def evaluate_if_missing(phase: Phase, state: PyTree, step: int, cadence: Cadence) -> str:

@@ -5,7 +5,7 @@ import hashlib
 import json
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TypeVar
 
@@ -30,7 +30,7 @@ from dwm_jax.phases.kept_models import check_pretrained
 from dwm_jax.phases.phase import Run
 from dwm_jax.registry import MODELS, Alone
 from dwm_jax.results.evaluator import Evaluator
-from dwm_jax.runtime import files, mirrors, processes, provenance
+from dwm_jax.runtime import files, mirrors, processes, provenance, stopwatch
 from dwm_jax.runtime.locks import exclusive
 from dwm_jax.runtime.parallel import Engine
 from dwm_jax.runtime.progress import say
@@ -49,13 +49,25 @@ def opened(config: ConfigDict, workdir: Path, shown_in: Sequence[mirrors.Open], 
       InUseError: another process trains in this workdir.
       ConfigError: the workdir holds a run with another config or on other data.
     """
-    with exclusive(workdir / ".lock", wait=False):
-        task, recording = processes.from_first(lambda: begin(config, workdir))
-        with mirrors.watching(shown_in, workdir, config.to_dict()):
-            evaluator = Evaluator(
-                task.make_env, config.num_seeds, config.evaluation.episodes, config.evaluation.seed, config.gamma
-            )
-            yield Run(config, workdir, task, recording, evaluator, engine)
+    with exclusive(workdir / ".lock", wait=False), stopwatch.started() as watch:
+        with stopwatch.spending("data"):
+            task, recording = processes.from_first(lambda: begin(config, workdir))
+        try:
+            with mirrors.watching(shown_in, workdir, config.to_dict()):
+                evaluator = Evaluator(
+                    task.make_env, config.num_seeds, config.evaluation.episodes, config.evaluation.seed, config.gamma
+                )
+                yield Run(config, workdir, task, recording, evaluator, engine)
+        finally:
+            with suppress(OSError):  # a full disk is said by whatever needed it
+                record_seconds(watch.seconds(), workdir)
+
+
+def record_seconds(by_purpose: dict[str, float], workdir: Path) -> None:
+    """A row of timing.jsonl for this start of the run: where its seconds went, those of importing not among them."""
+    row = {"phase": "run", "step": 0, "seconds": round(sum(by_purpose.values()), 1)}
+    rounded = {purpose: round(seconds, 2) for purpose, seconds in by_purpose.items()}
+    JsonLines(workdir / "timing.jsonl").append([row | {"by_purpose": rounded}])
 
 
 def reopened(workdir: Path) -> Run:

@@ -29,6 +29,8 @@ from dwm_jax.runtime.locks import is_held
 from dwm_jax.runtime.progress import duration, printable, say
 from dwm_jax.runtime.row_files import JsonLines, Results
 
+from .run_folders import run_folders
+
 # What a damaged file raises when it is read and taken apart.
 UNREADABLE = (OSError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError)
 
@@ -81,17 +83,17 @@ def main() -> None:
 
 def phases_below(folder: Path) -> Iterator[Phase]:
     """The phases of every run and every shared world model in `folder` or below it, by name."""
-    for path in sorted(folder.glob("**/config.json")):
-        name = str(path.parent.relative_to(folder)) if path.parent != folder else path.parent.resolve().name
+    for place in sorted(run_folders(folder)):
+        name = str(place.relative_to(folder)) if place != folder else place.resolve().name
         try:
-            described = files.read_json(path)
+            described = files.read_json(place / "config.json")
             if "methods" in described:
-                yield from list(phases_of_run(name, path.parent, described))
+                yield from list(phases_of_run(name, place, described))
             elif "num_updates" in described.get("settings", {}):
-                yield phase_of_model(name, path.parent, described)
+                yield phase_of_model(name, place, described)
         except UNREADABLE as error:
             reason = " ".join(str(error).split())
-            say(reason if isinstance(error, UnreadableError) else f"{path.parent} cannot be read: {reason}")
+            say(reason if isinstance(error, UnreadableError) else f"{place} cannot be read: {reason}")
             yield Phase(name, "?", 0, 0, None, None, "unreadable")
 
 
@@ -99,24 +101,22 @@ def phase_of_model(run: str, folder: Path, identity: dict[str, Any]) -> Phase:
     """The one phase of a world model's folder, from the description it is found by."""
     settings = identity["settings"]
     label, total = phase_name(identity["model"], settings), last_update(settings)
-    step, speed = progress_of(folder, label)
+    step, speed = progress_of(folder, label, total)
     return Phase(run, label, step, total, speed, None, state_of(step >= total, step, is_held(folder / ".lock")))
 
 
 def phases_of_run(run: str, folder: Path, config: dict[str, Any]) -> Iterator[Phase]:
     """One phase per method, in the order they are learnt."""
-    results = Results(folder / "results.csv").read()
+    evaluations = Results(folder / "results.csv").last_evaluations()
     goes_on = is_held(folder / ".lock")
     for name in (name for name in names_in(config["methods"]) if not isinstance(METHODS[name], Alone)):
-        evaluated = [row for row in results if row.method == name]
-        last = max((row.step for row in evaluated), default=0)
-        scores = [row.score_0_1 for row in evaluated if row.step == last]
+        scores = [row.score_0_1 for row in evaluations.get(name, [])]
         if isinstance(METHODS[name], Planning):
             # A planner: it is evaluated once, after its model's training.
-            step, total, speed = len(evaluated), config["num_seeds"] * config["evaluation"]["episodes"], None
+            step, total, speed = len(scores), config["num_seeds"] * config["evaluation"]["episodes"], None
         else:
             total = config["policy"]["num_updates"]
-            step, speed = progress_of(folder, name)
+            step, speed = progress_of(folder, name, total)
         done = step >= total and bool(scores)
         score = float(np.mean(scores)) if scores else None
         yield Phase(run, name, step, total, speed, score, state_of(done, step, goes_on))
@@ -124,16 +124,18 @@ def phases_of_run(run: str, folder: Path, config: dict[str, Any]) -> Iterator[Ph
         goes_on = goes_on and done
 
 
-def progress_of(folder: Path, phase: str) -> tuple[int, float | None]:
+def progress_of(folder: Path, phase: str, total: int) -> tuple[int, float | None]:
     """(newest update, updates per second between the last two checkpoints) of a phase."""
-    steps = [row["step"] for row in JsonLines(folder / "metrics.jsonl").read() if row["phase"] == phase]
     saved: dict[int, float] = {}
     for row in JsonLines(folder / "timing.jsonl").read():
         if row["phase"] == phase:
             saved.setdefault(row["step"], row["seconds"])  # the end is saved again after its evaluation
     (*_, before, last) = [(0, 0.0), (0, 0.0), *saved.items()]
     speed = (last[0] - before[0]) / (last[1] - before[1]) if len(saved) > 1 and last[1] > before[1] else None
-    return max(steps, default=0), speed
+    if last[0] >= total:
+        return last[0], speed
+    newest = JsonLines(folder / "metrics.jsonl").last(phase)
+    return max(last[0], newest["step"] if newest else 0), speed
 
 
 def state_of(done: bool, step: int, goes_on: bool) -> str:

@@ -11,6 +11,7 @@ from dwm_jax.phases.phase import Phase, RunError
 from dwm_jax.runtime import mirrors, processes
 from dwm_jax.runtime.checkpoints import Checkpoints
 from dwm_jax.runtime.row_files import JsonLines
+from dwm_jax.runtime.stopwatch import spending
 from dwm_jax.types import Metrics, PyTree
 
 
@@ -54,7 +55,8 @@ class Records:
 
     def save(self, step: int, state: PyTree) -> None:
         """A checkpoint, which vouches for the rows so far, and the time it took to get there."""
-        self._checkpoints.save(step, state)
+        with spending("checkpoints"):
+            self._checkpoints.save(step, state)
         self.seconds = round(self._earlier_seconds + time.monotonic() - self._start, 1)
         self._timing.append([{"phase": self._phase.name, "step": step, "seconds": self.seconds}])
 

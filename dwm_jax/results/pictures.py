@@ -16,6 +16,9 @@ from dwm_jax.results.diagnostics import Calibration, PredictionError
 from dwm_jax.results.scores import CriticCheck, Curve
 from dwm_jax.runtime import files
 
+# Inches for the titles of a picture and its panels, where margins are by hand.
+ABOVE = 0.75
+
 
 def learning_curves(
     path: Path, task: str, curves: Mapping[str, Sequence[Curve]], references: Sequence[Curve] = ()
@@ -26,8 +29,9 @@ def learning_curves(
       curves: by the title of their panel.
       references: what learns no policy; its last score is a dashed line in every panel.
     """
+    below = 0.6 + 0.25 * -(-max(len(shown) + len(references) for shown in curves.values()) // 2)
     size = (7, 4.2) if len(curves) == 1 else (4.2 * len(curves), 5.2)
-    figure = Figure(size, layout="constrained")
+    figure = Figure(size)
     panels = figure.subplots(1, len(curves), sharey=True, squeeze=False)
     for axes, (title, shown) in zip(panels[0], curves.items(), strict=True):
         for curve in shown:
@@ -36,10 +40,12 @@ def learning_curves(
             axes.fill_between(curve.steps, mean - std, mean + std, alpha=0.15, color=line.get_color(), linewidth=0)
         for reference in references:
             axes.axhline(reference.scores[-1].mean(), color="black", linestyle="--", label=reference.method)
-        axes.set_title(title)
+        axes.set_title(title, y=1)
         axes.set_xlabel("updates")
         axes.spines[["top", "right"]].set_visible(False)
-        axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.14), ncols=2, frameon=False, fontsize="small")
+        drop = -0.5 / (size[1] - below - ABOVE)
+        axes.legend(loc="upper center", bbox_to_anchor=(0.5, drop), ncols=2, frameon=False, fontsize="small")
+    _set_margins(figure, below)
     is_raw = next(iter(curves.values()))[0].is_raw
     panels[0, 0].set_ylabel("return" if is_raw else "normalised score (0-1)")
     figure.suptitle(task)
@@ -94,7 +100,7 @@ def calibrations(path: Path, own: Mapping[str, Calibration], asked: Mapping[str,
     """
     shown = {"asked for the label itself": own, "asked for what the policies ask": asked}
     shown = {subtitle: calibrations for subtitle, calibrations in shown.items() if calibrations}
-    figure = Figure((5 * len(shown), 5), layout="constrained")
+    figure = Figure((5 * len(shown), 5))
     panels = figure.subplots(1, len(shown), sharex=True, sharey=True, squeeze=False)[0]
     for axes, (subtitle, calibrations) in zip(panels, shown.items(), strict=True):
         recorded = next(iter(calibrations.values()))
@@ -102,10 +108,12 @@ def calibrations(path: Path, own: Mapping[str, Calibration], asked: Mapping[str,
         for name, calibration in calibrations.items():
             axes.plot(calibration.requested, calibration.imagined, marker="o", markersize=3, label=name)
         axes.set_xlabel("the segment's label")
-        axes.set_title(subtitle)
+        axes.set_title(subtitle, y=1)
         axes.spines[["top", "right"]].set_visible(False)
     panels[0].set_ylabel("discounted return of H steps")
-    _legend_below(figure, panels[0])
+    handles, labels = panels[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="lower center", ncols=2, frameon=False, fontsize="small")
+    _set_margins(figure, below=0.7 + 0.25 * -(-len(labels) // 2))
     figure.suptitle(title)
     _save(figure, path)
 
@@ -187,6 +195,12 @@ def draw_maze(axes: Axes, maze: Maze) -> None:
         corner = maze.xy((int(row), int(column))) - 0.5
         axes.add_patch(Rectangle((corner[0], corner[1]), 1, 1, color="0.75", linewidth=0))
     axes.add_patch(Circle(tuple(maze.point(maze.goal_cell)), GOAL_RADIUS, color="tab:green", alpha=0.25))
+
+
+def _set_margins(figure: Figure, below: float) -> None:
+    """Margins in inches: a layout engine draws everything twice to find them, and a report has hundreds of pictures."""
+    width, height = figure.get_size_inches()
+    figure.subplots_adjust(0.85 / width, below / height, 1 - 0.15 / width, 1 - ABOVE / height, wspace=0.12)
 
 
 def _legend_below(figure: Figure, axes: Axes) -> None:

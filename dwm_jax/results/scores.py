@@ -1,5 +1,6 @@
 """From evaluation episodes to a table: mean and standard deviation over seeds, never the best."""
 
+import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
@@ -72,7 +73,7 @@ def critic_checks(results: Sequence[Result]) -> dict[str, CriticCheck]:
     """One check per method whose critics said something."""
     pairs: dict[str, dict[int, list[tuple[float, float]]]] = defaultdict(lambda: defaultdict(list))
     for result in results:
-        if not np.isnan(result.value_at_start):
+        if not math.isnan(result.value_at_start):
             pairs[result.method][result.step].append((result.value_at_start, result.discounted_return))
     return {
         method: CriticCheck(
@@ -87,7 +88,7 @@ def curves(results: Sequence[Result]) -> list[Curve]:
     cells: dict[str, dict[int, dict[int, list[float]]]] = defaultdict(lambda: defaultdict(lambda: defaultdict(list)))
     raw: dict[str, bool] = {}
     for result in results:
-        raw[result.method] = bool(np.isnan(result.score_0_1))
+        raw[result.method] = math.isnan(result.score_0_1)
         score = result.return_raw if raw[result.method] else result.score_0_1
         cells[result.method][result.step][result.seed].append(score)
     return [

@@ -9,7 +9,7 @@ import errno
 import io
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -18,6 +18,8 @@ from dwm_jax.runtime.progress import say
 
 # What lies beside a file while it is written, and after a kill until it is written again; nobody reads it.
 PARTIAL = ".partial"
+# Bytes that are read at a time from the end of a file.
+BLOCK = 2**16
 
 
 class WriteError(OSError):
@@ -140,6 +142,35 @@ def read_lines(path: Path) -> list[str]:
         return [line for line in path.read_text("utf-8").splitlines(keepends=True) if line.endswith("\n")]
     except FileNotFoundError:
         return []
+    except (OSError, ValueError) as error:
+        raise unreadable(path, error) from error
+
+
+def lines_backwards(path: Path) -> Iterator[str]:
+    """The whole lines of a file of rows, the last one first, without their ends; none where there is no file.
+
+    Reads no more of the file than is asked for.
+
+    Raises:
+      UnreadableError: it is no text.
+    """
+    try:
+        with open(path, "rb") as file:
+            end, rest, is_torn = file.seek(0, os.SEEK_END), b"", True
+            while end:
+                start = max(0, end - BLOCK)
+                file.seek(start)
+                first, *whole = (file.read(end - start) + rest).split(b"\n")
+                if is_torn and whole:
+                    whole.pop()  # what follows the last end of a line
+                    is_torn = False
+                for line in reversed(whole):
+                    yield line.decode("utf-8")
+                end, rest = start, first
+            if not is_torn:
+                yield rest.decode("utf-8")
+    except FileNotFoundError:
+        return
     except (OSError, ValueError) as error:
         raise unreadable(path, error) from error
 

@@ -34,7 +34,20 @@ class JsonLines:
         Raises:
           UnreadableError: naming the line.
         """
-        return [_object(self.path, number, line) for number, line in enumerate(files.read_lines(self.path), 1)]
+        lines = enumerate(files.read_lines(self.path), 1)
+        return [_object(self.path, f"line {number}", line) for number, line in lines]
+
+    def last(self, phase: str) -> dict[str, Any] | None:
+        """The newest row of `phase`, found from the end of the file; None where there is none.
+
+        Raises:
+          UnreadableError: a row that came after it is damaged.
+        """
+        for number, line in enumerate(files.lines_backwards(self.path), 1):
+            row = _object(self.path, f"line {number} from the end", line)
+            if row["phase"] == phase:
+                return row
+        return None
 
     def cut(self, phase: str, step: int) -> None:
         """Drops the rows of `phase` that came after `step`."""
@@ -60,6 +73,10 @@ class Result(NamedTuple):
     value_at_start: float = math.nan
 
 
+# Columns of numbers in a row, of version 0.2 and since.
+NUMBERS = (len(Result._fields) - 2 - len(Result._field_defaults), len(Result._fields) - 2)
+
+
 class Results:
     """Every evaluation episode of every seed, one row each, as CSV."""
 
@@ -80,7 +97,26 @@ class Results:
         lines = list(enumerate(files.read_lines(self.path), 1))
         if lines and lines[0][1].startswith(f"{Result._fields[0]},{Result._fields[1]},"):
             del lines[0]
-        return [_result(self.path, number, line) for number, line in lines]
+        return [_result(self.path, f"line {number}", line) for number, line in lines]
+
+    def last_evaluations(self) -> dict[str, list[Result]]:
+        """The rows of the last evaluation of every method, in their order; of the others no more than that is parsed.
+
+        Raises:
+          UnreadableError: naming the line.
+        """
+        steps: dict[str, str] = {}
+        found: dict[str, list[str]] = {}
+        for line in files.lines_backwards(self.path):
+            method, *cells = line.split(",", 4)
+            step = cells[2] if len(cells) > 2 else ""
+            if steps.setdefault(method, step) == step:
+                found.setdefault(method, []).append(line)
+        found.pop(Result._fields[0], None)  # the header
+        return {
+            method: [_result(self.path, "a row of the last evaluation", line) for line in reversed(lines)]
+            for method, lines in found.items()
+        }
 
     def cut(self, method: str, step: int) -> None:
         """Drops the rows of `method` that came after `step`."""
@@ -93,21 +129,22 @@ def _line(row: Iterable[Any]) -> str:
     return ",".join(map(str, row)) + "\n"
 
 
-def _object(path: Path, number: int, line: str) -> dict[str, Any]:
+def _object(path: Path, place: str, line: str) -> dict[str, Any]:
     try:
         row = json.loads(line)
     except (ValueError, RecursionError) as error:
-        raise UnreadableError(f"{path} cannot be read: line {number}: {error}") from error
+        raise UnreadableError(f"{path} cannot be read: {place}: {error}") from error
     if not isinstance(row, dict):
-        raise UnreadableError(f"{path} cannot be read: line {number} is no JSON object")
+        raise UnreadableError(f"{path} cannot be read: {place} is no JSON object")
     return row
 
 
-def _result(path: Path, number: int, line: str) -> Result:
-    types, cells = list(Result.__annotations__.values()), line.rstrip("\n").split(",")
+def _result(path: Path, place: str, line: str) -> Result:
     try:
-        if len(cells) not in (len(types) - len(Result._field_defaults), len(types)):
-            raise ValueError(f"{len(cells)} columns")
-        return Result(*(convert(cell) for convert, cell in zip(types, cells, strict=False)))
+        method, task, *numbers = line.rstrip("\n").split(",")
+        if len(numbers) not in NUMBERS:
+            raise ValueError(f"{len(numbers)} columns of numbers")
+        seed, step, episode = map(int, numbers[:3])
+        return Result(method, task, seed, step, episode, *map(float, numbers[3:]))
     except ValueError as error:
-        raise UnreadableError(f"{path} cannot be read: line {number} is no row of {_line(Result._fields)}") from error
+        raise UnreadableError(f"{path} cannot be read: {place} is no row of {_line(Result._fields)}") from error

@@ -1,6 +1,10 @@
 """The report's own pictures, beside those of dwm_jax.results.pictures: small SVG files, the same for the same data."""
 
-from collections.abc import Iterator, Mapping, Sequence
+import hashlib
+import inspect
+import pickle
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -10,6 +14,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from dwm_jax.results import pictures
 from dwm_jax.runtime import files
 
 from .statistics import Interval
@@ -36,8 +41,28 @@ class Band(NamedTuple):
     every: float  # the lower one
 
 
+def once(draw: Callable[..., None], path: Path, *shown: object, font_size: float = 13) -> None:
+    """`draw(path, *shown)` in the report's style, unless `path` is what it drew of the same before.
+
+    A report is made again while runs go on, and most of its time is drawing. What a picture shows is known by the
+    digest in its last line.
+
+    Args:
+      draw: writes an SVG.
+      shown: can be pickled.
+    """
+    drawn_by = [inspect.getsource(sys.modules[name]) for name in (__name__, pictures.__name__, draw.__module__)]
+    content = pickle.dumps([matplotlib.__version__, drawn_by, draw.__name__, font_size, shown])
+    mark = f"<!-- {hashlib.sha256(content).hexdigest()} -->\n".encode()
+    if path.is_file() and not path.is_symlink() and path.read_bytes().endswith(mark):
+        return
+    with style(font_size):
+        draw(path, *shown)
+    files.write(path, path.read_bytes() + mark)
+
+
 @contextmanager
-def style(font_size: float = 13) -> Iterator[None]:
+def style(font_size: float) -> Iterator[None]:
     """Legible at the width of a phone; text stays text; no random name in the file."""
     changed: Any = {
         "font.size": font_size,
@@ -64,7 +89,7 @@ def lines(
     Args:
       paper: what the legend calls the paper's lines.
     """
-    figure = Figure((7, 5), layout="constrained")
+    figure = Figure((7, 5))
     axes = figure.subplots()
     colours = {label: f"C{number}" for number, label in enumerate(dict.fromkeys(line.label for line in shown))}
     for line in shown:
@@ -76,6 +101,7 @@ def lines(
             axes.plot(line.at, mean, color=colour, marker="x", linestyle="--", label=f"{line.label}, {paper}")
     if is_log:
         axes.set_yscale("log", nonpositive="clip")
+        axes.yaxis.set_major_formatter("{x:g}")  # the default's powers are mathematics, which is not parsed
     axes.set_xticks(sorted({value for line in shown for value in line.at}))
     axes.set_xlabel(x_label)
     axes.set_ylabel(y_label)
@@ -84,7 +110,7 @@ def lines(
 
 def bands(path: Path, shown: Sequence[Band], title: str, x_label: str, y_label: str) -> None:
     """A line with its band per method; its levels dashed and dotted in the same colour."""
-    figure = Figure((7, 5), layout="constrained")
+    figure = Figure((7, 5))
     axes = figure.subplots()
     for number, band in enumerate(shown):
         colour, at = f"C{number}", np.arange(1, len(band.mean) + 1)
@@ -93,6 +119,7 @@ def bands(path: Path, shown: Sequence[Band], title: str, x_label: str, y_label: 
         axes.axhline(band.best, color=colour, linestyle="--", linewidth=1)
         axes.axhline(band.every, color=colour, linestyle=":", linewidth=1)
     axes.set_xscale("log")
+    axes.xaxis.set_major_formatter("{x:g}")
     axes.set_xlabel(f"{x_label} (dashed: best variant, dotted: any)")
     axes.set_ylabel(y_label)
     _finish(path, figure, axes, title)
@@ -113,7 +140,7 @@ def intervals(path: Path, by_method: Mapping[str, Interval], title: str) -> None
 
 def profiles(path: Path, thresholds: np.ndarray, by_method: Mapping[str, Interval], title: str) -> None:
     """The fraction of runs above each score."""
-    figure = Figure((7, 5), layout="constrained")
+    figure = Figure((7, 5))
     axes = figure.subplots()
     for method, interval in by_method.items():
         (line,) = axes.plot(thresholds, interval.value, label=method)
@@ -124,10 +151,14 @@ def profiles(path: Path, thresholds: np.ndarray, by_method: Mapping[str, Interva
 
 
 def _finish(path: Path, figure: Figure, axes: Axes, title: str) -> None:
-    axes.set_title(title)
+    """Margins are by hand where no layout engine is: one draws everything twice to find them."""
+    axes.set_title(title, y=1)  # where it is looked for otherwise, at half the cost of the picture
     axes.spines[["top", "right"]].set_visible(False)
     handles, labels = axes.get_legend_handles_labels()
+    ncols = 1 if max(map(len, labels), default=0) > 30 else 2
     if labels:
-        ncols = 1 if max(map(len, labels)) > 30 else 2
-        figure.legend(handles, labels, loc="outside lower center", ncols=ncols, frameon=False, fontsize="small")
+        figure.legend(handles, labels, loc="lower center", ncols=ncols, frameon=False, fontsize="small")
+    if figure.get_layout_engine() is None:
+        rows = -(-len(labels) // ncols)
+        figure.subplots_adjust(left=0.15, right=0.97, top=0.92, bottom=0.15 + 0.05 * rows)
     files.write_from(path, lambda file: figure.savefig(file, format=path.suffix[1:], metadata={"Date": None}))

@@ -65,8 +65,7 @@ def section(study: str, task: str, runs: Sequence[Run], folder: Path) -> str:
         drawing.Band(arms.method, *trials[arms.method], best=float(arms.means.max()), every=float(arms.means.mean()))
         for arms in found
     ]
-    with drawing.style():
-        drawing.bands(folder / file, lines, task, "evaluation episodes allowed", unit_of(found))
+    drawing.once(drawing.bands, folder / file, lines, task, "evaluation episodes allowed", unit_of(found))
     caption = f"Score on {task} by the evaluation episodes that choosing a variant may cost"
     return (
         "The score that choosing among a method's variants gets, by the evaluation episodes that it may cost: a UCB "

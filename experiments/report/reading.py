@@ -14,6 +14,7 @@ from dwm_jax.results.scores import CriticCheck, Curve, critic_checks, curves
 from dwm_jax.runtime import files
 from dwm_jax.runtime.row_files import JsonLines, Result, Results
 
+from ..run_folders import run_folders
 from ..studies.variations import settings_of
 
 # What a damaged file raises when it is read and taken apart.
@@ -107,17 +108,18 @@ def read_all(folder: Path, studies: Sequence[str]) -> Found:
     runs: list[Run] = []
     models: list[TrainedModel] = []
     gaps: list[Gap] = []
-    # The second pattern follows links: a run that serves several studies may be one folder.
-    for path in sorted({*folder.glob("**/config.json"), *folder.glob("*/*/*/config.json")}):
-        place = str(path.parent.relative_to(folder)) if path.parent != folder else path.parent.resolve().name
+    # The pattern follows links: a run that serves several studies may be one folder.
+    linked = {path.parent for path in folder.glob("*/*/*/config.json")}
+    for path in sorted({*run_folders(folder), *linked}):
+        place = str(path.relative_to(folder)) if path != folder else path.resolve().name
         try:
-            described = files.read_json(path)
+            described = files.read_json(path / "config.json")
             if "methods" in described:
-                run, unfinished = read_run(place, path.parent, described, studies)
+                run, unfinished = read_run(place, path, described, studies)
                 runs.append(run)
                 gaps += unfinished
             elif "num_updates" in described.get("settings", {}):
-                models.append(read_model(path.parent, described))
+                models.append(read_model(path, described))
         except UNREADABLE as error:
             gaps.append(Gap(place, f"cannot be read: {type(error).__name__}: {_one_line(error)}"))
     sweep, damage = read_sweep(folder)

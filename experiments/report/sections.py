@@ -131,8 +131,8 @@ def learning_curves(study: str, task: str, shown: Sequence[Line], folder: Path) 
     made = []
     for learner, curves in by_learner.items():
         file = markdown.picture_file(study or "runs", task, str(learner))
-        with drawing.style(font_size=11):  # its legend leaves no room for more
-            draw_learning_curves(folder / file, task, [*curves, *planners])
+        # Its legend leaves no room for larger letters.
+        drawing.once(draw_learning_curves, folder / file, task, [*curves, *planners], font_size=11)
         made.append((f"Learning curves on {task}, {learner}", file))
     return made
 
@@ -162,8 +162,7 @@ def curve_over_setting(study: Study, task: str, shown: Sequence[Line], folder: P
     ]
     file = markdown.picture_file(study.name, task)
     label = next((line.counterpart.label for line in shown if line.counterpart), "paper")
-    with drawing.style():
-        drawing.lines(folder / file, [*ours, *theirs], task, name, "score (0-1)", label)
+    drawing.once(drawing.lines, folder / file, [*ours, *theirs], task, name, "score (0-1)", label)
     return f"Score against {name} on {task}", file
 
 

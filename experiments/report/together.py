@@ -94,17 +94,16 @@ def over_tasks(
     everything = np.concatenate([values for found in seeds.values() for values in found])
     thresholds = np.linspace(min(0.0, everything.min()), max(1.0, everything.max()), 61)
     made = [("Interquartile means with their intervals", file)]
-    with drawing.style():
-        drawing.intervals(folder / file, means, "Interquartile mean")
-        for learner in dict.fromkeys(learner for method in seeds if (learner := learner_of(METHODS[method]))):
-            shown = {
-                method: statistics.performance_profile(found, thresholds)
-                for method, found in seeds.items()
-                if learner_of(METHODS[method]) in (learner, None)
-            }
-            file = markdown.picture_file("profiles", learner)
-            drawing.profiles(folder / file, thresholds, shown, f"Performance profiles, {learner}")
-            made.append((f"Performance profiles, {learner}: the fraction of seeds above each score", file))
+    drawing.once(drawing.intervals, folder / file, means, "Interquartile mean")
+    for learner in dict.fromkeys(learner for method in seeds if (learner := learner_of(METHODS[method]))):
+        shown = {
+            method: statistics.performance_profile(found, thresholds)
+            for method, found in seeds.items()
+            if learner_of(METHODS[method]) in (learner, None)
+        }
+        file = markdown.picture_file("profiles", learner)
+        drawing.once(drawing.profiles, folder / file, thresholds, shown, f"Performance profiles, {learner}")
+        made.append((f"Performance profiles, {learner}: the fraction of seeds above each score", file))
     return made
 
 

@@ -158,8 +158,7 @@ def error_pictures(
                 lines.append(Points(label, range(1, len(theirs) + 1), theirs, [], is_ours=False))
         file = markdown.picture_file(study or "runs", task, quantity, "error")
         label = paper.beside(task).label if paper else ""
-        with drawing.style():
-            drawing.lines(folder / file, lines, task, "step", f"squared error, {name}", label, is_log=True)
+        drawing.once(drawing.lines, folder / file, lines, task, "step", f"squared error, {name}", label, True)
         made.append((f"Prediction error of the {name} by step on {task}", file))
     return made
 
@@ -176,8 +175,8 @@ def quality(study: str, task: str, runs: Sequence[Run], folder: Path) -> str:
     calibrations = {label: found for run in reversed(measured) for label, found in run.calibrations.items()}
     if calibrations:
         file = markdown.picture_file(study or "runs", task, "calibration")
-        with drawing.style(font_size=11):
-            pictures.calibrations(folder / file, calibrations, {}, f"{task}: return of {horizon} steps")
+        title = f"{task}: return of {horizon} steps"
+        drawing.once(pictures.calibrations, folder / file, calibrations, {}, title, font_size=11)
         made.append((f"Return asked for against the return of {horizon} imagined steps on {task}", file))
     return f"The world models on held-out segments, {horizon} steps:\n\n{markdown.figures(*made)}"
 

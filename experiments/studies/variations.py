@@ -3,8 +3,6 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from ml_collections import ConfigDict
-
 from dwm_jax.limits import value_at
 from dwm_jax.recipes import WITHOUT
 from dwm_jax.registry import METHODS, MODELS, Learning, learner_of
@@ -110,12 +108,11 @@ def _without(config: dict[str, Any], method: str) -> str:
     """The parts of the recommended recipe that a run of an imagining learner has not."""
     if not _imagines(method):
         return ""
-    found = ConfigDict(config)
     try:
         off = [
             part
             for part, overrides in WITHOUT.items()
-            if all(str(value_at(found, key)) == value for key, value in overrides.items())
+            if all(str(value_at(config, key)) == value for key, value in overrides.items())
         ]
     except KeyError:  # a run of version 0.2, which knew none of the parts
         return "all"

@@ -15,6 +15,7 @@ from dwm_jax.results.diagnostics import PredictionError
 from dwm_jax.runtime.row_files import JsonLines, Result, Results
 from experiments.report import (
     document,
+    drawing,
     markdown,
     reading,
     scores,
@@ -367,3 +368,19 @@ def test_without_the_converter_to_html_it_says_what_to_install(
     assert stop.value.code == 2
     assert capsys.readouterr().err == "error: report.html needs markdown-it-py: pip install markdown-it-py\n"
     assert not (tmp_path / "report").exists()
+
+
+def test_a_picture_is_drawn_again_only_where_it_shows_something_else(tmp_path: Path) -> None:
+    drawn: list[float] = []
+
+    def draw(path: Path, value: float) -> None:
+        drawn.append(value)
+        path.write_text(f"<svg>{value}</svg>\n")
+
+    for value, font_size in ((1.0, 13), (1.0, 13), (2.0, 13), (2.0, 11), (2.0, 11)):
+        drawing.once(draw, tmp_path / "a.svg", value, font_size=font_size)
+    assert drawn == [1.0, 2.0, 2.0]
+    assert (tmp_path / "a.svg").read_text().startswith("<svg>2.0</svg>\n<!-- ")
+    (tmp_path / "b.svg").symlink_to(tmp_path / "a.svg")
+    drawing.once(draw, tmp_path / "b.svg", 2.0, font_size=11)
+    assert len(drawn) == 4

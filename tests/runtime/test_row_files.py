@@ -3,6 +3,8 @@
 import numpy as np
 import pytest
 
+from dwm_jax.runtime import files
+from dwm_jax.runtime.files import UnreadableError
 from dwm_jax.runtime.row_files import JsonLines, Result, Results
 
 
@@ -100,3 +102,32 @@ def test_rows_are_appended_after_the_last_whole_one(lines):
         file.write('{"phase": "torn", "st')
     lines.append([{"phase": "a", "step": 9}])
     assert lines.read() == [*before, {"phase": "a", "step": 9}]
+
+
+@pytest.mark.parametrize("block", [1, 2, 7, 1000])
+@pytest.mark.parametrize("content", ["", "a\n", "a\nbc\n\nd\n", "a\nbc\ntorn", "torn", "\n"])
+def test_lines_come_backwards_by_any_block(content, block, tmp_path, monkeypatch):
+    monkeypatch.setattr(files, "BLOCK", block)
+    (tmp_path / "rows").write_text(content)
+    forwards = [line.rstrip("\n") for line in files.read_lines(tmp_path / "rows")]
+    assert list(files.lines_backwards(tmp_path / "rows")) == forwards[::-1]
+
+
+def test_the_newest_row_of_a_phase_is_found_without_what_came_before(lines):
+    assert lines.last("a") == {"phase": "a", "step": 2, "y": 3}
+    lines.path.write_text("damaged\n" + lines.path.read_text() + '{"phase": "a", "step": 3')
+    assert lines.last("b") == {"phase": "b", "step": 2}
+    with pytest.raises(UnreadableError, match="line 4 from the end"):
+        lines.last("c")
+    assert JsonLines(lines.path.with_name("none")).last("a") is None
+
+
+def test_last_evaluations_are_those_of_each_method(tmp_path):
+    file = Results(tmp_path / "results.csv")
+    rows = [result("A", 10), result("A", 20), result("A", 20, 0.7), result("B", 10), result("B", 10, 0.9)]
+    file.append(rows)
+    assert file.last_evaluations() == {"A": rows[1:3], "B": rows[3:]}
+    with open(file.path, "a") as handle:
+        handle.write("B,maze,0,20,\n")
+    with pytest.raises(UnreadableError, match=r"results\.csv cannot be read: a row of the last evaluation is no row"):
+        file.last_evaluations()

@@ -1,0 +1,20 @@
+"""Where runs lie below a folder."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+# Folders that a run keeps of its own.
+OF_A_RUN = {"checkpoints", "figures", "policies", "tensorboard"}
+
+
+def run_folders(folder: Path) -> Iterator[Path]:
+    """`folder` and the folders below it that hold a config.json, by name; links are not followed.
+
+    What a run keeps in folders of its own, checkpoints of many files, and what is hidden is not looked through.
+    """
+    for place, names, file_names in os.walk(folder):
+        is_run = "config.json" in file_names
+        names[:] = sorted(name for name in names if not (name.startswith(".") or (is_run and name in OF_A_RUN)))
+        if is_run:
+            yield Path(place)

@@ -4,8 +4,10 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-# Most of a test's time is compilation; the programs are tiny and need no optimising. Before jax is imported.
-os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
+from tests.xla_flags import SOONEST_READY
+
+# Before jax is imported.
+os.environ.setdefault("XLA_FLAGS", SOONEST_READY)
 
 import jax
 import pytest

@@ -58,13 +58,17 @@ def opened(config: ConfigDict, workdir: Path, shown_in: Sequence[mirrors.Open], 
                     task.make_env, config.num_seeds, config.evaluation.episodes, config.evaluation.seed, config.gamma
                 )
                 yield Run(config, workdir, task, recording, evaluator, engine)
-        finally:
-            with suppress(OSError):  # a full disk is said by whatever needed it
+        except BaseException:
+            with suppress(OSError):  # what stopped the run is what has to be said
                 record_seconds(watch.seconds(), workdir)
+            raise
+        record_seconds(watch.seconds(), workdir)
 
 
 def record_seconds(by_purpose: dict[str, float], workdir: Path) -> None:
     """A row of timing.jsonl for this start of the run: where its seconds went, those of importing not among them."""
+    if not processes.is_first():
+        return
     row = {"phase": "run", "step": 0, "seconds": round(sum(by_purpose.values()), 1)}
     rounded = {purpose: round(seconds, 2) for purpose, seconds in by_purpose.items()}
     JsonLines(workdir / "timing.jsonl").append([row | {"by_purpose": rounded}])

@@ -138,8 +138,8 @@ def shrink_models(config: ConfigDict, num_updates: int) -> None:
     """Sizes of every model that two CPU cores train in a minute or a few, in place.
 
     Args:
-      num_updates: of the diffusion models and the Transformer; the one-step models get 5,000, Decision Diffuser, whose
-        sequences are four times as long, half as many.
+      num_updates: of the diffusion models and the Transformer; a distillation gets half as many, the one-step models
+        5,000, Decision Diffuser, whose sequences are four times as long, half as many.
     """
     models = config.world_models
     diffusion = {
@@ -154,7 +154,7 @@ def shrink_models(config: ConfigDict, num_updates: int) -> None:
     models.dwm.update(diffusion)
     models.autoregressive.update(diffusion)
     models.autoregressive.multipliers = (1, 2)  # two rows are halved once
-    models.dwm.distil_updates = models.autoregressive.distil_updates = num_updates
+    models.dwm.distil_updates = models.autoregressive.distil_updates = num_updates // 2
     models.decision_diffuser.update(diffusion)
     models.decision_diffuser.num_updates = num_updates // 2
     models.decision_diffuser.inverse_hidden = (256, 256, 256)

@@ -33,6 +33,9 @@ from dwm_jax.runtime.cluster import ClusterError
 from dwm_jax.runtime.locks import InUseError
 from dwm_jax.runtime.progress import say
 
+# What absl takes for a request for help, behind its dashes.
+HELP = frozenset({"help", "helpshort", "helpfull", "helpxml", "?"})
+
 
 def run(
     train: Callable[[ConfigDict, Path, Sequence[mirrors.Open], parallel.Engine], None],
@@ -83,7 +86,9 @@ def run(
             cluster_flags.check()
             mirrors.requested(tensorboard_flag.value, wandb_flag.value)
         except SystemExit:
-            # absl leaves with 1 after the help that was asked for.
+            # absl leaves with 1 after the help that was asked for; a config file that leaves has its own code.
+            if HELP.isdisjoint(argument.lstrip("-") for argument in arguments):
+                raise
             sys.exit(0)
         except (AttributeError, KeyError) as error:
             # ml_collections wraps one exception in another, whose own text is a repr.

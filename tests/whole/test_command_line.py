@@ -78,6 +78,12 @@ def test_help_teaches_the_command() -> None:
         assert flag in result.stdout
 
 
+def test_a_config_that_leaves_keeps_its_exit_code(tmp_path: Path) -> None:
+    config = tmp_path / "leaving.py"
+    config.write_text("raise SystemExit(3)")
+    assert run("--config", str(config), "--workdir", str(tmp_path / "run")).returncode == 3
+
+
 def test_missing_config_is_said() -> None:
     result = run("--workdir", "nowhere")
     assert result.returncode == 2

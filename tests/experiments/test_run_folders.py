@@ -1,4 +1,4 @@
-"""How cost grows: the laws by hand, the made runs, the prediction's arithmetic."""
+"""Where runs lie below a folder, and what is not looked through for them."""
 
 from pathlib import Path
 

@@ -1,0 +1,83 @@
+"""Measures how cost grows on this machine, draws it, and predicts from it what the paper's tables cost elsewhere.
+
+    python -m experiments.growth measure --only data,seeds --jsonl growth.jsonl    a line per point, appended
+    python -m experiments.growth measure --only data --largest 1000000             stops at that size
+    python -m experiments.growth draw --jsonl growth.jsonl -o figures              a picture per kind of size
+    python -m experiments.growth predict -o PREDICTION.md                          from environments and programs
+
+What is measured (--only): data (10^5 to 10^7 recorded steps: reading, fitting, memory, imagining), networks (T, width,
+ensemble members), seeds (1 to 20 policies side by side), devices (1 to 8 virtual ones), runs (1 to 500 of a sweep:
+planning, status, report), environments (a step of each simulator), programs (operations and kernels of an update).
+
+Costs are processor seconds, the least of three repetitions: so a busy machine does not show, except through its caches.
+Every picture has the straight line through the points in logarithms beside them: cost = factor * size ^ exponent.
+"""
+
+import argparse
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from dwm_jax.runtime import files, provenance, terminal
+from dwm_jax.runtime.progress import say
+from dwm_jax.runtime.row_files import JsonLines
+
+from . import prediction
+from .drawing import draw_all
+from .of_data import growth_of_data
+from .of_environments import cost_of_environments
+from .of_networks import growth_of_devices, growth_of_networks, growth_of_seeds
+from .of_programs import parts_of_programs
+from .of_runs import growth_of_runs
+from .points import Point, by_curve
+
+# By what of the command line asks for it: points up to a largest size.
+KINDS: dict[str, Callable[[int], Iterator[Point]]] = {
+    "data": growth_of_data,
+    "networks": lambda largest: growth_of_networks(),
+    "seeds": lambda largest: growth_of_seeds(),
+    "devices": lambda largest: growth_of_devices(),
+    "runs": growth_of_runs,
+    "environments": lambda largest: cost_of_environments(),
+    "programs": lambda largest: parts_of_programs(),
+}
+MEASURED = Path(__file__).parents[1] / "measured" / "growth" / "points.jsonl"
+
+
+@terminal.printing()
+def main(arguments: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(
+        terminal.as_started("python -m experiments.growth"),
+        description=terminal.as_started(__doc__ or ""),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("what", choices=("measure", "draw", "predict"))
+    parser.add_argument("--only", default=",".join(KINDS), metavar="KIND[,KIND...]", help="default: all")
+    parser.add_argument("--largest", type=int, default=10_000_000, help="size of data or runs (default: %(default)s)")
+    parser.add_argument("--jsonl", type=Path, default=MEASURED, metavar="FILE", help="points (default: the shipped)")
+    parser.add_argument("-o", "--output", type=Path, help="of draw: a folder; of predict: a file")
+    options = parser.parse_args(arguments)
+    chosen = options.only.split(",")
+    if unknown := [kind for kind in chosen if kind not in KINDS]:
+        parser.error(f"--only: unknown {', '.join(unknown)}; known: {', '.join(KINDS)}")
+    if options.what != "measure" and options.output is None:
+        parser.error(f"{options.what} needs -o")
+    if options.what == "measure":
+        circumstances = provenance.circumstances()
+        for kind in chosen:
+            for point in KINDS[kind](options.largest):
+                say(f"{point.curve}: {point.size:,g} {point.against}: {point.cost:.4g} {point.unit}")
+                files.append(options.jsonl, json.dumps({"kind": kind, **point._asdict(), **circumstances}) + "\n")
+        return
+    rows = JsonLines(options.jsonl).read()
+    if not rows:
+        parser.error(f"--jsonl {options.jsonl} holds no points")
+    if options.what == "draw":
+        for path in draw_all(rows, options.output):
+            say(f"drawn: {path}")
+    else:
+        files.write(options.output, prediction.page(by_curve(rows)))
+
+
+if __name__ == "__main__":
+    main()

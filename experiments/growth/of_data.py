@@ -1,0 +1,75 @@
+"""With the data: reading it, fitting normalisers, what devices hold, imagining for every pair."""
+
+import tempfile
+from collections.abc import Callable, Iterator
+from functools import partial
+
+import numpy as np
+
+from dwm_jax.imagination import sources
+from dwm_jax.imagination.sources import Data
+from dwm_jax.maths.normalizers import fit_cdf, fit_standard
+
+from .. import measure_reading
+from ..benchmark.denoiser import bulk, make_bench, random_pairs
+from ..benchmark.processes import in_fresh_process
+from ..benchmark.settings import FULL, SIZES
+from .points import Point, cpu_seconds
+
+STEPS = (100_000, 300_000, 1_000_000, 3_000_000, 10_000_000)
+PAIRS = (1_024, 2_048, 4_096, 8_192)
+AGAINST = "recorded steps"
+EPISODE = 1_000
+PLAN = FULL._replace(num_steps=20_000, chunk=1_024)
+
+
+def reading(num_steps: int) -> list[Point]:
+    """From Minari's local folder to device arrays, in walker2d's sizes; the memory that takes, and that stays."""
+    with tempfile.TemporaryDirectory() as folder:
+        place = {"MINARI_DATASETS_PATH": folder}
+        in_fresh_process(measure_reading.write, num_steps, EPISODE, environment=place)
+        measured = in_fresh_process(measure_reading.read, environment=place)
+    of = {"reading the data": ("cpu_seconds", "CPU s"), "peak memory of reading": ("peak_bytes", "bytes")}
+    of["data on a device"] = ("data_bytes", "bytes")
+    return [Point(curve, AGAINST, num_steps, max(measured[key], 0.01), unit) for curve, (key, unit) in of.items()]
+
+
+def fitting(num_steps: int) -> list[Point]:
+    """The two normalisers, of one column each; a data set has one per dimension of the state and one for rewards."""
+    column = np.random.default_rng(0).normal(size=(num_steps, 1)).astype(np.float32)
+    fits: dict[str, Callable[[np.ndarray], object]] = {"empirical CDF": fit_cdf, "mean and deviation": fit_standard}
+    return [
+        Point(f"fitting a column: {name}", AGAINST, num_steps, cpu_seconds(partial(fit, column), 0.2), "CPU s")
+        for name, fit in fits.items()
+    ]
+
+
+def imagining(num_pairs: int) -> list[Point]:
+    """Drawing a trajectory for each pair by the quickstart's world model, and the memory of what is kept."""
+    config, plan = SIZES["quickstart"].make_config(), PLAN
+    bench = make_bench("quickstart", plan)
+    pairs = random_pairs(bench.dataset)
+    ask = sources.make_ask("constant", config.policy.return_to_go, bench.model)
+    rollout = bench.model.rollout(config.policy.horizon, config.gamma)
+    source = sources.fresh(lambda: pairs, rollout, bench.inference, ask)
+    lambda_ = config.policy.lambda_.td3_bc
+    chunks = bulk(source, Data(pairs, bench.inference), 1, lambda_, plan.chunk)
+    kept = sum(leaf.nbytes for leaf in next(chunks)) / plan.chunk
+
+    def draw() -> None:
+        for _ in range(num_pairs // plan.chunk):
+            next(chunks)
+
+    return [
+        Point("imagining", "pairs", num_pairs, cpu_seconds(draw), "CPU s"),
+        Point("imagined trajectories, kept", "pairs", num_pairs, kept * num_pairs, "bytes"),
+    ]
+
+
+def growth_of_data(largest: int) -> Iterator[Point]:
+    """Every curve, up to so many steps."""
+    for num_steps in (steps for steps in STEPS if steps <= largest):
+        yield from reading(num_steps)
+        yield from in_fresh_process(fitting, num_steps)
+    for num_pairs in (pairs for pairs in PAIRS if pairs <= largest):
+        yield from in_fresh_process(imagining, num_pairs)

@@ -4,6 +4,7 @@
     python -m experiments.benchmark                                  quickstart's and the paper's size (hopper)
     python -m experiments.benchmark --only training,sampling --sizes all
     python -m experiments.benchmark --only first-step                how long a user waits for the first update
+    python -m experiments.benchmark --only time-to-score --races hopper-medium-replay --repetitions 1
     python -m experiments.benchmark --json speed.jsonl               the same figures for a program to read
 
 Measurements (--only):
@@ -18,6 +19,9 @@ Measurements (--only):
     engines      a dispatch that computes next to nothing by pmap and by shard_map, in one process and in two
     devices      training on 1, 2, 4, 8 virtual CPU devices: they share the same cores, so this shows overhead
     first-step   seconds from starting a run to its first finished dispatch; only when named, quickstart only
+    whole-run    where each second of the quickstart goes, from starting the command; only when named
+    time-to-score  seconds from starting the command to the first evaluation at or above a score, one method a
+                 run (--races), "not reached" after an hour; only when named
 
 How to read it. Everything runs on random data of the right shapes. "first call" is tracing, compiling and one run;
 no other figure contains it. Things that are compared are timed in turns, repetition by repetition, with a large
@@ -48,8 +52,12 @@ from .policies import NAMES, SOURCES, policy_updates
 from .processes import in_fresh_process, measure, virtual_devices
 from .settings import FULL, QUICK, SIZES, Plan
 from .simulator import evaluation
+from .whole_run import RACES, time_to_score, where_seconds_go
 
-MEASUREMENTS = ("peak", "training", "parts", "sampling", "policies", "evaluation", "engines", "devices", "first-step")
+# Whole commands are measured only when they are named.
+WHOLE = ("first-step", "whole-run", "time-to-score")
+SLOW = ("engines", "devices")  # not measured with --quick either
+MEASUREMENTS = ("peak", "training", "parts", "sampling", "policies", "evaluation", "engines", "devices", *WHOLE)
 DEFAULT_SIZES = ("quickstart", "paper-hopper")
 
 
@@ -81,7 +89,7 @@ def main(arguments: list[str] | None = None) -> None:
     learners = tuple(NAMES)[:1] if options.quick else tuple(NAMES)
     failed = False
     print(HEADER, flush=True)
-    for job in jobs(options.only, options.sizes, learners, options.plan):
+    for job in jobs(options.only, options.sizes, learners, options.plan, options.races):
         say(f"measuring {job.label} ...")
         try:
             figures = run(job, isolated=not options.quick)
@@ -106,10 +114,11 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--quick", action="store_true", help="toy size, short repetitions, one process, TD3+BC alone")
     parser.add_argument("--sizes", help=f"all, or some of {','.join(SIZES)} (default: {','.join(DEFAULT_SIZES)})")
-    parser.add_argument("--only", help=f"all, or some of {','.join(MEASUREMENTS)} (default: all but first-step)")
+    parser.add_argument("--only", help=f"all, or some of {','.join(MEASUREMENTS)} (default: all but {','.join(WHOLE)})")
     parser.add_argument("--repetitions", type=int, help=f"per figure (default: {FULL.repetitions})")
     parser.add_argument("--seconds", type=float, help=f"a repetition lasts at least about (default: {FULL.seconds:g})")
     parser.add_argument("--chunk", type=int, help=f"trajectories per device in bulk (default: {FULL.chunk})")
+    parser.add_argument("--races", default="quickstart", help=f"some of {','.join(RACES)} (default: %(default)s)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="appends one JSON line per figure")
     options = parser.parse_args(arguments)
 
@@ -121,9 +130,10 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
                 parser.error(f"--{name} {value}: must be above 0")
             plan = plan._replace(**{name: value})
     options.plan = plan
-    usual = MEASUREMENTS[:-3] if options.quick else MEASUREMENTS[:-1]
+    usual = tuple(name for name in MEASUREMENTS if name not in (*WHOLE, *(SLOW if options.quick else ())))
     options.only = names(parser, "--only", options.only, MEASUREMENTS, usual)
     options.sizes = names(parser, "--sizes", options.sizes, tuple(SIZES), ("tiny",) if options.quick else DEFAULT_SIZES)
+    options.races = names(parser, "--races", options.races, tuple(RACES), ())
     if options.json is not None:
         try:
             options.json.open("a").close()
@@ -147,7 +157,9 @@ def names(
     return chosen
 
 
-def jobs(only: tuple[str, ...], sizes: tuple[str, ...], learners: tuple[str, ...], plan: Plan) -> Iterator[Job]:
+def jobs(
+    only: tuple[str, ...], sizes: tuple[str, ...], learners: tuple[str, ...], plan: Plan, races: tuple[str, ...]
+) -> Iterator[Job]:
     """What is to be measured, in the order of MEASUREMENTS; what does not depend on the size once."""
     if "peak" in only:
         yield Job("peak", peak, (plan,))
@@ -173,6 +185,11 @@ def jobs(only: tuple[str, ...], sizes: tuple[str, ...], learners: tuple[str, ...
     if "first-step" in only:
         config = "smoke" if sizes == ("tiny",) else "quickstart"
         yield Job(f"the first step of {config}", first_step, (config, plan), has_own_processes=True)
+    if "whole-run" in only:
+        config = "smoke" if sizes == ("tiny",) else "quickstart"
+        yield Job(f"a whole run of {config}", where_seconds_go, (config, plan), has_own_processes=True)
+    for race in races if "time-to-score" in only else ():
+        yield Job(f"time to a score: {race}", time_to_score, (race, plan), has_own_processes=True)
 
 
 def run(job: Job, isolated: bool) -> list[Figure]:

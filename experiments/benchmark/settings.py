@@ -45,6 +45,17 @@ def tiny() -> ConfigDict:
     return config
 
 
+def in_bfloat16(make_config: Callable[[], ConfigDict]) -> Callable[[], ConfigDict]:
+    """A size with the denoiser's activations in bfloat16."""
+
+    def make() -> ConfigDict:
+        config = make_config()
+        config.world_models.dwm.activations = "bfloat16"
+        return config
+
+    return make
+
+
 SIZES = {
     "quickstart": Size(4, 2, quickstart.get_config),
     "paper-hopper": Size(11, 3, paper(8)),
@@ -52,6 +63,8 @@ SIZES = {
     "paper-hopper-T32": Size(11, 3, paper(32)),
     "paper-walker2d-T32": Size(17, 6, paper(32)),
     "tiny": Size(4, 2, tiny),
+    "paper-hopper-bfloat16": Size(11, 3, in_bfloat16(paper(8))),
+    "tiny-bfloat16": Size(4, 2, in_bfloat16(tiny)),
 }
 
 

@@ -127,7 +127,7 @@ def denoiser_update(config: ConfigDict, counts: Counts) -> Work:
 
 
 def trajectory(config: ConfigDict, counts: Counts) -> Work:
-    """One of a bulk, which shares the kernels."""
+    """One of a bulk, which shares the kernels: those of the program's loop once per sampling step."""
     settings, (observation, action, _, _) = config.world_models.dwm, robot_of(config.task)
     flop = trajectory_flop(
         length=settings.sequence_length,
@@ -138,7 +138,7 @@ def trajectory(config: ConfigDict, counts: Counts) -> Work:
         num_sampling_steps=settings.num_sampling_steps,
         guided=settings.guidance_weight != 1,
     )
-    return Work(flop, kernels=counts[f"kernels, {CHUNK} trajectories"] / CHUNK)
+    return Work(flop, kernels=settings.num_sampling_steps * counts[f"kernels, {CHUNK} trajectories"] / CHUNK)
 
 
 def policy_update(learner: str, num_seeds: int, counts: Counts) -> Work:

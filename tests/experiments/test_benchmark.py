@@ -5,6 +5,9 @@ import functools
 import io
 import json
 import os
+import subprocess
+import sys
+from pathlib import Path
 
 import flax.linen as nn
 import jax
@@ -14,7 +17,8 @@ import pytest
 
 from dwm_jax.networks.temporal_conv import Downsample, TemporalConv, Upsample
 from dwm_jax.networks.temporal_unet import TemporalUnet
-from experiments.benchmark import first_step, processes
+from dwm_jax.runtime.row_files import Result, Results
+from experiments.benchmark import first_step, processes, whole_run
 from experiments.benchmark.__main__ import main
 from experiments.benchmark.arithmetic import (
     condition_layers,
@@ -246,6 +250,43 @@ def test_first_steps_start_from_nothing_from_data_and_from_programs(monkeypatch:
     assert len(models) == 3
 
 
+def test_a_score_is_reached_by_the_mean_of_the_newest_evaluation(tmp_path: Path) -> None:
+    assert not whole_run.has_reached(tmp_path, -1.0)  # nothing is evaluated yet
+    rows = [(5, 0.9), (5, 0.9), (10, 0.2), (10, 0.6)]
+    Results(tmp_path / "results.csv").append(
+        Result("IQL", "maze", seed, step, 0, 1.0, score, 0.0) for seed, (step, score) in enumerate(rows)
+    )
+    assert whole_run.has_reached(tmp_path, 0.4)
+    assert not whole_run.has_reached(tmp_path, 0.41)
+
+
+def test_whole_commands_are_rows_by_purpose_and_by_method(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def follow(config, overrides, is_enough):
+        asked.append((config, overrides))
+        return whole_run.Started(4.0, {"data": 1.0, "updates": 3.0}, reached=overrides.get("methods") != "TD3+BC")
+
+    monkeypatch.setattr(whole_run, "follow", follow)
+    monkeypatch.setattr(whole_run, "in_fresh_process", lambda function: {})
+    once = QUICK._replace(repetitions=1)
+    rows = {figure.name: figure.values for figure in whole_run.where_seconds_go("smoke", once)}
+    assert rows == {"whole run, data": (1.0,), "whole run, updates": (3.0,), "whole run, all": (4.0,)}
+    named = [figure.name for figure in whole_run.time_to_score("quickstart", once)]
+    assert named == ["DWM-TD3BC to 0.3", "TD3+BC to 0.3, not reached by all", "OneStep-TD3BC to 0.3"]
+    assert asked[1:] == [("quickstart", {"methods": name}) for name in ("DWM-TD3BC", "TD3+BC", "OneStep-TD3BC")]
+
+
+def test_a_command_is_followed_until_it_has_done_enough(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", "import time; time.sleep(60)"]
+    with subprocess.Popen(command) as process:
+        assert not whole_run.wait(process, lambda: False, until=0.0)  # time is up
+        assert whole_run.wait(process, lambda: True, until=float("inf"))
+        process.kill()
+        process.wait()
+        assert not whole_run.wait(process, lambda: False, until=float("inf"))  # it has ended
+
+
 @pytest.fixture(scope="module")
 def quick_lines(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, list[dict]]:
     """(table, JSON rows) of the command at toy size."""
@@ -323,6 +364,7 @@ def test_a_learner_is_measured_for_one_seed_and_for_all(
         (["--only", "speed"], "error: --only: unknown 'speed'; known: peak, "),
         (["--repetitions", "0"], "error: --repetitions 0: must be above 0"),
         (["--seconds", "-1"], "error: --seconds -1.0: must be above 0"),
+        (["--races", "walker"], "error: --races: unknown 'walker'; known: smoke, "),
         (["--json", "nowhere/at/all.jsonl"], "error: --json nowhere/at/all.jsonl: No such file"),
         (["--fast"], "error: unrecognized arguments: --fast"),
     ],

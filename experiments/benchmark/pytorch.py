@@ -20,7 +20,7 @@ from dwm_jax.runtime import files, provenance, terminal
 from .denoiser import BATCH
 from .figures import HEADER, Figure, json_line, rate, table_row
 from .settings import FULL, QUICK, SIZES, Plan
-from .timing import Run, in_turns
+from .timing import Effort, Run, in_turns
 
 # Where the networks lie in a checkout.
 FOLDER = Path("code", "diffuser", "models")
@@ -103,7 +103,7 @@ def published(checkout: Path, size_name: str, plan: Plan) -> list[Figure]:
         "trajectories": sampling(torch, network, settings, size.observation_size + 1, device),
         "product": lambda: matrix @ matrix,
     }
-    effort = plan.effort()
+    effort = Effort(plan.repetitions, plan.seconds, matrix_size)
     timings = in_turns({name: synchronised(run) for name, run in runs.items()}, effort)
     peaks = tuple(2 * matrix_size**3 / seconds for seconds in timings["product"].seconds)
     described = settings | {
@@ -168,3 +168,7 @@ def sampling(torch: Any, network: Any, settings: dict[str, Any], row_size: int, 
             x = before.sqrt() * x0 + (1 - before).sqrt() * noise
 
     return sample
+
+
+if __name__ == "__main__":
+    main()

@@ -30,7 +30,7 @@ def draw(path: Path, curves: Sequence[Sequence[Point]]) -> None:
     panels: dict[tuple[str, str], list[Sequence[Point]]] = {}
     for points in curves:
         panels.setdefault((points[0].against, points[0].unit), []).append(points)
-    figure = Figure((5.2 * min(len(panels), 2), 4.6 * -(-len(panels) // 2)), layout="constrained")
+    figure = Figure((5.4 * min(len(panels), 2), 4.8 * -(-len(panels) // 2)), layout="constrained")
     all_axes = figure.subplots(-(-len(panels) // 2), min(len(panels), 2), squeeze=False).ravel()
     for axes, ((against, unit), shown) in zip(all_axes, panels.items(), strict=False):
         for number, points in enumerate(shown):
@@ -40,14 +40,22 @@ def draw(path: Path, curves: Sequence[Sequence[Point]]) -> None:
         axes.set_xlabel(against)
         axes.set_ylabel(unit)
         sizes = sorted({point.size for points in shown for point in points})
-        axes.set_xticks(sizes, [f"{size:g}" for size in sizes])
+        drawing.plain_numbers(axes.yaxis)
+        axes.set_xticks(sizes, [readable(size) for size in sizes])
         axes.set_xticks([], minor=True)
-        axes.yaxis.set_major_formatter("{x:g}")
         axes.spines[["top", "right"]].set_visible(False)
         axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.16), frameon=False, fontsize="small")
     for axes in all_axes[len(panels) :]:
         axes.set_visible(False)
     files.write_from(path, lambda file: figure.savefig(file, format="svg", metadata={"Date": None}))
+
+
+def readable(size: float) -> str:
+    """Short enough to stand beside its neighbours: 500, 8k, 10M."""
+    for unit, name in ((1e6, "M"), (1e3, "k")):
+        if size >= unit:
+            return f"{size / unit:.3g}{name}"
+    return f"{size:g}"
 
 
 def draw_curve(axes: Axes, points: Sequence[Point], colour: str) -> None:
@@ -56,5 +64,5 @@ def draw_curve(axes: Axes, points: Sequence[Point], colour: str) -> None:
     law = fit_law(sizes, costs)
     axes.plot(sizes, costs, color=colour, marker="o", linestyle="none")
     ends = np.array([sizes[0], sizes[-1]])
-    label = f"{points[0].curve}: exponent {law.exponent:.2f}, within x{law.worst:.2f}"
+    label = f"{points[0].curve}\nexponent {law.exponent:.2f}, within x{law.worst:.2f}"
     axes.plot(ends, [law.at(size) for size in ends], color=colour, linestyle="--", label=label)

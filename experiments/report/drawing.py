@@ -12,7 +12,9 @@ from typing import Any, NamedTuple
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter
 
 from dwm_jax.results import pictures
 from dwm_jax.runtime import files
@@ -101,7 +103,7 @@ def lines(
             axes.plot(line.at, mean, color=colour, marker="x", linestyle="--", label=f"{line.label}, {paper}")
     if is_log:
         axes.set_yscale("log", nonpositive="clip")
-        axes.yaxis.set_major_formatter("{x:g}")  # the default's powers are mathematics, which is not parsed
+        plain_numbers(axes.yaxis)
     axes.set_xticks(sorted({value for line in shown for value in line.at}))
     axes.set_xlabel(x_label)
     axes.set_ylabel(y_label)
@@ -119,7 +121,7 @@ def bands(path: Path, shown: Sequence[Band], title: str, x_label: str, y_label: 
         axes.axhline(band.best, color=colour, linestyle="--", linewidth=1)
         axes.axhline(band.every, color=colour, linestyle=":", linewidth=1)
     axes.set_xscale("log")
-    axes.xaxis.set_major_formatter("{x:g}")
+    plain_numbers(axes.xaxis)
     axes.set_xlabel(f"{x_label} (dashed: best variant, dotted: any)")
     axes.set_ylabel(y_label)
     _finish(path, figure, axes, title)
@@ -148,6 +150,13 @@ def profiles(path: Path, thresholds: np.ndarray, by_method: Mapping[str, Interva
     axes.set_xlabel("score (0-1)")
     axes.set_ylabel("fraction of seeds above")
     _finish(path, figure, axes, title)
+
+
+def plain_numbers(axis: Axis) -> None:
+    """On a logarithmic axis: the default's powers are mathematics, which `style` does not parse."""
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axis.set_major_formatter("{x:g}")
+    axis.set_minor_formatter(NullFormatter())
 
 
 def _finish(path: Path, figure: Figure, axes: Axes, title: str) -> None:

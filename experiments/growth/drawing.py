@@ -51,9 +51,9 @@ def draw(path: Path, curves: Sequence[Sequence[Point]]) -> None:
 
 
 def readable(size: float) -> str:
-    """Short enough to stand beside its neighbours: 500, 8k, 10M."""
-    for unit, name in ((1e6, "M"), (1e3, "k")):
-        if size >= unit:
+    """Short enough to stand beside its neighbours: 8192, 300k, 10M."""
+    for least, unit, name in ((1e6, 1e6, "M"), (1e4, 1e3, "k")):
+        if size >= least:
             return f"{size / unit:.3g}{name}"
     return f"{size:g}"
 

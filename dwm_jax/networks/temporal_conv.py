@@ -23,6 +23,7 @@ import jax.numpy as jnp
 from flax.linen.dtypes import promote_dtype
 from jax.typing import DTypeLike
 
+from dwm_jax.networks.row_product import row_product
 from dwm_jax.types import Array
 
 
@@ -53,8 +54,7 @@ def conv(x_LC: Array, taps_CC: Sequence[Array], padding: tuple[int, int], stride
         if meets:
             start = meets[0] * stride + tap - padding[0]
             window = x_LC[start : start + (len(meets) - 1) * stride + 1 : stride]
-            products = jnp.matmul(window, tap_CC, preferred_element_type=jnp.float32)
-            out += jnp.pad(products, ((meets[0], num_outputs - 1 - meets[-1]), (0, 0)))
+            out += jnp.pad(row_product(window, tap_CC), ((meets[0], num_outputs - 1 - meets[-1]), (0, 0)))
     return out
 
 

@@ -15,6 +15,7 @@ import optax
 
 from dwm_jax.data import dataset as data
 from dwm_jax.networks.optimization import move_ema
+from dwm_jax.networks.row_product import row_product_p
 from dwm_jax.phases.pretraining import update_from_segments
 from dwm_jax.runtime import parallel
 from dwm_jax.types import Array, Metrics, PyTree
@@ -55,6 +56,8 @@ def products_of(function: Callable[..., Any], *arguments: Any) -> Iterator[Produ
                 (contracted, _), _ = equation.params["dimension_numbers"]
                 meet = math.prod(left.shape[axis] for axis in contracted)
                 yield Product(left, right, equation.params, 2 * meet * out.size)
+            if equation.primitive is row_product_p:
+                yield from products_in(jax.make_jaxpr(row_product_p.impl)(*map(typed, equation.invars)).jaxpr)
             for inner in jex.jaxprs_in_params(equation.params):
                 yield from products_in(inner)
 

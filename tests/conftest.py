@@ -4,6 +4,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from tests import commands
 from tests.xla_flags import SOONEST_READY
 
 # Before jax is imported.
@@ -11,6 +12,10 @@ os.environ.setdefault("XLA_FLAGS", SOONEST_READY)
 
 import jax
 import pytest
+
+from dwm_jax.runtime.locks import exclusive
+from dwm_jax.train import train
+from tests import tiny
 
 pytest_plugins = ["tests.times"]
 
@@ -34,6 +39,27 @@ def scratch(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
     yield folder
     environment.undo()
+
+
+@pytest.fixture(scope="session")
+def on_one_device(scratch: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a finished run of both kinds of model: made by that of pytest's processes which needs it first.
+
+    It is to be read, and copied, but not written into.
+    """
+    own = tmp_path_factory.getbasetemp()
+    folder = (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "on_one_device"
+    with exclusive(folder / ".lock", wait=True):
+        if not (folder / "run" / "summary.md").exists():
+            train(tiny.config(methods=tiny.BULK_AND_FOLLOWING), folder / "run")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def run_module(scratch: Path) -> Iterator[commands.RunModule]:
+    """`python -m MODULE ARGUMENTS`, without the imports."""
+    with commands.forked() as run:
+        yield run
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -14,6 +14,9 @@ from dwm_jax.train import run_phase
 from dwm_jax.world_models.base import TrainedModel
 from experiments.configs import smoke
 
+# One model whose trajectories are drawn in bulk, one that follows the policy.
+BULK_AND_FOLLOWING = "DWM-TD3BC,OneStep-TD3BC"
+
 
 def config(**overrides: object) -> ConfigDict:
     """The smoke config, smaller still; overrides by dotted key, dots written as `__`."""

@@ -6,7 +6,6 @@ import os
 import re
 import shutil
 import signal
-import subprocess
 import sys
 from pathlib import Path
 
@@ -691,9 +690,7 @@ def test_the_metadata_is_plain_json(command, file, root):
     assert str(root.parent) not in json.dumps(metadata)
 
 
-def test_the_command_runs_as_a_module(root):
-    done = subprocess.run(
-        [sys.executable, "-m", "dwm_jax.data", "check", "nothing"], capture_output=True, text=True, check=False
-    )
+def test_the_command_runs_as_a_module(root, run_module):
+    done = run_module("dwm_jax.data", "check", "nothing")
     assert done.returncode == 1
     assert "error: nothing is not prepared" in done.stderr

@@ -1,8 +1,6 @@
 """What `experiments.status` says of runs in every state."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -10,8 +8,7 @@ import pytest
 from dwm_jax.runtime.locks import exclusive, is_held
 from dwm_jax.runtime.row_files import JsonLines, Result, Results
 from experiments.status import Phase, phases_below
-
-ROOT = Path(__file__).parents[2]
+from tests.commands import RunModule
 
 
 @pytest.fixture
@@ -82,12 +79,10 @@ def test_a_lock_is_held_as_long_as_its_holder_lives(tmp_path: Path) -> None:
     assert not is_held(path)
 
 
-def test_the_command_prints_the_table_and_refuses_an_empty_folder(runs: Path, tmp_path: Path) -> None:
-    def status(folder: Path) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "experiments.status", str(folder)]
-        return subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-
-    shown = status(runs)
+def test_the_command_prints_the_table_and_refuses_an_empty_folder(
+    runs: Path, run_module: RunModule, tmp_path: Path
+) -> None:
+    shown = run_module("experiments.status", str(runs))
     assert shown.returncode == 0
     assert "2 of 4 phases done" in shown.stdout
     assert any(
@@ -95,6 +90,6 @@ def test_the_command_prints_the_table_and_refuses_an_empty_folder(runs: Path, tm
         for line in shown.stdout.splitlines()
     )
     (tmp_path / "none").mkdir()
-    refused = status(tmp_path / "none")
+    refused = run_module("experiments.status", str(tmp_path / "none"))
     assert refused.returncode == 1
     assert refused.stderr == f"error: {tmp_path / 'none'} holds no run: no config.json in it or below\n"

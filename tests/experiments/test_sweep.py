@@ -20,6 +20,7 @@ from experiments.sweep import __main__ as sweep
 from experiments.sweep import launch_files, local, plan, slurm
 from experiments.sweep.local import Devices, Outcome, Place
 from experiments.sweep.plan import Run, stages_of
+from tests.commands import RunModule
 
 ROOT = Path(__file__).parents[2]
 STUB = Path(__file__).parent / "stub_train.py"
@@ -431,14 +432,15 @@ def test_a_slurm_job_saves_when_it_is_about_to_be_stopped_and_goes_on(make_runs:
 
 
 @pytest.mark.end_to_end
-def test_a_real_study_ends_as_done(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "experiments.sweep", "model_free", "--runs", str(tmp_path / "runs")]
-    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+def test_a_real_study_ends_as_done(run_module: RunModule, tmp_path: Path) -> None:
+    command = ["experiments.sweep", "model_free", "--runs", str(tmp_path / "runs")]
+    result = subprocess.run([sys.executable, "-m", *command], cwd=ROOT, capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
     assert result.stderr.endswith(f"1 of 1 done, 0 running, 0 failed: {tmp_path / 'runs'}\n")
     rows = (tmp_path / "runs" / "model_free" / "maze2d-umaze" / "TD3+BC-IQL-PQL" / "summary.md").read_text()
     assert all(f"| {method} | 2 |" in rows for method in ("TD3+BC", "IQL", "PQL"))
-    listed = subprocess.run([*command, "--dry-run"], cwd=ROOT, capture_output=True, text=True, check=True)
+    listed = run_module(*command, "--dry-run")
+    assert listed.returncode == 0, listed.stderr
     assert "# 1 done\n" in listed.stdout
 
 

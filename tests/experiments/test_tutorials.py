@@ -5,7 +5,6 @@ import csv
 import json
 import re
 import runpy
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,6 +21,7 @@ from dwm_jax.config import check
 from dwm_jax.data import minari_store
 from dwm_jax.train import train
 from dwm_jax.types import Start, Trajectory
+from tests.commands import RunModule
 from tests.world_models import linear_system
 
 ROOT = Path(__file__).parents[2]
@@ -100,10 +100,10 @@ def test_a_learner_by_one_loss_is_configured_trained_exported_and_evaluated(
     assert abs(loss(0.0)) == pytest.approx(2.5, abs=1e-5)
 
 
-def test_a_whole_learner_is_configured_trained_and_evaluated(tmp_path: Path) -> None:
+def test_a_whole_learner_is_configured_trained_and_evaluated(run_module: RunModule, tmp_path: Path) -> None:
     # The one that is quickest to compile, as a command with an override.
-    command = [sys.executable, "-m", "experiments.tutorials.whole_learner", "--workdir", str(tmp_path / "run")]
-    result = subprocess.run([*command, "--config.seed=3"], cwd=ROOT, capture_output=True, text=True)
+    command = ["experiments.tutorials.whole_learner", "--workdir", str(tmp_path / "run")]
+    result = run_module(*command, "--config.seed=3")
     assert result.returncode == 0, result.stderr
     config = json.loads((tmp_path / "run" / "config.json").read_text())
     assert config["learners"]["cloning"] == {"beta": 0.5, "hidden": [32, 32], "learning_rate": 3e-4}

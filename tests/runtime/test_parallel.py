@@ -19,8 +19,6 @@ from dwm_jax.train import train
 from tests import tiny
 
 ROOT = Path(__file__).parents[2]
-METHODS = "DWM-TD3BC,OneStep-TD3BC"
-
 # The method that moves between machines while its policies are learnt.
 MOVED = "DWM-TD3BC"
 
@@ -75,13 +73,6 @@ def run_on_eight(workdir: Path, methods: str, stop_at: int | None = None, engine
     return process.stdout.endswith("stopped\n"), process.stderr
 
 
-@pytest.fixture(scope="module")
-def on_one_device(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("one_device")
-    run(folder / "run", METHODS, stop_at=None)
-    return folder
-
-
 @pytest.fixture
 def elsewhere(on_one_device: Path, tmp_path: Path) -> Path:
     """A place where the world models are found: what moves is the learning of policies."""
@@ -96,7 +87,7 @@ def assert_equal_up_to_rounding(arrays: dict[str, np.ndarray], expected: dict[st
 
 
 def test_eight_devices_give_the_result_of_one(on_one_device: Path, tmp_path: Path) -> None:
-    assert not run_on_eight(tmp_path / "run", METHODS)[0]
+    assert not run_on_eight(tmp_path / "run", tiny.BULK_AND_FOLLOWING)[0]
     assert_equal_up_to_rounding(tiny.final_arrays(tmp_path), tiny.final_arrays(on_one_device))
 
 
@@ -129,11 +120,11 @@ def test_learning_begun_on_one_device_ends_on_eight(on_one_device: Path, elsewhe
     assert_ends_as_if_it_had_never_moved(elsewhere / "run", on_one_device / "run")
 
 
-def test_a_seed_alone_gives_the_result_it_has_among_others(on_one_device: Path) -> None:
+def test_a_seed_alone_gives_the_result_it_has_among_others(on_one_device: Path, elsewhere: Path) -> None:
     # The world models are found again; only the policy of seed 1 is learnt anew, by itself.
-    train(tiny.config(methods="DWM-TD3BC", seed=1, num_seeds=1), on_one_device / "alone")
+    train(tiny.config(methods="DWM-TD3BC", seed=1, num_seeds=1), elsewhere / "alone")
     together = tiny.final_arrays(on_one_device / "run")
-    alone = tiny.final_arrays(on_one_device / "alone")
+    alone = tiny.final_arrays(elsewhere / "alone")
     for name, array in ((name, array) for name, array in alone.items() if "states_S" in name):
         np.testing.assert_allclose(array[0], together[name][1], rtol=1e-3, atol=2e-5, err_msg=name)
 

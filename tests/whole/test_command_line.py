@@ -1,27 +1,14 @@
 """What a user meets at the door: one clear line and exit code 2 before any compute."""
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import jax
 import pytest
 
 from dwm_jax.command_line import compile_once
+from tests.commands import RunModule
 
 ROOT = Path(__file__).parents[2]
-
-
-def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "dwm_jax.train", *arguments],
-        capture_output=True,
-        text=True,
-        cwd=ROOT,
-        env={**os.environ, **environment},
-        check=False,
-    )
 
 
 @pytest.mark.parametrize(
@@ -33,9 +20,11 @@ def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]
         ("--config.policy.horizon=8", "error: policy.horizon=8 is not allowed: below world_models.dwm.sequence_length"),
     ],
 )
-def test_bad_command_is_one_line_and_code_2(override: str, line: str, tmp_path: Path) -> None:
+def test_bad_command_is_one_line_and_code_2(override: str, line: str, run_module: RunModule, tmp_path: Path) -> None:
     workdir = tmp_path / "run"
-    result = run("--config", "experiments/configs/smoke.py", "--workdir", str(workdir), override)
+    result = run_module(
+        "dwm_jax.train", "--config", "experiments/configs/smoke.py", "--workdir", str(workdir), override
+    )
     assert result.returncode == 2
     assert len(result.stderr.strip().splitlines()) == 1, result.stderr
     assert result.stderr.startswith(line)
@@ -53,8 +42,10 @@ def test_bad_command_is_one_line_and_code_2(override: str, line: str, tmp_path: 
         ("experiments/configs/smoke.py", "lr=[0.1]", "error: lr=[0.1] has [ ] in its path"),
     ],
 )
-def test_a_file_or_folder_that_cannot_be_is_one_line_and_code_2(config: str, workdir: str, line: str) -> None:
-    result = run("--config", config, "--workdir", workdir)
+def test_a_file_or_folder_that_cannot_be_is_one_line_and_code_2(
+    config: str, workdir: str, line: str, run_module: RunModule
+) -> None:
+    result = run_module("dwm_jax.train", "--config", config, "--workdir", workdir)
     assert result.returncode == 2
     assert len(result.stderr.strip().splitlines()) == 1, result.stderr
     assert line in result.stderr
@@ -62,8 +53,8 @@ def test_a_file_or_folder_that_cannot_be_is_one_line_and_code_2(config: str, wor
     assert not (ROOT / workdir).exists()
 
 
-def test_help_teaches_the_command() -> None:
-    result = run("--help")
+def test_help_teaches_the_command(run_module: RunModule) -> None:
+    result = run_module("dwm_jax.train", "--help")
     assert result.returncode == 0
     assert "--config experiments/configs/quickstart.py --workdir" in result.stdout
     for flag in (
@@ -78,14 +69,14 @@ def test_help_teaches_the_command() -> None:
         assert flag in result.stdout
 
 
-def test_a_config_that_leaves_keeps_its_exit_code(tmp_path: Path) -> None:
+def test_a_config_that_leaves_keeps_its_exit_code(run_module: RunModule, tmp_path: Path) -> None:
     config = tmp_path / "leaving.py"
     config.write_text("raise SystemExit(3)")
-    assert run("--config", str(config), "--workdir", str(tmp_path / "run")).returncode == 3
+    assert run_module("dwm_jax.train", "--config", str(config), "--workdir", str(tmp_path / "run")).returncode == 3
 
 
-def test_missing_config_is_said() -> None:
-    result = run("--workdir", "nowhere")
+def test_missing_config_is_said(run_module: RunModule) -> None:
+    result = run_module("dwm_jax.train", "--workdir", "nowhere")
     assert result.returncode == 2
     assert "both --config FILE and --workdir DIR are needed" in result.stderr
 

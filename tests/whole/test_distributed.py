@@ -15,15 +15,15 @@ from dwm_jax.runtime.locks import exclusive
 from experiments.sweep import launch_files
 from experiments.sweep.plan import Run, Stage
 from tests import manifests, tiny
+from tests.commands import RunModule
 
 ROOT = Path(__file__).parents[2]
 SMOKE = "experiments/configs/smoke.py"
-# As in test_parallel: one model whose trajectories are drawn in bulk, one that follows the policy.
 CONFIG = """
 from tests import tiny
 
 def get_config():
-    return tiny.config(methods="DWM-TD3BC,OneStep-TD3BC")
+    return tiny.config(methods=tiny.BULK_AND_FOLLOWING)
 """
 # Nothing here takes as long, on a machine that does nothing else.
 SECONDS = 600
@@ -36,12 +36,17 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def start(config: Path | str, workdir: Path, *flags: str, devices: int = 1) -> subprocess.Popen[str]:
-    xla_flags = os.environ.get("XLA_FLAGS", "") + f" --xla_force_host_platform_device_count={devices}"
+def on_devices(number: int) -> str:
+    """XLA_FLAGS for this many virtual devices."""
+    return f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count={number}"
+
+
+def start(config: Path | str, workdir: Path, *flags: str) -> subprocess.Popen[str]:
+    """A process with four devices."""
     return subprocess.Popen(
         [sys.executable, "-m", "dwm_jax.train", "--config", str(config), "--workdir", str(workdir), *flags],
         cwd=ROOT,
-        env={**os.environ, "XLA_FLAGS": xla_flags, "JAX_PLATFORMS": "cpu"},
+        env={**os.environ, "XLA_FLAGS": on_devices(4), "JAX_PLATFORMS": "cpu"},
         stderr=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
         text=True,
@@ -54,7 +59,7 @@ def start_two(
     """Two processes with four devices each, over loopback."""
     together = ["--coordinator", free_address(), "--num-processes", "2", *all_flags]
     return [
-        start(config, workdir, *together, "--process-id", str(index), *flags, devices=4)
+        start(config, workdir, *together, "--process-id", str(index), *flags)
         for index, flags in enumerate([(), only_second])
     ]
 
@@ -72,7 +77,7 @@ def start_two_pods(config: Path, folder: Path) -> list[subprocess.Popen[str]]:
     text = (folder / "launch" / "policies.gpu.jobset.yaml").read_text()
     pod = manifests.container(manifests.filled(text, LINE=1, HOSTS=2, DEVICES=4, IMAGE="dwm_jax", CLAIM="runs"))
     here = {"COORDINATOR": free_address(), "PLATFORM": "cpu", "JAX_PLATFORMS": "cpu"}
-    here["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=4"
+    here["XLA_FLAGS"] = on_devices(4)
     here["PATH"] = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
     return [
         subprocess.Popen(
@@ -120,46 +125,30 @@ def assert_same_run(folder: Path, expected_folder: Path) -> None:
         assert (folder / "run" / name).exists(), name
 
 
-@pytest.fixture(scope="module")
-def in_one_process(config: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("one_process")
-    codes, said = finish([start(config, folder / "run")])
-    assert codes == [0], said
-    return folder
-
-
 @pytest.mark.end_to_end
-def test_two_pods_of_a_job_set_give_the_result_of_one_process(
-    config: Path, in_one_process: Path, tmp_path: Path
+def test_two_that_a_sigterm_to_either_stops_end_by_another_engine_and_as_pods_with_the_result_of_one(
+    config: Path, on_one_device: Path, tmp_path: Path
 ) -> None:
-    codes, said = finish(start_two_pods(config, tmp_path))
+    # Both engines go on from what the other has left: a world model in its midst, and policies in theirs.
+    for engine, moment, struck in (
+        ("pmap", "world_models/maze2d-umaze-dwm-*/metrics.jsonl", 1),
+        ("shard_map", "run/results.csv", 0),
+    ):
+        processes = start_two(config, tmp_path / "run", "--engine", engine)
+        (file,) = on_one_device.glob(moment)
+        wait_for(tmp_path / file.relative_to(on_one_device), processes)
+        processes[struck].send_signal(signal.SIGTERM)
+        codes, said = finish(processes, 60)
+        assert codes == [143, 143], said
+        assert "stopped by SIGTERM; start the same command again to go on" in said[0]
+    assert not (tmp_path / "run" / "summary.md").exists()
+
+    codes, said = finish(start_two_pods(config, tmp_path))  # by the engine that a command without the flag has: pmap
     assert codes == [0, 0], said
-    assert_same_run(tmp_path, in_one_process)
+    assert_same_run(tmp_path, on_one_device)
+    assert "world model dwm: 20 updates" in said[0]
     assert "done: " in said[0]
     assert "world model" not in said[1]
-
-
-@pytest.mark.end_to_end
-@pytest.mark.parametrize(
-    ("moment", "engines"),
-    [
-        ("world_models/maze2d-umaze-dwm-*/metrics.jsonl", ("pmap", "shard_map")),
-        ("run/results.csv", ("shard_map", "pmap")),
-    ],
-)
-def test_sigterm_to_one_stops_both_and_the_other_engine_ends_with_the_same(
-    moment: str, engines: tuple[str, str], config: Path, in_one_process: Path, tmp_path: Path
-) -> None:
-    processes = start_two(config, tmp_path / "run", "--engine", engines[0])
-    folder = next(iter(in_one_process.glob(moment))).relative_to(in_one_process)
-    wait_for(tmp_path / folder, processes)
-    processes[1].send_signal(signal.SIGTERM)
-    codes, said = finish(processes, 60)
-    assert codes == [143, 143], said
-    assert "stopped by SIGTERM; start the same command again to go on" in said[0]
-    codes, said = finish(start_two(config, tmp_path / "run", "--engine", engines[1]))
-    assert codes == [0, 0], said
-    assert_same_run(tmp_path, in_one_process)
 
 
 @pytest.mark.end_to_end
@@ -199,16 +188,19 @@ def test_what_another_refuses_stops_both(config: Path, tmp_path: Path) -> None:
         (["--expect-platform=abacus"], "flag --expect-platform=abacus"),
     ],
 )
-def test_flags_that_cannot_be_met_are_one_line_and_code_2(flags: list[str], line: str, tmp_path: Path) -> None:
-    codes, said = finish([start(SMOKE, tmp_path / "run", *flags)], 120)
-    assert codes == [2], said
-    assert len(said[0].strip().splitlines()) == 1, said
-    assert said[0].startswith("error: " + line)
+def test_flags_that_cannot_be_met_are_one_line_and_code_2(
+    flags: list[str], line: str, run_module: RunModule, tmp_path: Path
+) -> None:
+    result = run_module("dwm_jax.train", "--config", SMOKE, "--workdir", str(tmp_path / "run"), *flags)
+    assert result.returncode == 2, result.stderr
+    assert len(result.stderr.strip().splitlines()) == 1, result.stderr
+    assert result.stderr.startswith("error: " + line)
     assert not (tmp_path / "run").exists()
 
 
-def test_expected_machine_goes_on_to_the_next_check(tmp_path: Path) -> None:
+def test_expected_machine_goes_on_to_the_next_check(run_module: RunModule, tmp_path: Path) -> None:
     flags = ["--expect-devices=2", "--expect-platform=cpu", "--config.policy.horizon=8"]
-    codes, said = finish([start(SMOKE, tmp_path / "run", *flags, devices=2)], 120)
-    assert codes == [2]
-    assert "policy.horizon=8 is not allowed" in said[0]
+    command = ["dwm_jax.train", "--config", SMOKE, "--workdir", str(tmp_path / "run"), *flags]
+    result = run_module(*command, XLA_FLAGS=on_devices(2))
+    assert result.returncode == 2
+    assert "policy.horizon=8 is not allowed" in result.stderr

@@ -24,6 +24,7 @@ from dwm_jax.train import train
 from dwm_jax.types import PyTree
 from dwm_jax.world_models.decision_diffuser import DecisionDiffuser
 from tests import tiny
+from tests.commands import RunModule
 from tests.world_models.linear_system import ROWS
 
 SETTINGS = {
@@ -331,12 +332,7 @@ def test_a_machine_that_cannot_draw_says_so_in_one_line_with_the_remedy(finished
     assert not list(tmp_path.iterdir())
 
 
-def test_help_teaches_the_command() -> None:
-    result = subprocess.run(
-        [sys.executable, "-m", "dwm_jax.evaluate", "--help"],
-        capture_output=True,
-        text=True,
-        env=os.environ.copy(),
-        check=True,
-    )
+def test_help_teaches_the_command(run_module: RunModule) -> None:
+    result = run_module("dwm_jax.evaluate", "--help")
+    assert result.returncode == 0
     assert "python -m dwm_jax.evaluate runs/quickstart" in result.stdout

@@ -14,6 +14,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from dwm_jax.data import dataset as data
+from dwm_jax.data.maze2d import Maze
 from dwm_jax.data.recording import Recording
 from dwm_jax.imagination.sources import make_ask
 from dwm_jax.learners.policies import Learnt, TrainedMethod, exploring
@@ -67,8 +68,8 @@ def diagnose(
     imaginers = imaginers_of(models, methods)
     found = {label: diagnose_one(run, label, imaginer, measured, methods) for label, imaginer in imaginers.items()}
     draw(run, measured, found)
-    if run.task.maze is not None and "dwm" in imaginers:
-        draw_maze(run, imaginers["dwm"], measured)
+    if run.task.maze is not None and "dwm" in found:
+        draw_maze(run, run.task.maze, diagnostics.part_of(found["dwm"].asked, slice(NUM_DRAWN)))
     return found
 
 
@@ -109,6 +110,7 @@ def diagnose_one(
         sampling_seconds={}
         if "following" in label
         else sampling_seconds(config, imaginer, recording, measured.rows[:NUM_TIMED]),
+        asked=asked,
     )
 
 
@@ -207,15 +209,11 @@ def draw(run: Run, measured: Measured, found: Mapping[str, Diagnosis]) -> None:
         pictures.sampling_times(folder / "sampling_time.png", seconds, f"{task}: time of {number} trajectories")
 
 
-def draw_maze(run: Run, dwm: Imaginer, measured: Measured) -> None:
+def draw_maze(run: Run, maze: Maze, asked: Comparison) -> None:
     """Recorded and imagined ways through the maze from the same starts, asked for what the policies ask."""
-    config, task, horizon = run.config, run.task, run.config.policy.horizon
-    assert task.maze is not None
-    segments = jax.tree.map(lambda leaf: leaf[:NUM_DRAWN], measured.segments)
-    imagine = diagnostics.imagining(dwm.rollout(horizon, config.gamma), dwm.choose_action)
-    asked_n = asked_returns(config, dwm, segments)
-    imagined = imagine(dwm.inference, segments, asked_n, key_for(0, "diagnostics: maze"))
-    recorded_XY = np.asarray(segments.observations)[..., :2]
-    imagined_XY = np.concatenate([recorded_XY[:, :1], imagined.next_observations[..., :2]], axis=1)
-    title = f"{task.name}: {horizon} steps from held-out states, return-to-go {config.policy.return_to_go:g}"
-    pictures.maze_trajectories(run.workdir / "figures" / "imagination.png", task.maze, recorded_XY, imagined_XY, title)
+    config = run.config
+    recorded_XY = np.asarray(asked.recorded.observations)[..., :2]
+    imagined_XY = np.concatenate([recorded_XY[:, :1], asked.imagined.next_observations[..., :2]], axis=1)
+    asked_for = f"return-to-go {config.policy.return_to_go:g}"
+    title = f"{run.task.name}: {config.policy.horizon} steps from held-out states, {asked_for}"
+    pictures.maze_trajectories(run.workdir / "figures" / "imagination.png", maze, recorded_XY, imagined_XY, title)

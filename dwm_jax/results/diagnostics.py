@@ -83,6 +83,7 @@ class Diagnosis(NamedTuple):
     variance_by_label: np.ndarray  # (bins,) at the last step, the lowest labels first
     values: dict[str, ValueAgreement]  # by the method whose critics were asked
     sampling_seconds: dict[int, float]  # by horizon
+    asked: Comparison  # what was imagined for what the policies ask, beside what was recorded
 
 
 def with_recorded_actions(segment: Segment) -> ChooseAction:

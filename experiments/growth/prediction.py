@@ -5,8 +5,9 @@ The time of an update is the sum of four, none of which hides another:
     operations / (devices x peak) + bytes / bandwidth + kernels x seconds of one + gradients over the links
 
 Operations are those that any implementation needs (experiments/benchmark/arithmetic.py), bytes those of the
-optimiser's passes over the parameters, kernels those that XLA leaves in the program it compiles for a CPU. What a
-kernel costs is no published figure: it is assumed, and everything is also given without it, which nothing can be below.
+optimiser's passes over the parameters, kernels those that XLA leaves in the program it compiles for a CPU, more than a
+GPU's would be, where it fuses more. What a kernel costs is no published figure: it is assumed, and everything is also
+given without it, which nothing can be below.
 """
 
 import csv
@@ -257,6 +258,7 @@ docstring of `experiments/growth/prediction.py`. At scale "{SCALE}", as publishe
 pool, on the nine locomotion tasks. *hours* is from start to end with a run on every device (of the TPU on every host,
 with its 8 chips); the columns after it are hours of all runs together, by what they go to. Compiling, reading, and
 world models of single steps are not counted. Evaluation is on one core as measured here, one simulator after the other.
+Kernels are counted in the programs for a CPU, which has more of them than a GPU: the truth lies between the two columns.
 """
 SCALING = """
 ## Where it stops scaling

@@ -13,7 +13,7 @@
 #   run        one whole run of CONFIG (recommended:hopper-medium-replay-v2)       -> OUT/runs
 #   sweep      the studies asked for                                               -> OUT/runs, OUT/report
 #
-# Works for SECONDS, saves, packs everything but the checkpoints into OUT/results.tar.gz, and exits with 75 while anything
+# Works for SECONDS, saves, packs all but checkpoints and compiled programs into OUT/results.tar.gz, and exits with 75 while anything
 # is left to do, with 0 when all is done, with 1 where a piece failed. The same call goes on: a piece that was finished is
 # in OUT/done, one that was cut off begins again, a run or a sweep resumes. Data sets have to be prepared before
 # (python -m dwm_jax.data prepare).
@@ -126,9 +126,10 @@ for name in "${pieces[@]}"; do
         *) echo "$name failed with $code" >&2; failed=1 ;;
     esac
 done
-# Written aside: a call that is cut off while it packs leaves the last whole archive.
-tar --exclude=checkpoints --exclude='results*.tar.gz' -czf "$out/results.new.tar.gz" -C "$out" . &&
-    mv "$out/results.new.tar.gz" "$out/results.tar.gz"
+# Written aside: a call that is cut off while it packs leaves the last whole archive. Not of the folder itself, which the
+# new file changes: tar complains of that.
+(cd "$out" && tar --exclude=checkpoints --exclude=.compiled --exclude='results*.tar.gz' -czf results.new.tar.gz ./* &&
+    mv results.new.tar.gz results.tar.gz) || failed=1
 if [ $left -ne 0 ]; then
     echo "$seconds s are over; the same command goes on" >&2
     exit 75

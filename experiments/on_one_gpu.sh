@@ -13,8 +13,8 @@
 #   run        one whole run of CONFIG (recommended:hopper-medium-replay-v2)       -> OUT/runs
 #   sweep      the studies asked for                                               -> OUT/runs, OUT/report
 #
-# Works for SECONDS, saves, packs all but checkpoints and compiled programs into OUT/results.tar.gz, and exits with 75 while anything
-# is left to do, with 0 when all is done, with 1 where a piece failed. The same call goes on: a piece that was finished is
+# Works for SECONDS, saves, packs all but checkpoints and compiled programs into OUT/results.tar.gz, and exits with 75
+# while anything is left to do, with 0 when all is done, with 1 where a piece failed. The same call goes on: a piece that was finished is
 # in OUT/done, one that was cut off begins again, a run or a sweep resumes. Data sets have to be prepared before
 # (python -m dwm_jax.data prepare).
 #

@@ -56,9 +56,22 @@ def in_bfloat16(make_config: Callable[[], ConfigDict]) -> Callable[[], ConfigDic
     return make
 
 
+def with_layer_norm(make_config: Callable[[], ConfigDict]) -> Callable[[], ConfigDict]:
+    """A size with layer norm in every learner's critics and value."""
+
+    def make() -> ConfigDict:
+        config = make_config()
+        for learner in config.learners.values():
+            learner.layer_norm = True
+        return config
+
+    return make
+
+
 SIZES = {
     "quickstart": Size(4, 2, quickstart.get_config),
     "paper-hopper": Size(11, 3, paper(8)),
+    "paper-hopper-layer-norm": Size(11, 3, with_layer_norm(paper(8))),
     "paper-walker2d": Size(17, 6, paper(8)),
     "paper-hopper-T32": Size(11, 3, paper(32)),
     "paper-walker2d-T32": Size(17, 6, paper(32)),

@@ -258,7 +258,7 @@ docstring of `experiments/growth/prediction.py`. At scale "{SCALE}", as publishe
 pool, on the nine locomotion tasks. *hours* is from start to end with a run on every device (of the TPU on every host,
 with its 8 chips); the columns after it are hours of all runs together, by what they go to. Compiling, reading, and
 world models of single steps are not counted. Evaluation is on one core as measured here, one simulator after the other.
-Kernels are counted in the programs for a CPU, which has more of them than a GPU: the truth lies between the two columns.
+Kernels are counted in the programs for a CPU, which has more of them than a GPU: the truth lies between both columns.
 """
 SCALING = """
 ## Where it stops scaling

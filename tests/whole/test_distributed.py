@@ -1,6 +1,7 @@
 """Several processes of one run, as on a pod: the same result, one writer, and they stop as one."""
 
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -126,26 +127,32 @@ def assert_same_run(folder: Path, expected_folder: Path) -> None:
 
 
 @pytest.mark.end_to_end
-def test_two_that_a_sigterm_to_either_stops_end_by_another_engine_and_as_pods_with_the_result_of_one(
+def test_two_stopped_by_sigterm_end_by_either_engine_and_as_pods_with_the_result_of_one(
     config: Path, on_one_device: Path, tmp_path: Path
 ) -> None:
+    by_pods, by_shard_map = tmp_path / "pods", tmp_path / "shard_map"
     # Both engines go on from what the other has left: a world model in its midst, and policies in theirs.
     for engine, moment, struck in (
         ("pmap", "world_models/maze2d-umaze-dwm-*/metrics.jsonl", 1),
         ("shard_map", "run/results.csv", 0),
     ):
-        processes = start_two(config, tmp_path / "run", "--engine", engine)
+        processes = start_two(config, by_pods / "run", "--engine", engine)
         (file,) = on_one_device.glob(moment)
-        wait_for(tmp_path / file.relative_to(on_one_device), processes)
+        wait_for(by_pods / file.relative_to(on_one_device), processes)
         processes[struck].send_signal(signal.SIGTERM)
         codes, said = finish(processes, 60)
         assert codes == [143, 143], said
         assert "stopped by SIGTERM; start the same command again to go on" in said[0]
-    assert not (tmp_path / "run" / "summary.md").exists()
+    assert not (by_pods / "run" / "summary.md").exists()
 
-    codes, said = finish(start_two_pods(config, tmp_path))  # by the engine that a command without the flag has: pmap
+    shutil.copytree(by_pods, by_shard_map)
+    codes, said = finish(start_two(config, by_shard_map / "run", "--engine", "shard_map"))
     assert codes == [0, 0], said
-    assert_same_run(tmp_path, on_one_device)
+    assert_same_run(by_shard_map, on_one_device)
+
+    codes, said = finish(start_two_pods(config, by_pods))  # by the engine that a command without the flag has: pmap
+    assert codes == [0, 0], said
+    assert_same_run(by_pods, on_one_device)
     assert "world model dwm: 20 updates" in said[0]
     assert "done: " in said[0]
     assert "world model" not in said[1]

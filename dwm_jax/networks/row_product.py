@@ -26,7 +26,7 @@ def row_product(x_LC: Array, w_CD: Array) -> Array:
     return row_product_p.bind(x_LC, w_CD)  # type: ignore[no-any-return, no-untyped-call]
 
 
-def of_rows(x_LC: Array, w_CD: Array, dimension_numbers: object, precision: None = None) -> Array:
+def dot_general_of_rows(x_LC: Array, w_CD: Array, dimension_numbers: object, precision: None = None) -> Array:
     """`row_product` as the `dot_general` of a `flax.linen.Dense` over the rows of one sequence: (L, D) of x's type."""
     assert dimension_numbers == (((1,), (0,)), ((), ())), "the rows of one sequence times a kernel"
     return row_product(x_LC, w_CD).astype(x_LC.dtype)

@@ -11,7 +11,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
-from dwm_jax.networks.row_product import of_rows
+from dwm_jax.networks.row_product import dot_general_of_rows
 from dwm_jax.networks.temporal_conv import Downsample, TemporalConv, Upsample
 from dwm_jax.types import Array
 
@@ -97,7 +97,7 @@ class ResidualBlock(nn.Module):
         h_LC = ConvBlock(self.features, self.dtype)(x_LC)
         h_LC = h_LC + dense()(mish(embedding_E))
         h_LC = ConvBlock(self.features, self.dtype)(h_LC)
-        skip_LC = x_LC if x_LC.shape[1] == self.features else dense(dot_general=of_rows)(x_LC)
+        skip_LC = x_LC if x_LC.shape[1] == self.features else dense(dot_general=dot_general_of_rows)(x_LC)
         return h_LC + skip_LC
 
 
@@ -160,7 +160,7 @@ class TemporalUnet(nn.Module):
                 x = Upsample(self.dtype)(x).astype(self.dtype)
 
         x = ConvBlock(self.width, self.dtype)(x)
-        return nn.Dense(x_TD.shape[1], dot_general=of_rows)(x.astype(jnp.float32))
+        return nn.Dense(x_TD.shape[1], dot_general=dot_general_of_rows)(x.astype(jnp.float32))
 
     def __call__(self, x_TD: Array, k: Array, action_A: Array | None, return_to_go: Array | None) -> Array:
         """Everything at once; initialises all parameters."""

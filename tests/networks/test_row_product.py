@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dwm_jax.networks.row_product import of_rows, row_product
+from dwm_jax.networks.row_product import dot_general_of_rows, row_product
 from dwm_jax.types import Array, PyTree
 from experiments.benchmark.parts import products_of
 
@@ -71,7 +71,7 @@ def test_sums_and_result_are_float32_where_the_inputs_are_bfloat16() -> None:
 
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
 def test_a_dense_layer_multiplies_by_it_as_by_its_own(dtype: jnp.dtype) -> None:
-    own, ours = nn.Dense(C_OUT, dtype=dtype), nn.Dense(C_OUT, dtype=dtype, dot_general=of_rows)
+    own, ours = nn.Dense(C_OUT, dtype=dtype), nn.Dense(C_OUT, dtype=dtype, dot_general=dot_general_of_rows)
     params = own.init(jax.random.key(0), X_BLC[0])
     out = ours.apply(params, X_BLC[0])
     assert out.dtype == dtype

@@ -11,6 +11,7 @@ from ml_collections import ConfigDict
 from dwm_jax.imagination import sources
 from dwm_jax.imagination.pool import draw_kept
 from dwm_jax.imagination.sources import Data, Pairs, Source
+from dwm_jax.learners.base import Learner
 from dwm_jax.learners.policies import Policies
 from dwm_jax.maths.value_expansion import expansion
 from dwm_jax.phases.policy_updates import PolicyUpdates
@@ -38,6 +39,42 @@ class Bench(NamedTuple):
     drawing: Run | None = None
 
 
+class Learning(NamedTuple):
+    """A learner at a size, and where its trajectories come from."""
+
+    learner: Learner
+    bench: Bench
+    pairs: Pairs
+    lambda_: float
+    batch_size: int
+
+    def of_seeds(self, number: int) -> tuple[PolicyUpdates, Policies]:
+        """The updates of so many seeds side by side, and their policies before the first."""
+        keys_S = jax.random.split(jax.random.key(4), number)
+        updates = PolicyUpdates(self.learner, self.bench.source, expansion(self.lambda_), self.batch_size, keys_S)
+        return updates, Policies(jax.jit(jax.vmap(self.learner.init))(keys_S), self.pairs.units)
+
+
+def make_learning(size_name: str, learner_name: str, source_name: str, plan: Plan) -> Learning:
+    """By the config of a size, on random data.
+
+    Args:
+      size_name, learner_name, source_name: of SIZES, LEARNERS and SOURCES.
+    """
+    size = SIZES[size_name]
+    config = size.make_config()
+    learner = LEARNERS[learner_name](
+        observation_size=size.observation_size,
+        action_size=size.action_size,
+        num_updates=config.policy.num_updates,
+        **config.learners[learner_name].to_dict(),
+    )
+    pairs = random_pairs(random_dataset(size, plan.num_steps, config.gamma))
+    lambda_ = config.policy.lambda_[learner_name]
+    bench = make_source(size_name, source_name, pairs, config, lambda_, plan)
+    return Learning(learner, bench, pairs, lambda_, config.policy.batch_size)
+
+
 def policy_updates(size_name: str, learner_name: str, source_name: str, plan: Plan) -> list[Figure]:
     """Updates per second of one learner with one source, for one seed and for the config's number of seeds.
 
@@ -48,32 +85,23 @@ def policy_updates(size_name: str, learner_name: str, source_name: str, plan: Pl
     """
     size, effort = SIZES[size_name], plan.effort()
     config = size.make_config()
-    learner_settings = config.learners[learner_name].to_dict()
-    learner = LEARNERS[learner_name](
-        observation_size=size.observation_size,
-        action_size=size.action_size,
-        num_updates=config.policy.num_updates,
-        **learner_settings,
-    )
-    pairs = random_pairs(random_dataset(size, plan.num_steps, config.gamma))
-    lambda_ = config.policy.lambda_[learner_name]
-    bench = make_source(size_name, source_name, pairs, config, lambda_, plan)
-    batch_size = config.policy.batch_size
+    learning = make_learning(size_name, learner_name, source_name, plan)
+    bench, batch_size = learning.bench, learning.batch_size
     count, seeds = updates_per_dispatch(source_name), (1, config.num_seeds)
-    keys = {s: jax.random.split(jax.random.key(4), s) for s in seeds}
-    of_seeds = {s: PolicyUpdates(learner, bench.source, expansion(lambda_), batch_size, keys[s]) for s in seeds}
-    policies = {s: Policies(jax.jit(jax.vmap(learner.init))(keys[s]), pairs.units) for s in seeds}
-    runs = {str(s): dispatches(of_seeds[s], policies[s], bench.data, count) for s in seeds}
+    of_seeds = {number: learning.of_seeds(number) for number in seeds}
+    runs = {str(number): dispatches(*of_seeds[number], bench.data, count) for number in seeds}
     product = matrix_product(effort.matrix_size)
     beside = {"product": product.run}
     if bench.drawing is not None:
         beside["drawing"] = bench.drawing
     if source_name == "recorded":
-        products = products_of(parallel.on_one_device(of_seeds[1]), policies[1], bench.data, jnp.arange(1))
+        updates, policies = of_seeds[1]
+        products = products_of(parallel.on_one_device(updates), policies, bench.data, jnp.arange(1))
         beside["products"] = alone(list(products))
     timings = in_turns(runs | beside, effort)
 
     name = f"{NAMES[learner_name]} {DESCRIPTIONS[source_name]}"
+    learner_settings = config.learners[learner_name].to_dict()
     settings = {**config.policy.to_dict(), **learner_settings, "updates_per_dispatch": count}
     per_trajectory = imagination_flop(size, config.world_models.dwm.to_dict())
     figures = []

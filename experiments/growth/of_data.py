@@ -6,12 +6,11 @@ from functools import partial
 
 import numpy as np
 
-from dwm_jax.imagination import sources
-from dwm_jax.imagination.sources import Data
 from dwm_jax.maths.normalizers import fit_cdf, fit_standard
 
 from .. import measure_reading
 from ..benchmark.denoiser import bulk, make_bench, random_pairs
+from ..benchmark.policies import make_source
 from ..benchmark.processes import in_fresh_process
 from ..benchmark.settings import FULL, SIZES
 from .points import Point, cpu_seconds
@@ -48,13 +47,9 @@ def fitting(num_steps: int) -> list[Point]:
 def imagining(num_pairs: int) -> list[Point]:
     """Drawing a trajectory for each pair by the quickstart's world model, and the memory of what is kept."""
     config, plan = SIZES["quickstart"].make_config(), PLAN
-    bench = make_bench("quickstart", plan)
-    pairs = random_pairs(bench.dataset)
-    ask = sources.make_ask("constant", config.policy.return_to_go, bench.model)
-    rollout = bench.model.rollout(config.policy.horizon, config.gamma)
-    source = sources.fresh(lambda: pairs, rollout, bench.inference, ask)
-    lambda_ = config.policy.lambda_.td3_bc
-    chunks = bulk(source, Data(pairs, bench.inference), 1, lambda_, plan.chunk)
+    pairs, lambda_ = random_pairs(make_bench("quickstart", plan).dataset), config.policy.lambda_.td3_bc
+    imagined = make_source("quickstart", "fresh", pairs, config, lambda_, plan)
+    chunks = bulk(imagined.source, imagined.data, 1, lambda_, plan.chunk)
     kept = sum(leaf.nbytes for leaf in next(chunks)) / plan.chunk
 
     def draw() -> None:

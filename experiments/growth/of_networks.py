@@ -8,15 +8,12 @@ from ml_collections import ConfigDict
 
 from dwm_jax.config import settings_at
 from dwm_jax.data import dataset as data
-from dwm_jax.learners.policies import Policies
-from dwm_jax.maths.value_expansion import expansion
-from dwm_jax.phases.policy_updates import PolicyUpdates
 from dwm_jax.phases.pretraining import training_rows, update_from_segments
-from dwm_jax.registry import LEARNERS, make_model
+from dwm_jax.registry import make_model
 from dwm_jax.runtime import parallel
 
-from ..benchmark.denoiser import dispatches, random_pairs
-from ..benchmark.policies import make_source
+from ..benchmark.denoiser import dispatches
+from ..benchmark.policies import make_learning
 from ..benchmark.processes import in_fresh_process, with_virtual_devices
 from ..benchmark.settings import FULL, SIZES, random_dataset
 from .points import Point, cpu_seconds
@@ -49,18 +46,8 @@ def model_update(name: str, curve: str, against: str, size: int, settings: dict[
 
 def policy_update(num_seeds: int) -> list[Point]:
     """An update of so many seeds of TD3+BC on recorded data."""
-    config = quickstart()
-    size, settings = SIZES["quickstart"], config.learners.td3_bc.to_dict()
-    learner = LEARNERS["td3_bc"](
-        observation_size=size.observation_size, action_size=size.action_size, num_updates=1_000, **settings
-    )
-    pairs = random_pairs(random_dataset(size, PLAN.num_steps, config.gamma))
-    lambda_ = config.policy.lambda_.td3_bc
-    bench = make_source("quickstart", "recorded", pairs, config, lambda_, PLAN)
-    keys_S = jax.random.split(jax.random.key(4), num_seeds)
-    updates = PolicyUpdates(learner, bench.source, expansion(lambda_), config.policy.batch_size, keys_S)
-    policies = Policies(jax.jit(jax.vmap(learner.init))(keys_S), pairs.units)
-    run = dispatches(updates, policies, bench.data, 10 * UPDATES)
+    learning = make_learning("quickstart", "td3_bc", "recorded", PLAN)
+    run = dispatches(*learning.of_seeds(num_seeds), learning.bench.data, 10 * UPDATES)
     return [Point("update of TD3+BC", "seeds", num_seeds, cpu_seconds(run) / (10 * UPDATES), "CPU s")]
 
 

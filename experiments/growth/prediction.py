@@ -213,11 +213,18 @@ def page(curves: Mapping[str, Sequence[Point]]) -> str:
             whole = hours([[sum(cost) for cost in stage] for stage in spent], places)
             cells = [STUDIES[table].title, machine.name, str(sum(map(len, plan))), f"{hours(least, places):,.1f}"]
             rows.append([*cells, f"{whole:,.1f}", *(f"{part:,.1f}" for part in parts)])
-    head = ["table", "machine", "runs", "hours, no kernel costs anything", "hours", *Costs._fields]
+    head = [
+        "table",
+        "machine",
+        "runs",
+        "hours, no kernel costs anything",
+        "hours",
+        *(name.replace("_", " ") for name in Costs._fields),
+    ]
     text += [markdown.table(head, rows), SCALING]
     run = plan_of("main")[0][0]
     rows = [scaling(what, work, machine) for what, work in works(run.config, counts).items() for machine in alone()]
-    text.append(markdown.table(["what", "machine", *(f"{n} devices" for n in DEVICES), "stops at"], rows))
+    text.append(markdown.table(["what", "machine", *(f"on {n}" for n in DEVICES), "stops at"], rows))
     text += [
         "## Peaks and assumptions\n",
         markdown.table(

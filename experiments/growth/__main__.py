@@ -1,7 +1,7 @@
 """Measures how cost grows on this machine, draws it, and predicts from it what the paper's tables cost elsewhere.
 
     python -m experiments.growth measure --only data,seeds --jsonl growth.jsonl    a line per point, appended
-    python -m experiments.growth measure --only data --largest 1000000             stops at that size
+    python -m experiments.growth measure --only data --largest 1000000 --jsonl growth.jsonl      stops at that size
     python -m experiments.growth draw --jsonl growth.jsonl -o figures              a picture per kind of size
     python -m experiments.growth predict -o PREDICTION.md                          from environments and programs
 
@@ -51,18 +51,24 @@ def main(arguments: list[str] | None = None) -> None:
         description=terminal.as_started(__doc__ or ""),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("what", choices=("measure", "draw", "predict"))
-    parser.add_argument("--only", default=",".join(KINDS), metavar="KIND[,KIND...]", help="default: all")
-    parser.add_argument("--largest", type=int, default=10_000_000, help="size of data or runs (default: %(default)s)")
-    parser.add_argument("--jsonl", type=Path, default=MEASURED, metavar="FILE", help="points (default: the shipped)")
-    parser.add_argument("-o", "--output", type=Path, help="of draw: a folder; of predict: a file")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="measure|draw|predict")
+    measuring = commands.add_parser("measure", help="appends a line per point")
+    measuring.add_argument("--only", default=",".join(KINDS), metavar="KIND[,KIND...]", help="default: all")
+    measuring.add_argument(
+        "--largest", type=int, default=10_000_000, help="size of data or runs (default: %(default)s)"
+    )
+    measuring.add_argument("--jsonl", type=Path, required=True, metavar="FILE", help="where the points go")
+    for name, output in (("draw", "FOLDER"), ("predict", "FILE")):
+        reading = commands.add_parser(name, help=f"from measured points into a {output.lower()}")
+        reading.add_argument(
+            "--jsonl", type=Path, default=MEASURED, metavar="FILE", help="points (default: the shipped)"
+        )
+        reading.add_argument("-o", "--output", type=Path, required=True, metavar=output)
     options = parser.parse_args(arguments)
-    chosen = options.only.split(",")
-    if unknown := [kind for kind in chosen if kind not in KINDS]:
-        parser.error(f"--only: unknown {', '.join(unknown)}; known: {', '.join(KINDS)}")
-    if options.what != "measure" and options.output is None:
-        parser.error(f"{options.what} needs -o")
-    if options.what == "measure":
+    if options.command == "measure":
+        chosen = options.only.split(",")
+        if unknown := [kind for kind in chosen if kind not in KINDS]:
+            parser.error(f"--only: unknown {', '.join(unknown)}; known: {', '.join(KINDS)}")
         circumstances = provenance.circumstances()
         for kind in chosen:
             for point in KINDS[kind](options.largest):
@@ -72,11 +78,15 @@ def main(arguments: list[str] | None = None) -> None:
     rows = JsonLines(options.jsonl).read()
     if not rows:
         parser.error(f"--jsonl {options.jsonl} holds no points")
-    if options.what == "draw":
+    if options.command == "draw":
         for path in draw_all(rows, options.output):
             say(f"drawn: {path}")
-    else:
-        files.write(options.output, prediction.page(by_curve(rows)))
+        return
+    try:
+        page = prediction.page(by_curve(rows))
+    except ValueError as error:
+        parser.error(f"--jsonl {options.jsonl}: {error}")
+    files.write(options.output, page)
 
 
 if __name__ == "__main__":

@@ -74,6 +74,28 @@ def test_the_shipped_points_are_drawn_and_predict(tmp_path: Path) -> None:
     assert {path.stem for path in tmp_path.glob("*.svg")} == kinds - {"environments", "programs"}
 
 
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (["measure"], "--jsonl"),  # not into the shipped points, which are of another machine
+        (["measure", "--jsonl", "points", "--only", "luck"], "--only: unknown luck"),
+        (["draw"], "-o/--output"),
+        (["predict", "-o", "page.md", "--jsonl", "nowhere"], "nowhere holds no points"),
+        (["predict", "-o", "page.md", "--jsonl", "only_data"], "only_data: no point of 'parameters, denoiser'"),
+    ],
+)
+def test_a_wrong_call_is_refused(
+    arguments: list[str], line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    shipped = MEASURED.read_text().splitlines(keepends=True)
+    Path("only_data").write_text("".join(row for row in shipped if json.loads(row)["kind"] == "data"))
+    with pytest.raises(SystemExit) as left:
+        main(arguments)
+    assert left.value.code == 2
+    assert line in capsys.readouterr().err
+
+
 def test_kernels_are_counted_outside_of_fusions() -> None:
     def function(x, y):
         return (x @ y) * 2 + 1

@@ -1,7 +1,7 @@
 """What a finished run shows: its diagnostics, pictures and table, made from its files and its models."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +11,16 @@ from dwm_jax.data import dataset as data
 from dwm_jax.learners.policies import TrainedMethod
 from dwm_jax.phases.diagnosis import diagnose
 from dwm_jax.phases.phase import Run
-from dwm_jax.registry import METHODS, learner_of, models_needed
+from dwm_jax.registry import LEARNERS, METHODS, learner_of, models_needed
 from dwm_jax.results import diagnostics, pictures, scores
 from dwm_jax.results.diagnostics import Diagnosis
 from dwm_jax.runtime import files
 from dwm_jax.runtime.progress import say
 from dwm_jax.runtime.row_files import JsonLines, Results
 from dwm_jax.world_models.base import TrainedModel, WorldModel
+
+# Learning curves of more methods than this hide one another in one panel.
+MAX_TOGETHER = 6
 
 
 def write_summary(run: Run, models: Mapping[str, TrainedModel], methods: Mapping[str, TrainedMethod]) -> str:
@@ -64,12 +67,27 @@ def called(run: Run, label: str) -> str:
 
 
 def draw_learning_curves(path: Path, task_name: str, curves: list[scores.Curve]) -> None:
-    """A panel per learner; planners, which are evaluated once, are lines across all of them."""
-    panels: dict[str, list[scores.Curve]] = {}
+    """Planners, which are evaluated once, are lines across all panels; where nothing learns they are what is shown."""
+    panels, planners = panels_of(curves)
+    if panels:
+        pictures.learning_curves(path, task_name, panels, planners)
+    else:
+        pictures.learning_curves(path, task_name, {"": planners})
+
+
+def panels_of(curves: Sequence[scores.Curve]) -> tuple[dict[str, list[scores.Curve]], list[scores.Curve]]:
+    """A few methods share a panel without a title, whatever they learn with; many get one per learner.
+
+    Returns:
+      (curves by the title of their panel, the planners).
+    """
+    by_learner: dict[str | None, list[scores.Curve]] = {}
     for curve in curves:
-        panels.setdefault(learner_of(METHODS[curve.method]) or "planner", []).append(curve)
-    references = panels.pop("planner", []) if len(panels) > 1 else []
-    pictures.learning_curves(path, task_name, panels, references)
+        by_learner.setdefault(learner_of(METHODS[curve.method]), []).append(curve)
+    planners = by_learner.pop(None, [])
+    if by_learner and len(curves) <= MAX_TOGETHER:
+        return {"": [curve for curve in curves if learner_of(METHODS[curve.method])]}, planners
+    return {LEARNERS[learner].title: found for learner, found in by_learner.items() if learner}, planners
 
 
 def mean_q_of(workdir: Path, name: str, method: TrainedMethod) -> float:

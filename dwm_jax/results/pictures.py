@@ -1,6 +1,7 @@
 """The pictures of a run. Data in, a file out (PNG or SVG, by its name); nothing is computed here."""
 
 from collections.abc import Mapping, Sequence
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -16,21 +17,22 @@ from dwm_jax.results.diagnostics import Calibration, PredictionError
 from dwm_jax.results.scores import CriticCheck, Curve
 from dwm_jax.runtime import files
 
-# Inches for the titles of a picture and its panels, where margins are by hand.
-ABOVE = 0.75
+# Inches for the titles of a picture and its panels, and of a picture alone, where margins are by hand.
+ABOVE, ABOVE_UNTITLED = 0.75, 0.45
 
 
 def learning_curves(
     path: Path, task: str, curves: Mapping[str, Sequence[Curve]], references: Sequence[Curve] = ()
 ) -> None:
-    """Mean score against updates, with a band of one standard deviation over seeds; one panel per learner.
+    """Mean score against updates, with a band of one standard deviation over seeds.
 
     Args:
-      curves: by the title of their panel.
-      references: what learns no policy; its last score is a dashed line in every panel.
+      curves: by the title of their panel; "" for none.
+      references: what learns no policy; its last score is a broken line in every panel.
     """
     below = 0.6 + 0.25 * -(-max(len(shown) + len(references) for shown in curves.values()) // 2)
-    size = (7, 4.2) if len(curves) == 1 else (4.2 * len(curves), 5.2)
+    above = ABOVE if any(curves) else ABOVE_UNTITLED
+    size = (7, 3.1 + below) if len(curves) == 1 else (4.2 * len(curves), 5.2)
     figure = Figure(size)
     panels = figure.subplots(1, len(curves), sharey=True, squeeze=False)
     for axes, (title, shown) in zip(panels[0], curves.items(), strict=True):
@@ -38,14 +40,14 @@ def learning_curves(
             mean, std = curve.scores.mean(axis=1), curve.scores.std(axis=1)
             (line,) = axes.plot(curve.steps, mean, marker="o", markersize=3, label=curve.method)
             axes.fill_between(curve.steps, mean - std, mean + std, alpha=0.15, color=line.get_color(), linewidth=0)
-        for reference in references:
-            axes.axhline(reference.scores[-1].mean(), color="black", linestyle="--", label=reference.method)
+        for reference, style in zip(references, cycle(("--", ":", "-.")), strict=False):
+            axes.axhline(reference.scores[-1].mean(), color="black", linestyle=style, label=reference.method)
         axes.set_title(title, y=1)
         axes.set_xlabel("updates")
         axes.spines[["top", "right"]].set_visible(False)
-        drop = -0.5 / (size[1] - below - ABOVE)
+        drop = -0.5 / (size[1] - below - above)
         axes.legend(loc="upper center", bbox_to_anchor=(0.5, drop), ncols=2, frameon=False, fontsize="small")
-    _set_margins(figure, below)
+    _set_margins(figure, below, above)
     is_raw = next(iter(curves.values()))[0].is_raw
     panels[0, 0].set_ylabel("return" if is_raw else "normalised score (0-1)")
     figure.suptitle(task)
@@ -197,10 +199,10 @@ def draw_maze(axes: Axes, maze: Maze) -> None:
     axes.add_patch(Circle(tuple(maze.point(maze.goal_cell)), GOAL_RADIUS, color="tab:green", alpha=0.25))
 
 
-def _set_margins(figure: Figure, below: float) -> None:
+def _set_margins(figure: Figure, below: float, above: float = ABOVE) -> None:
     """Margins in inches: a layout engine draws everything twice to find them, and a report has hundreds of pictures."""
     width, height = figure.get_size_inches()
-    figure.subplots_adjust(0.85 / width, below / height, 1 - 0.15 / width, 1 - ABOVE / height, wspace=0.12)
+    figure.subplots_adjust(0.85 / width, below / height, 1 - 0.15 / width, 1 - above / height, wspace=0.12)
 
 
 def _legend_below(figure: Figure, axes: Axes) -> None:

@@ -5,9 +5,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from dwm_jax.phases.summary import draw_learning_curves
-from dwm_jax.registry import METHODS, learner_of
-from dwm_jax.results.scores import Curve
+from dwm_jax.phases.summary import panels_of
+from dwm_jax.results import pictures
 
 from ..studies import reported
 from ..studies.catalogue import Study
@@ -122,18 +121,14 @@ def score_task(study: Study, task: str, runs: Sequence[Run], shown: Sequence[Lin
 
 
 def learning_curves(study: str, task: str, shown: Sequence[Line], folder: Path) -> list[tuple[str, str]]:
-    """A picture per learner, so that each is legible on a narrow screen; planners are lines across all of them."""
-    by_learner: dict[str | None, list[Curve]] = {}
-    for line in shown:
-        curve = line.choice.score.curve
-        by_learner.setdefault(learner_of(METHODS[curve.method]), []).append(curve)
-    planners = by_learner.pop(None, [])
+    """One picture, or of many methods one per learner, so that each is legible on a narrow screen."""
+    panels, planners = panels_of([line.choice.score.curve for line in shown])
     made = []
-    for learner, curves in by_learner.items():
-        file = markdown.picture_file(study or "runs", task, str(learner))
+    for title, curves in panels.items():
+        file = markdown.picture_file(study or "runs", task, title or "curves")
         # Its legend leaves no room for larger letters.
-        drawing.once(draw_learning_curves, folder / file, task, [*curves, *planners], font_size=11)
-        made.append((f"Learning curves on {task}, {learner}", file))
+        drawing.once(pictures.learning_curves, folder / file, task, {title: curves}, planners, font_size=11)
+        made.append((f"Learning curves on {task}" + (f", {title}" if title else ""), file))
     return made
 
 

@@ -19,6 +19,7 @@ from experiments.report import (
     markdown,
     reading,
     scores,
+    sections,
     statistics,
     timing,
     together,
@@ -208,6 +209,23 @@ def test_figures_over_tasks_are_of_the_largest_whole_block(tmp_path: Path) -> No
     assert list(seeds) == ["DWM-TD3BC", "OneStep-TD3BC"]
     assert sorted(tasks) == ["halfcheetah-medium", "hopper-medium", "hopper-medium-replay"]
     assert left_out == ["T-TD3BC", "IQL"]
+
+
+def test_learning_curves_of_many_methods_are_a_picture_per_learner(tmp_path: Path) -> None:
+    methods = ["TD3+BC", "DWM-TD3BC", "T-TD3BC", "IQL", "DWM-IQL", "T-IQL", "DD"]
+    make_run(
+        tmp_path / f"main/{TASK}/a",
+        {method: [(0.5, 0.6)] for method in methods},
+        world_models__decision_diffuser__num_updates=1,
+    )
+    found = scores.choose(scores.collect_scores(read(tmp_path).runs, ()))
+    shown = scores.lines("main", TASK, found, {})
+    made = sections.learning_curves("main", TASK, shown, tmp_path / "out")
+    assert [caption for caption, _ in made] == [f"Learning curves on {TASK}, TD3+BC", f"Learning curves on {TASK}, IQL"]
+    made = sections.learning_curves("main", TASK, shown[1:], tmp_path / "out")
+    assert made == [(f"Learning curves on {TASK}", f"figures/main-{TASK}-curves.svg")]
+    text = (tmp_path / "out" / made[0][1]).read_text()
+    assert all(f">{line.choice.score.method}<" in text for line in shown[1:])
 
 
 def test_commands_name_the_runs_folder_as_runs(tmp_path: Path) -> None:

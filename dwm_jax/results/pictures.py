@@ -136,7 +136,11 @@ def by_step(path: Path, panels: Mapping[str, Mapping[str, np.ndarray]], title: s
             (handles[label],) = axes.plot(steps, values_H, marker="o", markersize=3, color=colors[label], label=label)
         axes.set_title(quantity)
         axes.set_xlabel("step of the rollout")
-        axes.set_ylim(bottom=min(0, axes.get_ylim()[0]))
+        shown = [0.0, *(value for values_H in lines.values() for value in values_H if np.isfinite(value))]
+        low, high = min(shown), max(shown)
+        # Lines are often at 0 or 1 throughout; at the edge they would be cut in half.
+        margin = 0.05 * ((high - low) or 1)
+        axes.set_ylim(low - margin, high + margin)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.spines[["top", "right"]].set_visible(False)
     figure.legend(handles.values(), handles, loc="outside lower center", ncols=2, frameon=False, fontsize="small")

@@ -1,0 +1,33 @@
+"""Pictures of a run: what their axes say and show."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+
+from dwm_jax.results import pictures
+
+
+@pytest.fixture
+def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
+    """The figures that are drawn, in the place of their files."""
+    figures: list[Figure] = []
+    monkeypatch.setattr(pictures, "_save", lambda figure, path: figures.append(figure))
+    return figures
+
+
+def test_lines_at_the_largest_and_least_value_lie_inside_the_axis(drawn: list[Figure]) -> None:
+    panels = {
+        "slope": {"TD3+BC in dwm": np.array([1.0, 0.98, 0.97]), "IQL in dwm": np.ones(3)},
+        "found": {"dwm": np.array([np.nan, 0.0, 0.0])},
+        "below": {"dwm": np.array([-1.0, 1.0, 1.0])},
+        "diverged": {"dwm": np.full(3, np.nan)},
+    }
+    pictures.by_step(Path("imagined_states.png"), panels, "some-task")
+    slope, found, below, diverged = (axes.get_ylim() for axes in drawn[0].axes)
+    # A twentieth of the span from 0 to the largest value, on either side.
+    assert slope == pytest.approx((-0.05, 1.05))
+    assert found[0] < 0 < found[1]
+    assert below == pytest.approx((-1.1, 1.1))
+    assert np.isfinite(diverged).all()

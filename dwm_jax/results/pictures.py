@@ -154,7 +154,8 @@ def critics(path: Path, task: str, checks: Sequence[CriticCheck], mean_label: fl
     Args:
       mean_label: the data's mean return-to-go, a dotted line; raw units like the others.
     """
-    figure = Figure((3.4 * min(len(checks), 4), 3.4 * -(-len(checks) // 4) + 0.6), layout="constrained")
+    # One panel's width would cut off title and legend.
+    figure = Figure((max(5.4, 3.4 * min(len(checks), 4)), 3.4 * -(-len(checks) // 4) + 0.6), layout="constrained")
     panels = figure.subplots(-(-len(checks) // 4), min(len(checks), 4), sharex=True, squeeze=False).ravel()
     for axes, check in zip(panels, checks, strict=False):
         axes.plot(check.steps, check.values, color="C3", marker="o", markersize=3, label="critics, of the starts")
@@ -162,9 +163,12 @@ def critics(path: Path, task: str, checks: Sequence[CriticCheck], mean_label: fl
         axes.axhline(mean_label, color="0.5", linestyle=":", label="mean return-to-go of the data")
         axes.set_title(check.method)
         axes.set_xlabel("updates")
+        axes.tick_params(labelbottom=True)  # below it there may be no panel
     for axes in panels:
         axes.spines[["top", "right"]].set_visible(False)
         axes.set_visible(axes.has_data())
+    for axes in panels[::4]:
+        axes.set_ylabel("discounted return (raw units)")
     _legend_below(figure, panels[0])
     figure.suptitle(f"{task}: critics against the truth")
     _save(figure, path)

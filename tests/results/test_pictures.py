@@ -7,6 +7,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from dwm_jax.results import pictures
+from dwm_jax.results.scores import CriticCheck
 
 
 @pytest.fixture
@@ -31,3 +32,13 @@ def test_lines_at_the_largest_and_least_value_lie_inside_the_axis(drawn: list[Fi
     assert found[0] < 0 < found[1]
     assert below == pytest.approx((-1.1, 1.1))
     assert np.isfinite(diverged).all()
+
+
+def test_rows_of_critics_say_what_is_on_their_axis(drawn: list[Figure]) -> None:
+    check = CriticCheck("TD3+BC", np.array([1, 2]), np.array([3.0, 4.0]), np.array([2.0, 2.0]))
+    pictures.critics(Path("critics.png"), "some-task", [check] * 5, 1.0)
+    label = "discounted return (raw units)"
+    panels = drawn[0].axes[:5]
+    assert [axes.get_ylabel() for axes in panels] == [label, "", "", "", label]
+    # Below the second panel there is none.
+    assert panels[1].xaxis.get_tick_params()["labelbottom"]

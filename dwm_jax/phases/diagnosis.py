@@ -193,6 +193,7 @@ def draw(run: Run, measured: Measured, found: Mapping[str, Diagnosis]) -> None:
         {label: one.calibration for label, one in found.items()},
         {label: one.calibration_asked for label, one in found.items()},
         f"{task}: return of {horizon} steps",
+        run.recording.return_scale,
     )
     by_step = {"spread over error (1 is right)": {label: one.spread_over_error for label, one in found.items()}}
     falls = {label: one.terminations for label, one in found.items()}

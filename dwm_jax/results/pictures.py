@@ -94,28 +94,39 @@ def prediction_errors(path: Path, errors: Mapping[str, PredictionError], title: 
     _save(figure, path)
 
 
-def calibrations(path: Path, own: Mapping[str, Calibration], asked: Mapping[str, Calibration], title: str) -> None:
+def calibrations(
+    path: Path,
+    own: Mapping[str, Calibration],
+    asked: Mapping[str, Calibration],
+    title: str,
+    return_scale: float | None = None,
+) -> None:
     """Imagined return of H steps against the segments' labels, beside what was recorded under them.
 
     Args:
       own, asked: asked for the labels themselves, and for what the policies ask; an empty one is not shown.
+      return_scale: what all of it is in units of; None where it is not known.
     """
-    shown = {"asked for the label itself": own, "asked for what the policies ask": asked}
-    shown = {subtitle: calibrations for subtitle, calibrations in shown.items() if calibrations}
+    units = f"in units of {'the return scale' if return_scale is None else format(return_scale, ',.4g')}"
+    shown = [
+        ("asked for the segment's own", "return-to-go that was asked (the segment's own)", own),
+        ("asked for what the policies ask", "the segment's own return-to-go, which was not asked", asked),
+    ]
+    shown = [panel for panel in shown if panel[-1]]
     figure = Figure((5 * len(shown), 5))
     panels = figure.subplots(1, len(shown), sharex=True, sharey=True, squeeze=False)[0]
-    for axes, (subtitle, calibrations) in zip(panels, shown.items(), strict=True):
+    for axes, (subtitle, x_label, calibrations) in zip(panels, shown, strict=True):
         recorded = next(iter(calibrations.values()))
         axes.plot(recorded.requested, recorded.recorded, color="black", linewidth=2, label="recorded")
         for name, calibration in calibrations.items():
             axes.plot(calibration.requested, calibration.imagined, marker="o", markersize=3, label=name)
-        axes.set_xlabel("the segment's label")
+        axes.set_xlabel(f"{x_label}\n({units})")
         axes.set_title(subtitle, y=1)
         axes.spines[["top", "right"]].set_visible(False)
-    panels[0].set_ylabel("discounted return of H steps")
+    panels[0].set_ylabel(f"discounted reward of H steps\n({units})")
     handles, labels = panels[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="lower center", ncols=2, frameon=False, fontsize="small")
-    _set_margins(figure, below=0.7 + 0.25 * -(-len(labels) // 2))
+    _set_margins(figure, 0.9 + 0.25 * -(-len(labels) // 2), left=1.05)
     figure.suptitle(title)
     _save(figure, path)
 
@@ -207,10 +218,10 @@ def draw_maze(axes: Axes, maze: Maze) -> None:
     axes.add_patch(Circle(tuple(maze.point(maze.goal_cell)), GOAL_RADIUS, color="tab:green", alpha=0.25))
 
 
-def _set_margins(figure: Figure, below: float, above: float = ABOVE) -> None:
+def _set_margins(figure: Figure, below: float, above: float = ABOVE, left: float = 0.85) -> None:
     """Margins in inches: a layout engine draws everything twice to find them, and a report has hundreds of pictures."""
     width, height = figure.get_size_inches()
-    figure.subplots_adjust(0.85 / width, below / height, 1 - 0.15 / width, 1 - above / height, wspace=0.12)
+    figure.subplots_adjust(left / width, below / height, 1 - 0.15 / width, 1 - above / height, wspace=0.12)
 
 
 def _legend_below(figure: Figure, axes: Axes) -> None:

@@ -7,6 +7,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from dwm_jax.results import pictures
+from dwm_jax.results.diagnostics import Calibration
 from dwm_jax.results.scores import CriticCheck
 
 
@@ -42,3 +43,15 @@ def test_rows_of_critics_say_what_is_on_their_axis(drawn: list[Figure]) -> None:
     assert [axes.get_ylabel() for axes in panels] == [label, "", "", "", label]
     # Below the second panel there is none.
     assert panels[1].xaxis.get_tick_params()["labelbottom"]
+
+
+@pytest.mark.parametrize(("scale", "units"), [(400.0, "in units of 400"), (None, "in units of the return scale")])
+def test_calibrations_say_their_units_and_whose_return_to_go_was_asked(
+    drawn: list[Figure], scale: float | None, units: str
+) -> None:
+    found = {"dwm": Calibration(np.arange(3.0), np.arange(3.0), np.arange(3.0))}
+    pictures.calibrations(Path("calibration.png"), found, found, "some-task", scale)
+    own, policies = drawn[0].axes
+    assert own.get_ylabel() == f"discounted reward of H steps\n({units})"
+    assert own.get_xlabel() == f"return-to-go that was asked (the segment's own)\n({units})"
+    assert policies.get_xlabel() == f"the segment's own return-to-go, which was not asked\n({units})"

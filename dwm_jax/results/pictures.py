@@ -189,10 +189,11 @@ def sampling_times(path: Path, seconds: Mapping[str, Mapping[int, float]], title
     """Time of a batch of trajectories against their horizon, one line per world model."""
     figure, axes = _figure(title)
     for name, by_horizon in seconds.items():
-        axes.plot(list(by_horizon), list(by_horizon.values()), marker="o", markersize=3, label=name)
+        milliseconds = 1000 * np.array(list(by_horizon.values()))
+        axes.plot(list(by_horizon), milliseconds, marker="o", markersize=3, label=name)
     axes.set_xlabel("horizon H")
-    axes.set_ylabel("seconds")
-    axes.set_yscale("log")
+    axes.set_ylabel("milliseconds")
+    axes.set_ylim(0, 1050 * max(one for by_horizon in seconds.values() for one in by_horizon.values()))
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     _legend_below(figure, axes)
     _save(figure, path)

@@ -55,3 +55,12 @@ def test_calibrations_say_their_units_and_whose_return_to_go_was_asked(
     assert own.get_ylabel() == f"discounted reward of H steps\n({units})"
     assert own.get_xlabel() == f"return-to-go that was asked (the segment's own)\n({units})"
     assert policies.get_xlabel() == f"the segment's own return-to-go, which was not asked\n({units})"
+
+
+def test_times_of_sampling_are_milliseconds_on_an_axis_from_0(drawn: list[Figure]) -> None:
+    pictures.sampling_times(Path("sampling_time.png"), {"dwm": {1: 0.35, 3: 0.34}, "one_step": {1: 0.36}}, "some-task")
+    (axes,) = drawn[0].axes
+    assert (axes.get_yscale(), axes.get_ylabel()) == ("linear", "milliseconds")
+    assert axes.lines[0].get_ydata() == pytest.approx([350, 340])
+    # A twentieth above the longest: 360 x 1.05.
+    assert axes.get_ylim() == pytest.approx((0, 378))

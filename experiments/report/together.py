@@ -91,8 +91,7 @@ def over_tasks(
 ) -> list[tuple[str, str]]:
     """Interquartile means in one picture; performance profiles in one per learner, planners in each."""
     file = "figures/interquartile_means.svg"
-    everything = np.concatenate([values for found in seeds.values() for values in found])
-    thresholds = np.linspace(min(0.0, everything.min()), max(1.0, everything.max()), 61)
+    thresholds = thresholds_of(np.concatenate([values for found in seeds.values() for values in found]))
     made = [("Interquartile means with their intervals", file)]
     drawing.once(drawing.intervals, folder / file, means, "Interquartile mean")
     for learner in dict.fromkeys(learner for method in seeds if (learner := learner_of(METHODS[method]))):
@@ -105,6 +104,13 @@ def over_tasks(
         drawing.once(drawing.profiles, folder / file, thresholds, shown, f"Performance profiles, {learner}")
         made.append((f"Performance profiles, {learner}: the fraction of seeds above each score", file))
     return made
+
+
+def thresholds_of(scores_S: np.ndarray) -> np.ndarray:
+    """From just below the least score, which all are above, to just above the largest, which none is."""
+    least, largest = float(scores_S.min()), float(scores_S.max())
+    margin = 0.03 * ((largest - least) or 1.0)
+    return np.linspace(least - margin, largest + margin, 61)
 
 
 def _primary(line: Line) -> float:

@@ -228,6 +228,14 @@ def test_learning_curves_of_many_methods_are_a_picture_per_learner(tmp_path: Pat
     assert all(f">{line.choice.score.method}<" in text for line in shown[1:])
 
 
+def test_a_profile_begins_with_all_seeds_and_ends_with_none() -> None:
+    # The margin is 3 % of 0.7 - 0.2, or 0.03 where all scores are the same.
+    for found, ends in ((np.array([0.2, 0.7]), (0.185, 0.715)), (np.array([0.0, 0.0]), (-0.03, 0.03))):
+        thresholds = together.thresholds_of(found)
+        assert thresholds[[0, -1]] == pytest.approx(ends)
+        assert statistics.performance_profile([found], thresholds).value[[0, -1]].tolist() == [1, 0]
+
+
 def test_commands_name_the_runs_folder_as_runs(tmp_path: Path) -> None:
     start = {
         "time": "t",

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from dwm_jax.registry import METHODS, learner_of
+from dwm_jax.registry import LEARNERS, METHODS, learner_of
 
 from . import drawing, markdown, scores, statistics
 from .scores import Line
@@ -34,6 +34,7 @@ def together(
         return ""
     lines = {task: list(by_method.values()) for task, by_method in best.items()}
     text = ["Mean of the last three evaluations; of several studies the better run.\n", scores.overview((), lines)]
+    text += budgets(best)
     seeds, tasks, left_out = comparable(best)
     if len(seeds) < 2:
         return "\n".join(text)
@@ -60,6 +61,17 @@ def best_of(studies: Sequence[Mapping[str, list[Line]]]) -> Best:
                 if method not in by_method or _primary(line) > _primary(by_method[method]):
                     by_method[method] = line
     return best
+
+
+def budgets(best: Best) -> list[str]:
+    """A line that says so where policies learnt for different numbers of updates."""
+    updates = {
+        line.choice.score.run.num_updates
+        for by_method in best.values()
+        for method, line in by_method.items()
+        if learner_of(METHODS[method])
+    }
+    return [f"Budgets differ: {min(updates):,} to {max(updates):,} updates of a policy.\n"] if len(updates) > 1 else []
 
 
 def comparable(best: Best) -> tuple[dict[str, list[np.ndarray]], list[str], list[str]]:
@@ -101,8 +113,9 @@ def over_tasks(
             if learner_of(METHODS[method]) in (learner, None)
         }
         file = markdown.picture_file("profiles", learner)
-        drawing.once(drawing.profiles, folder / file, thresholds, shown, f"Performance profiles, {learner}")
-        made.append((f"Performance profiles, {learner}: the fraction of seeds above each score", file))
+        title = f"Performance profiles, {LEARNERS[learner].title}"
+        drawing.once(drawing.profiles, folder / file, thresholds, shown, title)
+        made.append((f"{title}: the fraction of seeds above each score", file))
     return made
 
 

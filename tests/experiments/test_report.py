@@ -228,6 +228,16 @@ def test_learning_curves_of_many_methods_are_a_picture_per_learner(tmp_path: Pat
     assert all(f">{line.choice.score.method}<" in text for line in shown[1:])
 
 
+def test_all_methods_together_say_that_their_budgets_differ(tmp_path: Path) -> None:
+    make_run(tmp_path / f"main/{TASK}/a", {"DWM-TD3BC": [(0.5, 0.6)] * 2})
+    make_run(tmp_path / f"model_free/{TASK}/a", {"IQL": [(0.3, 0.4)] * 2})
+    everything, *_ = document.made_of(read(tmp_path), tmp_path / "out")
+    assert "Budgets differ" not in everything.text
+    make_run(tmp_path / f"rebrac/{TASK}/a", {"TD3+BC": [(0.3, 0.4)] * 1_200})
+    everything, *_ = document.made_of(read(tmp_path), tmp_path / "out")
+    assert "|\n\nBudgets differ: 2 to 1,200 updates of a policy.\n" in everything.text
+
+
 def test_a_profile_begins_with_all_seeds_and_ends_with_none() -> None:
     # The margin is 3 % of 0.7 - 0.2, or 0.03 where all scores are the same.
     for found, ends in ((np.array([0.2, 0.7]), (0.185, 0.715)), (np.array([0.0, 0.0]), (-0.03, 0.03))):

@@ -9,8 +9,9 @@
 
 A run leaves its policies in WORKDIR/policies, one .npz per method: parameters, normaliser and settings of all seeds,
 environment, ranges and reference scores. The file alone is enough, on any machine. It may be anybody's: nothing in it
-is called, and no module imported that --import does not name. A planner (DD) is exported whole and plans at every step;
-with the run's own evaluation seed and number of episodes, on the run's machine, it repeats the run's returns.
+is called, and no module imported that --import does not name. A planner (DD) is exported whole and plans at every step.
+The default seed and number of episodes are those of a run's own evaluations: on the run's machine they repeat the run's
+returns, another --seed starts elsewhere.
 
 The dream needs the run's workdir, its data and the world model beside it, and no display: the longest held-out
 episode, and beside it what the world model imagines from its first state on, each time from the state that it imagined
@@ -20,7 +21,6 @@ are drawn with their ball, robots by their simulator where this machine can, els
 
 import argparse
 import gc
-import importlib
 import itertools
 import sys
 import warnings
@@ -37,7 +37,7 @@ from dwm_jax.phases.dreaming import dream
 from dwm_jax.results import dream_frames, films, policy_files
 from dwm_jax.results.evaluator import Evaluator, normalized_scores
 from dwm_jax.results.policy_files import ExportedPolicies
-from dwm_jax.runtime import terminal
+from dwm_jax.runtime import own_modules, terminal
 from dwm_jax.runtime.progress import printable, say
 from dwm_jax.workdir import reopened
 
@@ -57,7 +57,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument(
         "--seed", type=int, default=1_000, help="of the first episode's start, and of the dream (default: %(default)s)"
     )
-    parser.add_argument("--import", dest="module", metavar="MODULE", help="imported first: it registers environments")
+    own_modules.add_flag(parser)
     parser.add_argument("--video", type=Path, metavar="OUT.mp4", help="films one episode of the first seed's policy")
     parser.add_argument("--dream", type=Path, metavar="OUT.gif", help="films the world model instead; or OUT.mp4")
     options = parser.parse_args(arguments)
@@ -66,8 +66,7 @@ def main(arguments: list[str] | None = None) -> None:
     if not 0 <= options.seed <= LARGEST_SEED:
         parser.error(f"--seed must be from 0 to {LARGEST_SEED:,}")
     try:
-        if options.module is not None:
-            import_named(options.module)
+        own_modules.import_all(options.own_modules)
         if options.dream is not None:
             film_dream(options.run, options.seed, options.dream)
             return
@@ -102,18 +101,6 @@ def fail(error: BaseException) -> None:
     say("error: " + " ".join(str(error).split()))
 
 
-def import_named(module: str) -> None:
-    """Imports a module that registers environments.
-
-    Raises:
-      ValueError: it cannot be imported.
-    """
-    try:
-        importlib.import_module(module)
-    except Exception as error:  # whatever a third party's module raises when it is imported
-        raise ValueError(f"--import {module}: {type(error).__name__}: {error}") from error
-
-
 def task_of(policies: ExportedPolicies) -> Task:
     """Where policies are evaluated: as their file tells, or the data where it does not (version 0.2)."""
     if policies.evaluated_in is None:
@@ -129,6 +116,8 @@ def exported_files(run: Path) -> list[Path]:
     """
     if run.is_file():
         return [run]
+    if not run.is_dir():
+        raise ValueError(f"{run}: no such file or folder")
     # An earlier version left NAME.new.npz behind where it was killed.
     exported = sorted(path for path in (run / "policies").glob("*.npz") if not path.name.endswith(".new.npz"))
     if not exported:

@@ -5,7 +5,7 @@ files alike. A new learner or model is one line here: its settings become part o
 """
 
 from collections.abc import Iterable, Iterator
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from dwm_jax.learners.base import Learner
 from dwm_jax.learners.iql import IQL, PQL
@@ -22,19 +22,29 @@ from dwm_jax.world_models.reachable_return import with_reachable_return
 from dwm_jax.world_models.transformer import TransformerWorldModel
 from dwm_jax.world_models.transition_diffusion import TransitionDiffusion
 
-LEARNERS: dict[str, type[Learner]] = {"td3_bc": TD3BC, "iql": IQL, "pql": PQL, "rebrac": ReBRAC}
+Named = TypeVar("Named")
+
+
+class ByName(dict[str, Named]):
+    """What a config, or the files of a run, may name."""
+
+    def __missing__(self, name: str) -> Named:
+        raise ValueError(f"{name!r} is not known here; what is your own is known once --import names its module")
+
+
+LEARNERS: ByName[type[Learner]] = ByName(td3_bc=TD3BC, iql=IQL, pql=PQL, rebrac=ReBRAC)
 
 # What is pretrained on segments; the keys are those of `config.world_models`.
-MODELS: dict[str, type[Model]] = {
-    "dwm": DiffusionWorldModel,
-    "one_step": OneStep,
-    "ensemble": Ensemble,
-    "transformer": TransformerWorldModel,
-    "autoregressive": AutoregressiveDiffusion,
-    "decision_diffuser": DecisionDiffuser,
-    "transition_diffusion": TransitionDiffusion,
-    "inverse_dynamics": InverseDynamicsModel,
-}
+MODELS: ByName[type[Model]] = ByName(
+    dwm=DiffusionWorldModel,
+    one_step=OneStep,
+    ensemble=Ensemble,
+    transformer=TransformerWorldModel,
+    autoregressive=AutoregressiveDiffusion,
+    decision_diffuser=DecisionDiffuser,
+    transition_diffusion=TransitionDiffusion,
+    inverse_dynamics=InverseDynamicsModel,
+)
 
 # The model that infers the actions of imagined steps.
 INFERS_ACTIONS = "inverse_dynamics"
@@ -99,9 +109,9 @@ def make_model(name: str, **settings: Any) -> Model:
     return with_reachable_return(model, level) if isinstance(model, WorldModel) else model
 
 
-def make_methods() -> dict[str, Method]:
+def make_methods() -> ByName[Method]:
     """Every cell of the grid, and what stands beside it."""
-    return dict([*_cells(), *_beside_the_grid()])
+    return ByName([*_cells(), *_beside_the_grid()])
 
 
 def _cells() -> Iterator[tuple[str, Method]]:

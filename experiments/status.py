@@ -23,7 +23,7 @@ from rich.text import Text
 
 from dwm_jax.phases.kept_models import last_update, phase_name
 from dwm_jax.registry import METHODS, Alone, Planning, names_in
-from dwm_jax.runtime import files, terminal
+from dwm_jax.runtime import files, own_modules, terminal
 from dwm_jax.runtime.files import UnreadableError
 from dwm_jax.runtime.locks import is_held
 from dwm_jax.runtime.progress import duration, printable, say
@@ -64,19 +64,24 @@ def main() -> None:
     )
     parser.add_argument("runs", type=Path, metavar="RUNS", help="a workdir, or a folder that holds some")
     parser.add_argument("--watch", type=float, metavar="SECONDS", help="shows it again and again")
+    own_modules.add_flag(parser)
     options = parser.parse_args()
     if options.watch is not None and options.watch <= 0:
         parser.error("--watch must be above 0")
     try:
+        own_modules.import_all(options.own_modules)
         while True:
             phases = list(phases_below(options.runs))
             if not phases:
-                sys.exit(f"error: {options.runs} holds no run: no config.json in it or below")
+                raise ValueError(f"{options.runs} holds no run: no config.json in it or below")
             # Off a terminal a table may be as wide as it needs.
             Console(width=None if sys.stdout.isatty() else 160).print(table_of(phases))
             if options.watch is None:
                 return
             time.sleep(options.watch)
+    except ValueError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
     except KeyboardInterrupt:
         sys.exit(130)
 

@@ -4,6 +4,7 @@ A task is data that is made on the spot (maze2d-umaze, -medium, -large), or a lo
 a D4RL name or a file of one's own after `python -m dwm_jax.data prepare`, or anything Minari has put there.
 """
 
+import difflib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -77,7 +78,9 @@ def get_task(name: str, *, num_steps: int, seed: int) -> Task:
       ValueError: an unknown name (the message lists the known ones), or data that is not prepared.
     """
     if not is_known(name):
-        raise ValueError(f"unknown task {name!r}; known: {', '.join(known_names())}; {how_to_prepare(name)}")
+        alike = difflib.get_close_matches(name, known_names(), n=1)
+        meant = f"did you mean {alike[0]!r}? known: " if alike else "known: "
+        raise ValueError(f"unknown task {name!r}; {meant}{', '.join(known_names())}; {how_to_prepare(name)}")
     if name in MADE_TASKS:
         return _made_task(name, num_steps, seed)
     stored = stored_data(name)

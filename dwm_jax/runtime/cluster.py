@@ -1,5 +1,6 @@
 """On what a run computes: the flags that join several processes, and those that refuse another machine."""
 
+import sys
 from typing import NamedTuple
 
 import jax
@@ -50,6 +51,13 @@ class ClusterFlags(NamedTuple):
         """
         if not self.distributed.value and self.coordinator.value is None:
             return
+        if self.coordinator.value is not None:
+            print(
+                f"process {self.process_id.value} of {self.num_processes.value}: waiting for all at "
+                f"{self.coordinator.value}; process 0 alone reports and writes",
+                file=sys.stderr,
+                flush=True,
+            )
         try:
             processes.start(self.coordinator.value, self.num_processes.value, self.process_id.value)
         except ValueError as error:

@@ -17,14 +17,10 @@ SECONDS_BETWEEN_LINES = 20.0
 
 
 class _Rate(ProgressColumn):
-    """Steps per second and time left, from the phase's own average."""
+    """Steps per second and time left, as the phase last said them."""
 
     def render(self, task: Task) -> Text:
-        if not task.elapsed or not task.completed:
-            return Text("compiling ..." if task.fields.get("compiles") else "")
-        rate = (task.completed - task.fields["first"]) / task.elapsed
-        left = (task.total - task.completed) / rate if rate and task.total else 0.0
-        return Text(f"{rate:,.0f}/s, {duration(left)} left")
+        return Text(task.fields["rate"])
 
 
 def duration(seconds: float) -> str:
@@ -35,26 +31,40 @@ def duration(seconds: float) -> str:
 
 
 class Phase:
-    """Progress of one phase."""
+    """Progress of one phase.
+
+    Its speed is counted from the end of the first steps on: these wait for their program to be compiled.
+    """
 
     def __init__(self, name: str, total: int, first: int, bar: Progress | None):
-        self._name, self._total, self._first, self._bar = name, total, first, bar
-        self._start = self._last_line = time.monotonic()
+        self._name, self._total, self._bar = name, total, bar
+        self._last_line = time.monotonic()
+        self._compiled: tuple[int, float] | None = None  # (step, moment) at which the speed starts to count
         self._note = ""
         if bar is not None:
-            self._task = bar.add_task(name, total=total, completed=first, first=first, note="", compiles=True)
+            self._task = bar.add_task(name, total=total, completed=first, rate="compiling ...", note="")
 
     def advance(self, step: int, note: str = "") -> None:
         """The phase has reached `step`; `note` (loss, score) stays until the next one."""
         self._note = note or self._note
+        now = time.monotonic()
+        rate = self._rate(step, now)
         if self._bar is not None:
-            self._bar.update(self._task, completed=step, note=self._note)
-        elif step >= self._total or time.monotonic() - self._last_line > SECONDS_BETWEEN_LINES:
-            self._last_line = time.monotonic()
-            elapsed = self._last_line - self._start
-            rate = (step - self._first) / elapsed if elapsed else 0.0
-            left = duration((self._total - step) / rate) if rate else "?"
-            say(f"{self._name}: step {step:,}/{self._total:,}, {rate:,.0f}/s, {left} left  {self._note}")
+            self._bar.update(self._task, completed=step, rate=rate, note=self._note)
+        elif step >= self._total or now - self._last_line > SECONDS_BETWEEN_LINES:
+            self._last_line = now
+            reached = ", ".join(filter(None, [f"{self._name}: step {step:,}/{self._total:,}", rate]))
+            say(f"{reached}  {self._note}")
+
+    def _rate(self, step: int, now: float) -> str:
+        """Steps per second and time left, in words; empty where they are not known yet."""
+        if self._compiled is None:
+            self._compiled = step, now
+        since, began = self._compiled
+        if step == since or now == began:
+            return ""
+        rate = (step - since) / (now - began)
+        return f"{rate:,.0f}/s, {duration((self._total - step) / rate)} left"
 
 
 def say(text: str) -> None:

@@ -30,7 +30,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from dwm_jax.config import ConfigError
-from dwm_jax.runtime import terminal
+from dwm_jax.runtime import own_modules, terminal
 from dwm_jax.runtime.progress import printable
 
 from ..report import markdown
@@ -52,6 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--updates", type=int, default=Settings().num_updates, help="of the fit (%(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="of the fitted critics and their batches (%(default)s)")
     parser.add_argument("--auto", action="store_true", help="horizon and return-to-go instead of a ranking")
+    own_modules.add_flag(parser)
     options = parser.parse_args(arguments)
     if options.updates < 1:
         parser.error("--updates must be at least 1")
@@ -60,6 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if options.auto and options.output:
         parser.error("--auto prints what it finds: leave -o out")
     try:
+        own_modules.import_all(options.own_modules)
         groups = candidates.groups_below(options.runs)
         if options.auto:
             advise(groups, options.runs)

@@ -79,7 +79,8 @@ def labels_of(recording: Recording) -> np.ndarray:
 
 def by_step(measured: Measured) -> tuple[list[str], list[list[str]]]:
     """Head and rows of the table that the horizon is read from."""
-    columns = zip(measured.state_error, measured.spread, measured.is_trusted, strict=True)
+    with_all_earlier = np.logical_and.accumulate(measured.is_trusted)
+    columns = zip(measured.state_error, measured.spread, with_all_earlier, strict=True)
     rows = [
         [str(step), f"{error:.3g}", f"{spread:.3g}", "yes" if trusted else "no"]
         for step, (error, spread, trusted) in enumerate(columns, start=1)

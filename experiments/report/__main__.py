@@ -21,7 +21,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from dwm_jax.runtime import files, terminal
+from dwm_jax.runtime import files, own_modules, terminal
 
 from ..studies.catalogue import STUDIES
 from . import document, markdown, reading, sections
@@ -37,9 +37,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("runs", type=Path, metavar="RUNS", help="a workdir, or a folder that holds some")
     parser.add_argument("-o", "--output", type=Path, metavar="DIR", required=True, help="the report's folder; made")
+    own_modules.add_flag(parser)
     options = parser.parse_args(arguments)
     if find_spec("markdown_it") is None:
         print("error: report.html needs markdown-it-py: pip install markdown-it-py", file=sys.stderr)
+        sys.exit(2)
+    try:
+        own_modules.import_all(options.own_modules)
+    except ValueError as error:
+        print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
     found = reading.read_all(options.runs, list(STUDIES))
     if not found.runs:

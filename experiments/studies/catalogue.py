@@ -71,9 +71,10 @@ def tasks_at(study: Study, scale: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(stand_in(task, scale) for task in study.tasks))
 
 
-def members_at(study: Study, scale: str) -> tuple[Member, ...]:
-    """Every run of a study at a scale."""
-    return tuple(member for task in tasks_at(study, scale) for member in study.members(task, scale))
+def members_at(study: Study, scale: str, own_tasks: Sequence[str] = ()) -> tuple[Member, ...]:
+    """Every run of a study at a scale, on its tasks and on those that are the user's own."""
+    tasks = dict.fromkeys([*tasks_at(study, scale), *own_tasks])
+    return tuple(member for task in tasks for member in study.members(task, scale))
 
 
 def same_run(member: Member) -> tuple[object, ...]:

@@ -13,6 +13,7 @@ from dwm_jax.registry import METHODS, Learning
 from ..configs.paper import RETURNS_TO_GO
 
 SCALES = ("smoke", "small", "paper", "paper-recommended")
+OF_OWN_DATA = "small"  # the scale whose studies also run on data that the paper has not
 
 
 class Grid(NamedTuple):

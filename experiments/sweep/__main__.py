@@ -3,6 +3,7 @@
     python -m experiments.sweep all --scale smoke                   every study in minutes; the scores mean nothing
     python -m experiments.sweep main --scale small --tasks hopper-medium --methods DWM-TD3BC,OneStep-TD3BC
     python -m experiments.sweep main --scale small --variants '*-H7*'
+    python -m experiments.sweep main --scale small --tasks my-robot         data of your own, once prepared
     python -m experiments.sweep main,model_free --scale paper --dry-run
 
 Each run is one `python -m dwm_jax.train` in RUNS/STUDY/TASK/VARIANT, with what it printed in its log.txt;
@@ -28,7 +29,7 @@ import shlex
 import signal
 import sys
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import NoReturn
@@ -40,6 +41,7 @@ from dwm_jax.runtime.locks import InUseError, exclusive
 from dwm_jax.runtime.progress import say
 
 from ..studies.catalogue import SCALES, STUDIES, Member, members_at, tasks_at
+from ..studies.scales import OF_OWN_DATA
 from . import launch_files, local, slurm
 from .local import Devices
 from .plan import Run, Stage, make_links, stages_of
@@ -104,7 +106,7 @@ def parsed() -> argparse.Namespace:
     )
     parser.add_argument("studies", metavar="STUDY[,STUDY...]|all", help=", ".join(STUDIES))
     parser.add_argument("--scale", choices=SCALES, default="smoke", help="default: smoke")
-    parser.add_argument("--tasks", metavar="TASK[,TASK...]", help="of the studies' tasks at this scale; default: all")
+    parser.add_argument("--tasks", metavar="TASK[,TASK...]", help="of this scale's, default all; small: also your own")
     parser.add_argument("--methods", metavar="METHOD[,METHOD...]", help="runs of these alone; default: all")
     parser.add_argument("--variants", metavar="PATTERN[,PATTERN...]", help="runs whose last folder is like this: *-H7*")
     parser.add_argument("--runs", type=Path, metavar="RUNS", help="where the runs go; default: runs/sweep-SCALE")
@@ -141,9 +143,11 @@ def members_of(
         raise ValueError(f"unknown study {', '.join(unknown)}; known: {', '.join(STUDIES)}, or all")
     known = list(dict.fromkeys(task for name in names for task in tasks_at(STUDIES[name], scale)))
     chosen = known if tasks is None else tasks.split(",")
-    if unknown := [task for task in chosen if task not in known]:
-        raise ValueError(f"--tasks {', '.join(unknown)}: at scale {scale} the tasks are {', '.join(known)}")
-    members = [member for name in names for member in members_at(STUDIES[name], scale) if member.task in chosen]
+    own = [task for task in chosen if task not in known]
+    if unknown := [task for task in own if scale != OF_OWN_DATA or not data_tasks.is_known(task)]:
+        prepared = " and whatever is prepared (python -m dwm_jax.data list)" if scale == OF_OWN_DATA else ""
+        raise ValueError(f"--tasks {', '.join(unknown)}: at scale {scale} the tasks are {', '.join(known)}{prepared}")
+    members = [member for name in names for member in members_at(STUDIES[name], scale, own) if member.task in chosen]
     learnt = list(dict.fromkeys(method for member in members for method in member.methods))
     asked = learnt if methods is None else methods.split(",")
     if unknown := [method for method in asked if method not in learnt]:
@@ -171,6 +175,16 @@ def show(stages: Sequence[Stage], record: Record) -> None:
             print(f"{record.state(run):8}{run.name}{''.join(f' = {link}' for link in run.links)}")
             print(f"        {shlex.join(run.command)}")
     print(f"# {', '.join(f'{count} {state}' for state, count in sorted(states.items()))}")
+    if absent := not_prepared(run for stage in stages for run in stage.runs):
+        print(f"# no data here yet of {', '.join(absent)}; {data_tasks.how_to_prepare(absent[0])}")
+    if states.total() > states["done"]:
+        print("# the same command without --dry-run runs what is not done")
+
+
+def not_prepared(runs: Iterable[Run]) -> list[str]:
+    """The tasks whose data is not here, each once."""
+    named = dict.fromkeys(run.config.task for run in runs)
+    return [name for name in named if not (name in data_tasks.MADE_TASKS or is_prepared(name))]
 
 
 def refuse_what_cannot_run(runs: Sequence[Run], num_devices: int) -> None:
@@ -179,9 +193,7 @@ def refuse_what_cannot_run(runs: Sequence[Run], num_devices: int) -> None:
     Raises:
       ValueError: naming the first run that is wrong, or all tasks that are not prepared.
     """
-    named = dict.fromkeys(run.config.task for run in runs)
-    absent = [name for name in named if not (name in data_tasks.MADE_TASKS or is_prepared(name))]
-    if absent:
+    if absent := not_prepared(runs):
         how = data_tasks.how_to_prepare(absent[0])
         raise ValueError(f"no data of {', '.join(absent)} here; {how} (so each); or choose tasks with --tasks")
     for run in runs:

@@ -94,10 +94,11 @@ def runs_of(members: Sequence[Member], runs_folder: Path, scale: str) -> list[Ru
     alike: dict[tuple[object, ...], list[Member]] = {}
     for member in members:
         alike.setdefault(same_run(member), []).append(member)
+    tasks = [member.task for member in members]
     homes = {
         same_run(member): member
         for study in STUDIES.values()
-        for member in members_at(study, scale)
+        for member in members_at(study, scale, tasks)
         if same_run(member) in alike and is_real(runs_folder / name_of(member))
     }
     runs = []

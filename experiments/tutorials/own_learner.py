@@ -7,11 +7,15 @@ variant is a subclass with one method and, where it needs one, a setting more. O
 is configured, trained beside world models, evaluated, exported and drawn like the others. `whole_learner.py` writes
 one from nothing.
 
-Takes: 35 s of processor time, nearly all of it compilation. At this size its scores mean nothing. This file is a
-config that runs itself; any field of it can be set, and policies are used where the module is named:
+Takes: 50 s of processor time, nearly all of it compilation. At this size its scores mean nothing. This file is a
+config that runs itself; any field of it can be set, and what reads its runs is told the module, or the file:
 
     python -m experiments.tutorials.own_learner --workdir runs/mine --config.learners.td3_l1.weight=2
     python -m dwm_jax.evaluate runs/mine --import experiments.tutorials.own_learner
+    python -m experiments.report runs/mine -o report --import experiments/tutorials/own_learner.py
+
+A copy outside the checkout runs from inside it, `python -m dwm_jax.train --config ~/mine.py --workdir runs/mine`, or by
+itself once the package is installed (`pip install .`).
 """
 
 from dataclasses import dataclass
@@ -49,9 +53,9 @@ add_learner("td3_l1", TD3L1)
 
 
 def get_config() -> ConfigDict:
-    """It learns from the recorded next three steps; "DWM-TD3L1" would imagine them."""
+    """Beside the unchanged learner, from the recorded next three steps; "DWM-TD3L1" would imagine them."""
     config = load("smoke")
-    config.methods = "TD3+L1-H"
+    config.methods = "TD3+L1-H,TD3+BC-H"
     config.learners.td3_l1.weight = 0.5
     return config
 

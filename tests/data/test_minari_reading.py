@@ -315,6 +315,11 @@ def test_a_known_task_that_is_not_prepared_says_how_to(name):
         tasks.get_task(name, num_steps=1, seed=0)
 
 
+def test_a_mistyped_task_is_answered_with_the_one_that_is_most_like_it():
+    with pytest.raises(ValueError, match=r"unknown task 'maze2d-umase'; did you mean 'maze2d-umaze'\? known: "):
+        tasks.get_task("maze2d-umase", num_steps=1, seed=0)
+
+
 @pytest.mark.parametrize("name", ["nothing", "a b", "../up-v0", "", "hopper-medium-v9"])
 def test_an_unknown_task_is_refused_with_the_known_ones(name):
     assert not tasks.is_known(name)

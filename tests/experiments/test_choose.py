@@ -157,6 +157,11 @@ def test_imagined_returns_begin_with_the_policys_own_action() -> None:
 # ------------------------------------------------------------------------------------------- the rule of --auto
 
 
+def test_no_step_is_trusted_behind_one_that_is_not() -> None:
+    _, rows = automatic.by_step(Measured(np.array([9.0, 0.01, 0.01]), np.ones(3), (0.8, 0.2, 0.3)))
+    assert [row[-1] for row in rows] == ["no", "no", "no"]
+
+
 def test_the_horizon_is_the_last_before_error_or_spread_leave_the_bounds() -> None:
     error, spread = np.array([0.1, 0.3, 0.4, 0.7]), np.array([1.0, 0.6, 1.9, 1.0])
     assert Measured(error, spread, (0, 0, 0)).horizon == 3

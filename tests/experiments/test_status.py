@@ -91,5 +91,5 @@ def test_the_command_prints_the_table_and_refuses_an_empty_folder(
     )
     (tmp_path / "none").mkdir()
     refused = run_module("experiments.status", str(tmp_path / "none"))
-    assert refused.returncode == 1
+    assert refused.returncode == 2
     assert refused.stderr == f"error: {tmp_path / 'none'} holds no run: no config.json in it or below\n"

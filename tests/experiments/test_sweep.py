@@ -307,6 +307,17 @@ def test_methods_keep_the_runs_of_these_alone() -> None:
     assert [member.methods for member in members] == [("DWM-TD3BC",)] * 2 + [("OneStep-IQL",)] * 2
 
 
+def test_data_of_ones_own_takes_the_place_of_the_papers_at_the_small_scale(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sweep.data_tasks, "is_known", lambda name: name == "my-robot")
+    members = list(sweep.members_of("main,model_free", "my-robot", "DWM-TD3BC,TD3+BC", None, "small"))
+    assert {member.task for member in members} == {"my-robot"}
+    assert {member.config for member in members} == {"locomotion:my-robot"}
+    assert {member.study for member in members} == {"main", "model_free"}
+    for scale, task in (("small", "my-rebot"), ("paper", "my-robot")):
+        with pytest.raises(ValueError, match=f"--tasks {task}: at scale {scale} the tasks are"):
+            list(sweep.members_of("main", task, None, None, scale))
+
+
 def test_variants_keep_the_runs_whose_folder_is_like_a_pattern() -> None:
     members = list(sweep.members_of("main", "hopper-medium", "DWM-TD3BC,OneStep-IQL", "*-H7*", "small"))
     assert [member.variant for member in members] == ["DWM-TD3BC-H7-rtg0.7", "OneStep-IQL-H7"]

@@ -82,7 +82,7 @@ def test_a_learner_by_one_loss_is_configured_trained_exported_and_evaluated(
     learner_class = trained("own_learner", tmp_path / "run")["TD3L1"]
     config = json.loads((tmp_path / "run" / "config.json").read_text())
     assert config["learners"]["td3_l1"] == config["learners"]["td3_bc"] | {"weight": 0.5}
-    assert {row["method"] for row in rows_of(tmp_path / "run")} == {"TD3+L1-H"}
+    assert {row["method"] for row in rows_of(tmp_path / "run")} == {"TD3+L1-H", "TD3+BC-H"}
     assert "DWM-TD3L1" in registry.METHODS
     evaluate.main([str(tmp_path / "run"), "--episodes", "1", "--import", "experiments.tutorials.own_learner"])
     assert "| TD3+L1-H | maze2d-umaze | 2 | 1 |" in capsys.readouterr().out

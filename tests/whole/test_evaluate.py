@@ -298,12 +298,14 @@ def test_a_dream_needs_a_run_and_its_world_model(
 @pytest.mark.parametrize(
     ("arguments", "code", "line"),
     [
-        (["nowhere"], 2, "nowhere holds no policies/*.npz"),
+        (["nowhere"], 2, "nowhere: no such file or folder"),
+        (["tests"], 2, "tests holds no policies/*.npz"),
         (["setup.cfg"], 1, "setup.cfg is not a file of exported policies"),
         (["setup.cfg", "--video", "film.avi"], 2, "film.avi: the name must end in .mp4 or .gif"),
         (["nowhere", "--dream", "film.png"], 2, "--dream film.png: the name must end in .mp4 or .gif"),
         (["nowhere", "--dream", "film.gif"], 2, "nowhere holds no run: it has no config.json"),
         (["setup.cfg", "--import", "no_such_module"], 2, "--import no_such_module: ModuleNotFoundError"),
+        (["setup.cfg", "--import", "no_such_file.py"], 2, "--import no_such_file.py: FileNotFoundError"),
     ],
 )
 def test_a_wrong_command_is_one_line(

@@ -183,4 +183,4 @@ def test_a_run_is_read_cell_by_cell(
     assert read["futures"].next_observations.shape == (16, 3, 4)
     # Deterministic, and told the same actions: one future.
     assert np.ptp(read["futures"].next_observations, axis=0).max() == 0
-    assert (tmp_path / "futures.png").stat().st_size > 0
+    assert (workdir / "futures.png").stat().st_size > 0

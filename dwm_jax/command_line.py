@@ -6,6 +6,7 @@ four the same command goes on.
 """
 
 import os
+import re
 import sys
 import traceback
 from collections.abc import Callable, Sequence
@@ -93,7 +94,8 @@ def run(
         except (AttributeError, KeyError) as error:
             # ml_collections wraps one exception in another, whose own text is a repr.
             reason = error.args[0].args[0] if isinstance(error.args[0], Exception) else error.args[0]
-            fail(ConfigError(f"unknown config key: {reason}"), 2)
+            advised = re.sub(r"\s+Did you mean", "; did you mean", reason)
+            fail(ConfigError(f"unknown config key: {advised}"), 2)
         except (flags.Error, OSError, RuntimeError, SyntaxError, TypeError, ValueError) as error:
             fail(without_traceback(error), 2)
         return rest

@@ -157,6 +157,7 @@ def run_prepare(options: argparse.Namespace) -> int:
         f"{options.name}: {'made' if made else 'there already'}, {stored.num_steps:,} steps in "
         f"{stored.num_episodes:,} episodes, {stored.folder.parent}"
     )
+    print(f"  evaluated in {stored.environment or 'no environment: for world models alone'}")
     provenance = stored.provenance
     for note in notes.of(provenance):
         print(f"  {note}")

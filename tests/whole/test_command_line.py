@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[2]
 @pytest.mark.parametrize(
     ("override", "line"),
     [
-        ("--config.policy.horizonn=5", "error: unknown config key: 'horizonn' Did you mean \"horizon\""),
+        ("--config.policy.horizonn=5", "error: unknown config key: 'horizonn'; did you mean \"horizon\""),
         ("--config.policy.horizon=soon", "error: flag --config.policy.horizon=soon: invalid literal for int()"),
         ("--bogus=1", "error: Unknown command line flag 'bogus'"),
         ("--config.policy.horizon=8", "error: policy.horizon=8 is not allowed: below world_models.dwm.sequence_length"),

@@ -27,7 +27,7 @@ def test_a_notebooks_backend_is_no_reason_to_stop(tmp_path: Path) -> None:
 def test_a_terminal_that_knows_only_ascii_shows_a_question_mark(tmp_path: Path) -> None:
     (tmp_path / "é").mkdir()
     found = run("experiments.status", str(tmp_path / "é"), PYTHONIOENCODING="ascii")
-    assert found.returncode == 1
+    assert found.returncode == 2
     assert found.stderr == f"error: {tmp_path}/? holds no run: no config.json in it or below\n"
 
 

@@ -17,7 +17,7 @@ from dwm_jax.registry import METHODS, Alone
 from dwm_jax.runtime import files
 from dwm_jax.runtime.files import UnreadableError
 
-from ..studies.catalogue import STUDIES, Member, members_at, same_run
+from ..studies.catalogue import STUDIES, Member, members_at, same_run, tasks_at
 
 TRAIN = ("python", "-m", "dwm_jax.train")
 # The method that trains a world model and nothing else, by model.
@@ -94,11 +94,12 @@ def runs_of(members: Sequence[Member], runs_folder: Path, scale: str) -> list[Ru
     alike: dict[tuple[object, ...], list[Member]] = {}
     for member in members:
         alike.setdefault(same_run(member), []).append(member)
-    tasks = [member.task for member in members]
+    of_studies = {task for study in STUDIES.values() for task in tasks_at(study, scale)}
+    own_tasks = {member.task: None for member in members if member.task not in of_studies}
     homes = {
         same_run(member): member
         for study in STUDIES.values()
-        for member in members_at(study, scale, tasks)
+        for member in members_at(study, scale, list(own_tasks))
         if same_run(member) in alike and is_real(runs_folder / name_of(member))
     }
     runs = []

@@ -30,7 +30,10 @@ def import_all(names: Iterable[str]) -> None:
     """
     for name in names:
         try:
-            _import_file(Path(name)) if name.endswith(".py") else importlib.import_module(name)
+            if name.endswith(".py"):
+                _import_file(Path(name))
+            else:
+                importlib.import_module(name)
         except Exception as error:  # whatever a third party's module raises when it is imported
             raise ValueError(f"--import {name}: {type(error).__name__}: {error}") from error
 

@@ -72,7 +72,7 @@ def tasks_at(study: Study, scale: str) -> tuple[str, ...]:
 
 
 def members_at(study: Study, scale: str, own_tasks: Sequence[str] = ()) -> tuple[Member, ...]:
-    """Every run of a study at a scale, on its tasks and on those that are the user's own."""
+    """Every run of a study at a scale, on its tasks and on `own_tasks`, data of the user's own."""
     tasks = dict.fromkeys([*tasks_at(study, scale), *own_tasks])
     return tuple(member for task in tasks for member in study.members(task, scale))
 

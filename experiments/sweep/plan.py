@@ -95,11 +95,11 @@ def runs_of(members: Sequence[Member], runs_folder: Path, scale: str) -> list[Ru
     for member in members:
         alike.setdefault(same_run(member), []).append(member)
     of_studies = {task for study in STUDIES.values() for task in tasks_at(study, scale)}
-    own_tasks = {member.task: None for member in members if member.task not in of_studies}
+    own_tasks = [member.task for member in members if member.task not in of_studies]
     homes = {
         same_run(member): member
         for study in STUDIES.values()
-        for member in members_at(study, scale, list(own_tasks))
+        for member in members_at(study, scale, own_tasks)
         if same_run(member) in alike and is_real(runs_folder / name_of(member))
     }
     runs = []

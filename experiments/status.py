@@ -5,7 +5,8 @@
 
 One row per phase of a run: a world model (they lie in `world_models` beside the runs that share them), or a method.
 Nothing is asked of the runs themselves, and nothing disturbed: it may be called at any moment, by anyone who can read
-the folder. "running" is seen on the machine that runs; from another, a run that goes on looks stopped.
+the folder. A method "waits" until its first update: for its world model, the methods before it, what is imagined ahead,
+compiling. "running" and "waiting" are seen on the machine that runs; from another, a run that goes on looks stopped.
 """
 
 import argparse
@@ -44,7 +45,8 @@ class Phase(NamedTuple):
     total: int
     updates_per_second: float | None  # between the last two checkpoints
     score: float | None  # mean of the last evaluation, on the 0-1 scale
-    # "done", "running", "stopped", "not started", "waiting" for the phases before; "unreadable": its files are damaged
+    # "done", "running", "waiting" for its first update in a run that goes on, "stopped", "not started"; "unreadable":
+    # its files are damaged
     state: str
 
     @property
@@ -125,8 +127,6 @@ def phases_of_run(run: str, folder: Path, config: dict[str, Any]) -> Iterator[Ph
         done = step >= total and bool(scores)
         score = float(np.mean(scores)) if scores else None
         yield Phase(run, name, step, total, speed, score, state_of(done, step, goes_on))
-        # Methods are learnt one after the other: what runs is the first that is not done.
-        goes_on = goes_on and done
 
 
 def progress_of(folder: Path, phase: str, total: int) -> tuple[int, float | None]:
@@ -144,11 +144,11 @@ def progress_of(folder: Path, phase: str, total: int) -> tuple[int, float | None
 
 
 def state_of(done: bool, step: int, goes_on: bool) -> str:
-    """In words; `goes_on`: a living process has come to this phase."""
+    """In words; `goes_on`: a process has the folder. What it has not begun waits for world models, methods before, a pool."""
     if done:
         return "done"
     if goes_on:
-        return "running"
+        return "running" if step else "waiting"
     return "stopped" if step else "not started"
 
 

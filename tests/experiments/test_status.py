@@ -64,10 +64,10 @@ def test_every_phase_has_its_state_speed_and_score(runs: Path) -> None:
     assert "DWM" not in phases
 
 
-def test_what_runs_is_the_first_that_is_not_done(runs: Path) -> None:
+def test_in_a_run_that_goes_on_what_has_begun_runs_and_what_has_not_waits(runs: Path) -> None:
     with exclusive(runs / "a" / "run" / ".lock", wait=False):
         states = {name: phase.state for name, phase in by_name(runs).items()}
-    assert states == {"world model dwm": "done", "TD3+BC": "done", "DWM-TD3BC": "running", "DD": "not started"}
+    assert states == {"world model dwm": "done", "TD3+BC": "done", "DWM-TD3BC": "running", "DD": "waiting"}
 
 
 def test_a_lock_is_held_as_long_as_its_holder_lives(tmp_path: Path) -> None:

@@ -144,7 +144,7 @@ def progress_of(folder: Path, phase: str, total: int) -> tuple[int, float | None
 
 
 def state_of(done: bool, step: int, goes_on: bool) -> str:
-    """In words; `goes_on`: a process has the folder. What it has not begun waits for world models, methods before, a pool."""
+    """In words; `goes_on`: a process has the folder. What it has not begun waits for models, methods before, a pool."""
     if done:
         return "done"
     if goes_on:

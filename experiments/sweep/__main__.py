@@ -10,7 +10,7 @@ Each run is one `python -m dwm_jax.train` in RUNS/STUDY/TASK/VARIANT, with what 
 RUNS/sweep.json says how each stands, and `python -m experiments.status RUNS` how far it is. World models are trained
 first, each once for all runs that want it. Runs that studies share are run once; their other folders are links.
 
-Start the same command again at any time: it runs what is missing or failed, and resumes what was stopped. A run that
+Start the same command again at any time: it runs what is to do or failed, and resumes what was stopped. A run that
 fails stops no other. Ctrl-C and SIGTERM reach the runs, which save and leave.
 
 Launchers: "local" runs them here: one on each GPU; one at a time on a CPU, or --workers, each on its share of the
@@ -72,13 +72,13 @@ def main() -> None:
 
 
 def launch(options: argparse.Namespace, stages: Sequence[Stage], record: Record) -> None:
-    """Hands what is missing to whoever runs it."""
+    """Hands what is to do to whoever runs it."""
     runs = [run for stage in stages for run in stage.runs]
-    missing = [Stage(name, tuple(run for run in runs if not run.is_done())) for name, runs in stages]
-    missing = [stage for stage in missing if stage.runs]
+    to_do = [Stage(name, tuple(run for run in runs if not run.is_done())) for name, runs in stages]
+    to_do = [stage for stage in to_do if stage.runs]
     if options.launcher == "local":
         found = local.devices()
-        refuse_what_cannot_run([run for stage in missing for run in stage.runs], found.per_run)
+        refuse_what_cannot_run([run for stage in to_do for run in stage.runs], found.per_run)
     elif options.launcher == "slurm":
         parameters = dict(parameter.split("=", 1) for parameter in options.slurm)
         executor = slurm.slurm_executor(record.folder / "slurm", parameters, options.workers)
@@ -89,12 +89,12 @@ def launch(options: argparse.Namespace, stages: Sequence[Stage], record: Record)
         record.set(runs)
         make_links(runs, record.folder)
         if options.launcher == "print":
-            write_commands(missing, record.folder, options.workers)
+            write_commands(to_do, record.folder, options.workers)
         elif options.launcher == "slurm":
-            jobs = slurm.submit(executor, missing)
+            jobs = slurm.submit(executor, to_do)
             say(f"submitted {len(jobs)} jobs: {', '.join(jobs)}")
         else:
-            run_here(missing, found, options.workers, Progress(record, runs))
+            run_here(to_do, found, options.workers, Progress(record, runs))
 
 
 def parsed() -> argparse.Namespace:
@@ -211,15 +211,15 @@ def is_prepared(task: str) -> bool:
     return True
 
 
-def write_commands(missing: Sequence[Stage], runs_folder: Path, at_a_time: int | None) -> None:
+def write_commands(to_do: Sequence[Stage], runs_folder: Path, at_a_time: int | None) -> None:
     """Prints them, and writes the files of the launcher "print"."""
-    for stage in missing:
+    for stage in to_do:
         print("\n".join(shlex.join(run.command) for run in stage.runs))
-    for path in launch_files.write(missing, runs_folder / "launch", runs_folder, at_a_time):
+    for path in launch_files.write(to_do, runs_folder / "launch", runs_folder, at_a_time):
         say(f"written: {path}")
 
 
-def run_here(missing: Sequence[Stage], found: Devices, workers: int | None, progress: Progress) -> None:
+def run_here(to_do: Sequence[Stage], found: Devices, workers: int | None, progress: Progress) -> None:
     """Runs them on this machine, with a line at every start and end; leaves with 1 if any failed."""
     compiled = {"JAX_COMPILATION_CACHE_DIR": str(progress.record.folder / ".compiled")}
     places = [
@@ -227,7 +227,7 @@ def run_here(missing: Sequence[Stage], found: Devices, workers: int | None, prog
         for place in local.places(found, workers, os.environ.get("CUDA_VISIBLE_DEVICES"), local.usable_cores())
     ]
     say(f"{len(places)} run(s) at a time on {found.number} {found.backend} device(s); {progress.counts()}")
-    for stage in missing:
+    for stage in to_do:
         if (number := local.run_all(stage.runs, places, progress.started, progress.ended)) is not None:
             reason = signal.Signals(number).name
             leave(128 + number, f"stopped by {reason}: {progress.counts()}; start the same command again to go on")

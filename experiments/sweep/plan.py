@@ -75,7 +75,7 @@ class Stage(NamedTuple):
 
 
 def stages_of(members: Sequence[Member], runs_folder: Path, scale: str) -> tuple[Stage, Stage]:
-    """The world models that are missing, each once, and the members' runs; in both also what is done.
+    """The world models that are to be trained, each once, and the members' runs; in both also what is done.
 
     A model that no method trains by itself (Decision Diffuser's, augmentation's) comes with the first run that needs
     it.

@@ -17,7 +17,7 @@ class Record:
 
         {"scale": "smoke", "members": {"main/maze2d-umaze/DWM-H1": {"state": "done", "log": "main/.../log.txt"}, ...}}
 
-    "state" is "done", "failed", "running" or "missing". Runs that several studies share stand there under every name;
+    "state" is "done", "failed", "running" or "to do". Runs that several studies share stand there under every name;
     those that train a world model for the others under "world_models_of/...". A later sweep adds its own.
     """
 
@@ -39,9 +39,9 @@ class Record:
             )
 
     def state(self, run: Run) -> str:
-        """How a run stands when nothing runs: "done" by its own files, "failed" as recorded, else "missing"."""
+        """How a run stands when nothing runs: "done" by its own files, "failed" as recorded, else "to do"."""
         recorded = self._content["members"].get(run.name, {}).get("state")
-        return "done" if run.is_done() else "failed" if recorded == "failed" else "missing"
+        return "done" if run.is_done() else "failed" if recorded == "failed" else "to do"
 
     def set(self, runs: Iterable[Run], state: str | None = None) -> None:
         """Writes how the runs stand; None: as `state` finds them."""

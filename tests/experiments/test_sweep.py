@@ -157,7 +157,7 @@ def test_a_signal_reaches_the_run_once_starts_no_other_and_says_how_to_go_on(
     monkeypatch.setattr(local, "start", start_and_signal)
     assert call(monkeypatch, runs.studies, "--runs", str(runs.folder)) == 128 + number
     assert runs.starts() == [name_in_starts(first)]
-    assert set(runs.states().values()) == {"missing"}
+    assert set(runs.states().values()) == {"to do"}
     shown = capsys.readouterr().err
     assert f"{first.name}: stopped after" in shown
     assert f"stopped by {signal.Signals(number).name}" in shown
@@ -234,8 +234,8 @@ def test_a_dry_run_lists_every_command_and_leaves_nothing(
     runs = make_runs("transformer")
     assert call(monkeypatch, "transformer", "--runs", str(runs.folder), "--dry-run") == 0
     shown = capsys.readouterr().out
-    assert all(f"missing {run.name}\n        {shlex.join(run.command)}\n" in shown for run in runs.all)
-    assert "# 3 missing\n" in shown
+    assert all(f"to do   {run.name}\n        {shlex.join(run.command)}\n" in shown for run in runs.all)
+    assert "# 3 to do\n" in shown
     assert not runs.folder.exists()
 
 

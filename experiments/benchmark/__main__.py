@@ -21,7 +21,7 @@ Measurements (--only):
     first-step   seconds from starting a run to its first finished dispatch; only when named, quickstart only
     whole-run    where each second of the quickstart goes, from starting the command; only when named
     time-to-score  seconds from starting the command to the first evaluation at or above a score, one method a
-                 run (--races), "not reached" after an hour; only when named
+                 run (--races, --methods), "not reached" after an hour; only when named
 
 How to read it. Everything runs on random data of the right shapes. "first call" is tracing, compiling and one run;
 no other figure contains it. Things that are compared are timed in turns, repetition by repetition, with a large
@@ -35,7 +35,7 @@ optimising: its figures mean nothing. Run it on an idle machine; the load at the
 import argparse
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
@@ -89,7 +89,8 @@ def main(arguments: list[str] | None = None) -> None:
     learners = tuple(NAMES)[:1] if options.quick else tuple(NAMES)
     failed = False
     print(HEADER, flush=True)
-    for job in jobs(options.only, options.sizes, learners, options.plan, options.races):
+    races = [(race, method) for race in options.races for method in RACES[race].methods if method in options.methods]
+    for job in jobs(options.only, options.sizes, learners, options.plan, races):
         say(f"measuring {job.label} ...")
         try:
             figures = run(job, isolated=not options.quick)
@@ -119,6 +120,8 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--seconds", type=float, help=f"a repetition lasts at least about (default: {FULL.seconds:g})")
     parser.add_argument("--chunk", type=int, help=f"trajectories per device in bulk (default: {FULL.chunk})")
     parser.add_argument("--races", default="quickstart", help=f"some of {','.join(RACES)} (default: %(default)s)")
+    runners = tuple(dict.fromkeys(method for race in RACES.values() for method in race.methods))
+    parser.add_argument("--methods", help=f"of the races, some of {','.join(runners)} (default: all)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="appends one JSON line per figure")
     options = parser.parse_args(arguments)
 
@@ -134,6 +137,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     options.only = names(parser, "--only", options.only, MEASUREMENTS, usual)
     options.sizes = names(parser, "--sizes", options.sizes, tuple(SIZES), ("tiny",) if options.quick else DEFAULT_SIZES)
     options.races = names(parser, "--races", options.races, tuple(RACES), ())
+    options.methods = names(parser, "--methods", options.methods, runners, runners)
     if options.json is not None:
         try:
             options.json.open("a").close()
@@ -158,7 +162,11 @@ def names(
 
 
 def jobs(
-    only: tuple[str, ...], sizes: tuple[str, ...], learners: tuple[str, ...], plan: Plan, races: tuple[str, ...]
+    only: tuple[str, ...],
+    sizes: tuple[str, ...],
+    learners: tuple[str, ...],
+    plan: Plan,
+    races: Sequence[tuple[str, str]],  # (race, method)
 ) -> Iterator[Job]:
     """What is to be measured, in the order of MEASUREMENTS; what does not depend on the size once."""
     if "peak" in only:
@@ -188,8 +196,8 @@ def jobs(
     if "whole-run" in only:
         config = "smoke" if sizes == ("tiny",) else "quickstart"
         yield Job(f"a whole run of {config}", where_seconds_go, (config, plan), has_own_processes=True)
-    for race in races if "time-to-score" in only else ():
-        yield Job(f"time to a score: {race}", time_to_score, (race, plan), has_own_processes=True)
+    for race, method in races if "time-to-score" in only else ():
+        yield Job(f"time to a score: {race}, {method}", time_to_score, (race, method, plan), has_own_processes=True)
 
 
 def run(job: Job, isolated: bool) -> list[Figure]:

@@ -272,9 +272,10 @@ def test_whole_commands_are_rows_by_purpose_and_by_method(monkeypatch: pytest.Mo
     once = QUICK._replace(repetitions=1)
     rows = {figure.name: figure.values for figure in whole_run.where_seconds_go("smoke", once)}
     assert rows == {"whole run, data": (1.0,), "whole run, updates": (3.0,), "whole run, all": (4.0,)}
-    named = [figure.name for figure in whole_run.time_to_score("quickstart", once)]
-    assert named == ["DWM-TD3BC to 0.3", "TD3+BC to 0.3, not reached by all", "OneStep-TD3BC to 0.3"]
-    assert asked[1:] == [("quickstart", {"methods": name}) for name in ("DWM-TD3BC", "TD3+BC", "OneStep-TD3BC")]
+    methods = ("DWM-TD3BC", "TD3+BC")
+    named = [figure.name for method in methods for figure in whole_run.time_to_score("quickstart", method, once)]
+    assert named == ["DWM-TD3BC to 0.3", "TD3+BC to 0.3, not reached by all"]
+    assert asked[1:] == [("quickstart", {"methods": name}) for name in methods]
 
 
 def test_a_command_is_followed_until_it_has_done_enough(tmp_path: Path) -> None:
@@ -365,6 +366,7 @@ def test_a_learner_is_measured_for_one_seed_and_for_all(
         (["--repetitions", "0"], "error: --repetitions 0: must be above 0"),
         (["--seconds", "-1"], "error: --seconds -1.0: must be above 0"),
         (["--races", "walker"], "error: --races: unknown 'walker'; known: smoke, "),
+        (["--methods", "DWM"], "error: --methods: unknown 'DWM'; known: TD3+BC, "),
         (["--json", "nowhere/at/all.jsonl"], "error: --json nowhere/at/all.jsonl: No such file"),
         (["--fast"], "error: unrecognized arguments: --fast"),
     ],

@@ -25,30 +25,36 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: not item.nodeid.startswith(("tests/whole/", "tests/world_models/")))
 
 
+@pytest.fixture(scope="session")
+def common(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder that all of pytest's processes have in common."""
+    own = tmp_path_factory.getbasetemp()
+    return own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
+
+
 @pytest.fixture(scope="session", autouse=True)
-def scratch(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """Minari's root and the compilation cache of this session, and of the processes its tests start."""
+def scratch(tmp_path_factory: pytest.TempPathFactory, common: Path) -> Iterator[Path]:
+    """Minari's root, for this process and those its tests start; programs compiled by any of them are there for all."""
     folder = tmp_path_factory.mktemp("session")
     environment = pytest.MonkeyPatch()
     environment.setenv("MINARI_DATASETS_PATH", str(folder / "minari"))
-    environment.setenv("JAX_COMPILATION_CACHE_DIR", str(folder / "compiled"))
+    environment.setenv("JAX_COMPILATION_CACHE_DIR", str(common / "compiled"))
     environment.setenv(
         "PYTHONPATH", os.pathsep.join([str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")])
     )
-    jax.config.update("jax_compilation_cache_dir", str(folder / "compiled"))
+    jax.config.update("jax_compilation_cache_dir", str(common / "compiled"))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
     yield folder
     environment.undo()
 
 
 @pytest.fixture(scope="session")
-def on_one_device(scratch: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def on_one_device(scratch: Path, common: Path) -> Path:
     """A folder with a finished run of both kinds of model: made by that of pytest's processes which needs it first.
 
     It is to be read, and copied, but not written into.
     """
-    own = tmp_path_factory.getbasetemp()
-    folder = (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "on_one_device"
+    folder = common / "on_one_device"
     with exclusive(folder / ".lock", wait=True):
         if not (folder / "run" / "summary.md").exists():
             train(tiny.config(methods=tiny.BULK_AND_FOLLOWING), folder / "run")

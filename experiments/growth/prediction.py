@@ -32,7 +32,7 @@ from .points import Point
 PEAKS = Path(__file__).with_name("peaks.csv")
 SCALE = "paper"
 TABLES = ("main", "model_free")
-# Over parameters, gradients and both moments (PERFORMANCE.md, "The denoiser").
+# Over parameters, gradients and both moments (PERFORMANCE.md, "The limits, and where we stand").
 OPTIMISER_PASSES = 10
 # Observation and action sizes; recorded steps in thousands, by kind of data (D4RL).
 ROBOTS = {"hopper": (11, 3, "Hopper-v4"), "walker2d": (17, 6, "Walker2d-v4"), "halfcheetah": (17, 6, "HalfCheetah-v4")}

@@ -120,8 +120,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--seconds", type=float, help=f"a repetition lasts at least about (default: {FULL.seconds:g})")
     parser.add_argument("--chunk", type=int, help=f"trajectories per device in bulk (default: {FULL.chunk})")
     parser.add_argument("--races", default="quickstart", help=f"some of {','.join(RACES)} (default: %(default)s)")
-    runners = tuple(dict.fromkeys(method for race in RACES.values() for method in race.methods))
-    parser.add_argument("--methods", help=f"of the races, some of {','.join(runners)} (default: all)")
+    parser.add_argument("--methods", help="some of the races' methods (default: all of them)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="appends one JSON line per figure")
     options = parser.parse_args(arguments)
 
@@ -137,7 +136,8 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     options.only = names(parser, "--only", options.only, MEASUREMENTS, usual)
     options.sizes = names(parser, "--sizes", options.sizes, tuple(SIZES), ("tiny",) if options.quick else DEFAULT_SIZES)
     options.races = names(parser, "--races", options.races, tuple(RACES), ())
-    options.methods = names(parser, "--methods", options.methods, runners, runners)
+    racing = tuple(dict.fromkeys(method for race in options.races for method in RACES[race].methods))
+    options.methods = names(parser, "--methods", options.methods, racing, racing)
     if options.json is not None:
         try:
             options.json.open("a").close()

@@ -366,7 +366,7 @@ def test_a_learner_is_measured_for_one_seed_and_for_all(
         (["--repetitions", "0"], "error: --repetitions 0: must be above 0"),
         (["--seconds", "-1"], "error: --seconds -1.0: must be above 0"),
         (["--races", "walker"], "error: --races: unknown 'walker'; known: smoke, "),
-        (["--methods", "DWM"], "error: --methods: unknown 'DWM'; known: TD3+BC, "),
+        (["--races", "quickstart", "--methods", "IQL"], "error: --methods: unknown 'IQL'; known: DWM-TD3BC, "),
         (["--json", "nowhere/at/all.jsonl"], "error: --json nowhere/at/all.jsonl: No such file"),
         (["--fast"], "error: unrecognized arguments: --fast"),
     ],

@@ -1,12 +1,14 @@
 """Decision Diffuser: a diffusion over states plans for a return, inverse dynamics acts. No critic, no actor."""
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from dwm_jax.maths.normalizers import FITTERS, Normalizer
+from dwm_jax.networks.initialization import computed_once
 from dwm_jax.networks.inverse_dynamics import InverseDynamics
 from dwm_jax.networks.optimization import apply_gradients, move_ema, start_ema
 from dwm_jax.runtime.settings import require
@@ -71,9 +73,10 @@ class DecisionDiffuser(Denoiser, Planner):
         observation_size, action_size = rows.observations.shape[1], rows.actions.shape[1]
         diffusion_key, inverse_key = jax.random.split(key)
         x_TD = jnp.zeros((self.sequence_length, observation_size))
+        inverse = self.inverse_network(action_size)
         params = Params(
             diffusion=self.init_denoiser(diffusion_key, x_TD, Condition(return_to_go=jnp.zeros(()))),
-            inverse_dynamics=self.inverse_network(action_size).init(inverse_key, x_TD[:2], training=False),
+            inverse_dynamics=computed_once(partial(inverse.init, training=False), inverse_key, x_TD[:2]),
         )
         normalizer = FITTERS[self.observation_normalizer](rows.states)
         return State(params, jax.jit(self.optimizer.init)(params), InferenceState(start_ema(params), normalizer))

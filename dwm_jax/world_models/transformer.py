@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import optax
 
 from dwm_jax.maths.returns import discounts_until_end
+from dwm_jax.networks.initialization import computed_once
 from dwm_jax.networks.optimization import apply_gradients
 from dwm_jax.networks.transformer import CausalTransformer
 from dwm_jax.runtime.settings import require
@@ -86,7 +87,8 @@ class TransformerWorldModel(WorldModel):
     def init(self, key: Key, rows: TrainingRows) -> State:
         units = fit_dynamics_units(rows)
         rows_HO = jnp.zeros((self.sequence_length - 1, rows.observations.shape[1]))
-        params = jax.jit(self.network(units).init)(key, rows_HO, jnp.zeros(rows.actions.shape[1]), jnp.zeros(()))
+        first_action, return_to_go = jnp.zeros(rows.actions.shape[1]), jnp.zeros(())
+        params = computed_once(self.network(units).init, key, rows_HO, first_action, return_to_go)
         return State(InferenceState(params, units), self.optimizer.init(params))
 
     def segment_loss(self, model: InferenceState, segment: Segment) -> Array:

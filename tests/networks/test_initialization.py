@@ -1,4 +1,4 @@
-"""The initial parameters are flax's own, to the bit, without the network's arithmetic."""
+"""Initial parameters are flax's own, to the bit: without the network's arithmetic, and compiled sooner."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dwm_jax.networks.initialization import initial_parameters
+from dwm_jax.networks.initialization import LEVEL, computed_once, initial_parameters
 from dwm_jax.networks.temporal_unet import TemporalUnet
 from dwm_jax.types import Array
 
@@ -43,3 +43,24 @@ def test_nothing_is_computed_from_the_inputs() -> None:
     traced = jax.make_jaxpr(lambda key, x: initial_parameters(Dense(), key, x))(jax.random.key(0), jnp.ones(2))
     assert "dot_general" not in str(traced)
     assert "dot_general" in str(jax.make_jaxpr(Dense().init)(jax.random.key(0), jnp.ones(2)))
+
+
+def test_what_is_computed_once_has_the_bits_that_xla_gives_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    init = jax.vmap(Dense().init, in_axes=(0, None))
+    inputs = jax.random.split(jax.random.key(3), 3), jnp.ones(2)
+    expected = jax.jit(init, compiler_options={LEVEL: 3})(*inputs)
+    monkeypatch.delenv("XLA_FLAGS", raising=False)
+    jax.tree.map(np.testing.assert_array_equal, computed_once(init, *inputs), expected)
+
+
+@pytest.mark.parametrize(
+    ("flags", "options"), [("", {LEVEL: 1}), ("--xla_dump_to=there", {LEVEL: 1}), (f"--{LEVEL}=2", None)]
+)
+def test_a_level_of_the_users_own_is_kept(
+    flags: str, options: dict[str, int] | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XLA_FLAGS", flags)
+    given = []
+    monkeypatch.setattr(jax, "jit", lambda function, compiler_options: given.append(compiler_options) or function)
+    assert computed_once(lambda x: x + 1, 2) == 3
+    assert given == [options]

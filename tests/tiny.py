@@ -30,6 +30,8 @@ def config(**overrides: object) -> ConfigDict:
     for world_model in config.world_models.values():
         world_model.num_updates = 20
         world_model.update({"distil_updates": 20} if "distil_updates" in world_model else {})
+        # A U-Net of one level is half the program; tests/networks and the smoke config try more of them.
+        world_model.update({"multipliers": (1,)} if "multipliers" in world_model else {})
     with config.unlocked():
         config.update_from_flattened_dict({key.replace("__", "."): value for key, value in overrides.items()})
     return config

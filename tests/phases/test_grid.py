@@ -1,14 +1,13 @@
 """Every learner with every source of trajectories: it trains, and its target is the one worked out by hand."""
 
-from functools import cache, partial
+from functools import cache
 from pathlib import Path
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dwm_jax.learners.policies import Policies, fit_units
+from dwm_jax.learners.policies import Policies, exploring, fit_units
 from dwm_jax.maths.value_expansion import expansion
 from dwm_jax.phases.policy_source import make_source
 from dwm_jax.phases.policy_updates import PolicyUpdates
@@ -52,6 +51,14 @@ def models(tmp_path_factory):
 @cache
 def recording():
     return load_recording(config())[1]
+
+
+@cache
+def untrained(name):
+    """A learner of the grid and its first state."""
+    settings = config().learners[name].to_dict()
+    learner = LEARNERS[name](observation_size=4, action_size=2, num_updates=NUM_UPDATES, **settings)
+    return learner, jax.jit(learner.init)(jax.random.key(0))
 
 
 def mlp(params, x):
@@ -100,9 +107,7 @@ def target_by_hand(trajectory, values, lambda_):
 @pytest.mark.parametrize(("name", "distil"), [*((name, False) for name in TRAINED), ("DWM-TD3BC", True)])
 def test_cell_trains_on_the_target_its_imagination_implies(name, distil, models):
     settings, method = config(), METHODS[name]
-    learner = LEARNERS[method.learner](
-        observation_size=4, action_size=2, num_updates=NUM_UPDATES, **settings.learners[method.learner].to_dict()
-    )
+    learner, start = untrained(method.learner)
     trained = {model: models(model, distil) for model in models_needed([method])}
     units = fit_units(learner, recording().dataset)
     source = make_source(tiny.run_of(settings, recording()), name, method, learner, units, trained)
@@ -112,13 +117,16 @@ def test_cell_trains_on_the_target_its_imagination_implies(name, distil, models)
     learn = PolicyUpdates(learner, source, expansion(lambda_), batch_size, KEY[None])
 
     def advance(state, data, step):
-        after, _, metrics = learn.learn_inside(state, (), KEY, *data, step[None])
-        return after, {name: value[0] for name, value in metrics.items()} | {"before": state, "after": after}
+        batch, keys_B = learn.draw_batch((), data, exploring(learner, state, units), KEY, step)
+        after, metrics = learner.update(state, batch, learn.expand, keys_B, step, parallel.average)
+        drawn = batch, jax.random.key_data(keys_B)
+        return after, metrics | {"before": state, "after": after, "drawn": drawn}
 
-    start = jax.jit(learner.init)(jax.random.key(0))
     updates = parallel.one_after_another(advance)
     trace = parallel.in_one_dispatch(updates, NUM_UPDATES)(parallel.replicate(start), on_device, 0)[1]
-    before, after = (jax.tree.map(lambda leaf: np.asarray(leaf[-1]), trace.pop(key)) for key in ("before", "after"))
+    before, after, (batch, key_data_B) = (
+        jax.tree.map(lambda leaf: np.asarray(leaf[-1]), trace.pop(key)) for key in ("before", "after", "drawn")
+    )
 
     # ---- it learns something finite
     for key, values in trace.items():
@@ -127,15 +135,6 @@ def test_cell_trains_on_the_target_its_imagination_implies(name, distil, models)
         assert np.abs(leaf - np.asarray(leaf_start)).max() > 1e-5
 
     # ---- the last update's batch, its imagined trajectories, and their targets by hand
-    @partial(jax.pmap, axis_name=parallel.DEVICES)
-    def last_batch(on_device):
-        def choose_action(step, observation, key):
-            return learner.explore(before, units.observation_normalizer.normalize(observation), key)
-
-        batch, update_keys_B = learn.draw_batch((), on_device, choose_action, KEY, jnp.array(NUM_UPDATES - 1))
-        return batch, jax.random.key_data(update_keys_B)
-
-    batch, key_data_B = jax.tree.map(lambda leaf: np.asarray(leaf[0]), last_batch(on_device))
     imagined_B, next_pairs_B = batch.trajectory, batch.next_pair
     horizon = 1 if method.model is None and not method.looks_ahead else settings.policy.horizon
     assert imagined_B.rewards.shape == (batch_size, horizon)

@@ -1,7 +1,7 @@
 """A kill, and a full disk, at every write of every command: the same command then ends with the same bits.
 
-Counted, not timed: `tests/faults.py` hears of every write. What is learnt is a linear map, and pictures are four bytes:
-it is the writes that are tried, and there are as many as in any run.
+Counted, not timed: `tests/faults.py` hears of every write. What is learnt is a linear map, its episodes have one step,
+and pictures are four bytes: it is the writes that are tried, and there are as many as in any run.
 """
 
 import errno
@@ -15,11 +15,13 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import matplotlib.figure
+import numpy as np
 import pytest
 
 from dwm_jax import registry
 from dwm_jax.data import __main__ as data_command
 from dwm_jax.learners.td3_bc import TD3BC
+from dwm_jax.results.evaluator import BatchPolicy, Episodes, Evaluator
 from dwm_jax.train import train
 from experiments.report import __main__ as report_command
 from tests import faults, tiny
@@ -65,10 +67,20 @@ class LinearLearner(TD3BC):
         return jnp.zeros(())
 
 
+class FirstStepAlone(Evaluator):
+    """Episodes of one step from made-up starts; what a policy does there is its return."""
+
+    def __call__(self, policy: BatchPolicy) -> Episodes:
+        starts = np.random.default_rng(0).normal(size=(*self._shape, 4))
+        returns = policy(starts).sum(axis=-1)
+        return Episodes(returns, returns, starts)
+
+
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(registry.LEARNERS, "td3_bc", LinearLearner)
     monkeypatch.setattr(matplotlib.figure.Figure, "savefig", lambda self, file, **how: file.write(b"PNG\n"))
+    monkeypatch.setattr("dwm_jax.workdir.Evaluator", FirstStepAlone)
 
 
 # ---------------------------------------------------------------------------------------------- commands

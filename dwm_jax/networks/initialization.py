@@ -1,23 +1,52 @@
 """Initial parameters, without waiting for the compiler."""
 
+import math
 import os
 from collections.abc import Callable
+from functools import partial
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 from jax.extend.core import ClosedJaxpr, jaxpr_as_fun
 from jax.interpreters.partial_eval import dce_jaxpr
+from jax.typing import DTypeLike
 
 from dwm_jax.types import Array, Key, PyTree
 
 LEVEL = "xla_backend_optimization_level"
+# Of a standard normal that is cut off at -2 and 2.
+STANDARD_DEVIATION = 0.87962566103423978
+
+
+def lecun_normal(key: Key, shape: tuple[int, ...], dtype: DTypeLike = jnp.float32, *, num_summed: int = 1) -> Array:
+    """Normal draws, cut off at two standard deviations, of variance 1 / (num_summed * fan_in).
+
+    fan_in is the product of all axes but the last. Where num_summed is 1, these are the very numbers of
+    `flax.linen.initializers.lecun_normal()`. Entry i of a draw depends on the key and on i alone, so that a longer draw
+    begins with a shorter one: what is drawn are powers of four, each of which XLA compiles once (0.3 s), not once a
+    shape.
+    """
+    power = 4 ** math.ceil(max(math.prod(shape) - 1, 1).bit_length() / 2)
+    draw = jax.random.truncated_normal(key, -2, 2, (power,), dtype)
+    # Not inside `_shaped`, where XLA would multiply by the reciprocal.
+    variance = jnp.array(1 / num_summed / math.prod(shape[:-1]), dtype)
+    return _shaped(draw, jnp.sqrt(variance) / jnp.array(STANDARD_DEVIATION, dtype), shape)
+
+
+@partial(jax.jit, static_argnums=2)
+def _shaped(draw: Array, scale: Array, shape: tuple[int, ...]) -> Array:
+    return draw[: math.prod(shape)].reshape(shape) * scale
+
+
+Dense = partial(nn.Dense, kernel_init=lecun_normal)
 
 
 def initial_parameters(network: nn.Module, key: Key, *inputs: Array | None) -> PyTree:
     """The values of `network.init(key, *inputs)`, computed operation by operation, the network itself left out.
 
     Compiled as one program, every parameter's draw is compiled anew: 141 of them take longer than the training
-    update. One by one, a draw is compiled once per shape.
+    update. One by one, a draw is compiled once per size.
 
     Args:
       network: a flax module; a transformed `init` (jit, vmap) is not needed around this.

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import flax.linen as nn
 
+from dwm_jax.networks.initialization import Dense
 from dwm_jax.types import Array
 
 
@@ -21,6 +22,6 @@ class InverseDynamics(nn.Module):
     def __call__(self, states_2O: Array, training: bool) -> Array:
         x = states_2O.reshape(-1)
         for width in self.hidden:
-            x = nn.relu(nn.Dense(width)(x))
+            x = nn.relu(Dense(width)(x))
             x = nn.Dropout(self.dropout, deterministic=not training)(x)
-        return nn.Dense(self.action_size, name="action")(x)
+        return Dense(self.action_size, name="action")(x)

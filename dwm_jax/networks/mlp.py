@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import flax.linen as nn
 import jax.numpy as jnp
 
+from dwm_jax.networks.initialization import Dense
 from dwm_jax.types import Array
 
 
@@ -23,9 +24,9 @@ class MLP(nn.Module):
     @nn.compact
     def __call__(self, x: Array) -> Array:
         for width in self.features[:-1]:
-            x = nn.Dense(width)(x)
+            x = Dense(width)(x)
             x = nn.relu(nn.LayerNorm()(x) if self.layer_norm else x)
-        return nn.Dense(self.features[-1])(x)
+        return Dense(self.features[-1])(x)
 
 
 class TanhActor(nn.Module):

@@ -17,12 +17,14 @@ One sequence x (L, C_in) at a time; a tap is (C_in, C_out), as in a kernel (taps
 """
 
 from collections.abc import Sequence
+from functools import partial
 
 import flax.linen as nn
 import jax.numpy as jnp
 from flax.linen.dtypes import promote_dtype
 from jax.typing import DTypeLike
 
+from dwm_jax.networks.initialization import lecun_normal
 from dwm_jax.networks.row_product import row_product
 from dwm_jax.types import Array
 
@@ -85,7 +87,7 @@ def tap_parameters(module: nn.Module, taps: range, channels: int, features: int,
       channels, features: C_in and C_out.
       num_summed: taps that one output sums, dead ones included.
     """
-    initializer = nn.initializers.variance_scaling(1 / num_summed, "fan_in", "truncated_normal")
+    initializer = partial(lecun_normal, num_summed=num_summed)
     return [module.param(f"tap_{tap}", initializer, (channels, features)) for tap in taps]
 
 

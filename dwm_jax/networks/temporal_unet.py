@@ -11,6 +11,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
+from dwm_jax.networks.initialization import Dense
 from dwm_jax.networks.row_product import dot_general_of_rows
 from dwm_jax.networks.temporal_conv import Downsample, TemporalConv, Upsample
 from dwm_jax.types import Array
@@ -69,8 +70,8 @@ class Embedding(nn.Module):
     @nn.compact
     def __call__(self, x: Array) -> Array:
         for width in self.hidden:
-            x = mish(nn.Dense(width)(x))
-        return nn.Dense(EMBEDDING_SIZE)(x)
+            x = mish(Dense(width)(x))
+        return Dense(EMBEDDING_SIZE)(x)
 
 
 class ConvBlock(nn.Module):
@@ -93,7 +94,7 @@ class ResidualBlock(nn.Module):
 
     @nn.compact
     def __call__(self, x_LC: Array, embedding_E: Array) -> Array:
-        dense = partial(nn.Dense, self.features, dtype=self.dtype)
+        dense = partial(Dense, self.features, dtype=self.dtype)
         h_LC = ConvBlock(self.features, self.dtype)(x_LC)
         h_LC = h_LC + dense()(mish(embedding_E))
         h_LC = ConvBlock(self.features, self.dtype)(h_LC)
@@ -160,7 +161,7 @@ class TemporalUnet(nn.Module):
                 x = Upsample(self.dtype)(x).astype(self.dtype)
 
         x = ConvBlock(self.width, self.dtype)(x)
-        return nn.Dense(x_TD.shape[1], dot_general=dot_general_of_rows)(x.astype(jnp.float32))
+        return Dense(x_TD.shape[1], dot_general=dot_general_of_rows)(x.astype(jnp.float32))
 
     def __call__(self, x_TD: Array, k: Array, action_A: Array | None, return_to_go: Array | None) -> Array:
         """Everything at once; initialises all parameters."""

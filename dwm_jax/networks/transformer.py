@@ -3,6 +3,7 @@
 import flax.linen as nn
 import jax.numpy as jnp
 
+from dwm_jax.networks.initialization import Dense
 from dwm_jax.types import Array
 
 
@@ -21,8 +22,8 @@ class Block(nn.Module):
         mask = None if self.decode else nn.make_causal_mask(x_LC[:, 0])
         attention = nn.MultiHeadDotProductAttention(self.num_heads, decode=self.decode)
         x_LC = x_LC + attention(nn.LayerNorm()(x_LC), mask=mask)
-        h_LC = nn.gelu(nn.Dense(4 * x_LC.shape[1])(nn.LayerNorm()(x_LC)))
-        return x_LC + nn.Dense(x_LC.shape[1])(h_LC)
+        h_LC = nn.gelu(Dense(4 * x_LC.shape[1])(nn.LayerNorm()(x_LC)))
+        return x_LC + Dense(x_LC.shape[1])(h_LC)
 
 
 class CausalTransformer(nn.Module):
@@ -51,10 +52,10 @@ class CausalTransformer(nn.Module):
         """`first` is the position of the first row given."""
         positions_L = first + jnp.arange(rows_LO.shape[0])
         position_table = self.param("position", nn.initializers.normal(0.02), (self.max_length, self.width))
-        action_C = nn.Dense(self.width, use_bias=False, name="action")(action_A)
-        x_LC = nn.Dense(self.width, name="row")(rows_LO) + position_table[positions_L]
-        x_LC += nn.Dense(self.width, use_bias=False, name="return")(return_to_go[None])
+        action_C = Dense(self.width, use_bias=False, name="action")(action_A)
+        x_LC = Dense(self.width, name="row")(rows_LO) + position_table[positions_L]
+        x_LC += Dense(self.width, use_bias=False, name="return")(return_to_go[None])
         x_LC += jnp.where(positions_L[:, None] == 0, action_C, 0)
         for _ in range(self.num_layers):
             x_LC = Block(self.num_heads, self.decode)(x_LC)
-        return nn.Dense(self.target_size)(nn.LayerNorm()(x_LC))
+        return Dense(self.target_size)(nn.LayerNorm()(x_LC))

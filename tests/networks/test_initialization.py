@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dwm_jax.networks.initialization import LEVEL, computed_once, initial_parameters
+from dwm_jax.networks.initialization import LEVEL, computed_once, initial_parameters, lecun_normal
 from dwm_jax.networks.temporal_unet import TemporalUnet
 from dwm_jax.types import Array
 
@@ -29,6 +29,24 @@ def test_the_values_are_those_of_flax(inputs: tuple[Array | None, ...]) -> None:
     actual = initial_parameters(network, jax.random.key(3), *inputs)
     chex.assert_trees_all_equal_structs(actual, expected)
     jax.tree.map(np.testing.assert_array_equal, actual, expected)
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (3, 4), (4, 4), (17, 1), (2, 3, 5), (33, 31)])
+@pytest.mark.parametrize("num_summed", [1, 5])
+def test_draws_are_those_of_flax_whatever_their_shape(shape: tuple[int, ...], num_summed: int) -> None:
+    expected = nn.initializers.variance_scaling(1 / num_summed, "fan_in", "truncated_normal")
+    key = jax.random.key(hash(shape))
+    np.testing.assert_array_equal(lecun_normal(key, shape, num_summed=num_summed), expected(key, shape))
+
+
+def test_draws_of_like_size_are_one_program(monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes, draw = [], jax.random.truncated_normal
+    monkeypatch.setattr(
+        jax.random, "truncated_normal", lambda *arguments: sizes.append(arguments[3]) or draw(*arguments)
+    )
+    for shape in ((1, 1), (2, 2), (5, 1), (4, 4), (17, 1), (8, 8), (65, 1)):
+        lecun_normal(jax.random.key(0), shape)
+    assert sizes == [(4,), (4,), (16,), (16,), (64,), (64,), (256,)]
 
 
 class Dense(nn.Module):

@@ -29,11 +29,19 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--times", action="store_true", help="print where the time went, file by file")
 
 
+def _processors() -> float:
+    return sum(os.times()[:4])
+
+
+def pytest_runtestloop(session: pytest.Session) -> None:
+    session.config.stash[PROCESSORS] = _processors()
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Iterator[None]:
     report = yield
-    processors = sum(os.times()[:4])
-    spent = processors - item.config.stash.get(PROCESSORS, processors)
+    processors = _processors()
+    spent = processors - item.config.stash[PROCESSORS]
     item.config.stash[PROCESSORS] = processors
     # Properties travel from the processes of pytest-xdist to the one that prints.
     report.user_properties.append(("times", dict(_since_last_report) | {"processors": spent}))

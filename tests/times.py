@@ -33,7 +33,7 @@ def _processors() -> float:
     return sum(os.times()[:4])
 
 
-def pytest_runtestloop(session: pytest.Session) -> None:
+def pytest_collection_finish(session: pytest.Session) -> None:
     session.config.stash[PROCESSORS] = _processors()
 
 

@@ -39,6 +39,7 @@ def _shaped(draw: Array, scale: Array, shape: tuple[int, ...]) -> Array:
     return draw[: math.prod(shape)].reshape(shape) * scale
 
 
+# flax's layer, with its own first values drawn as above.
 Dense = partial(nn.Dense, kernel_init=lecun_normal)
 
 
@@ -59,7 +60,7 @@ def initial_parameters(network: nn.Module, key: Key, *inputs: Array | None) -> P
     return jax.tree.unflatten(jax.tree.structure(shapes), leaves)
 
 
-def computed_once(function: Callable[..., PyTree], *inputs: PyTree) -> PyTree:
+def compute_once(function: Callable[..., PyTree], *inputs: PyTree) -> PyTree:
     """`jax.jit(function)(*inputs)` for what is called a single time, as initial states are: the same values, sooner.
 
     On a CPU compiled at LLVM's first level, which spares the first states of three seeds' policies two thirds of their

@@ -10,7 +10,7 @@ import numpy as np
 from dwm_jax.learners.base import Learner
 from dwm_jax.learners.policies import Learnt, Policies, TrainedMethod, fit_units
 from dwm_jax.maths.value_expansion import expansion
-from dwm_jax.networks.initialization import computed_once
+from dwm_jax.networks.initialization import compute_once
 from dwm_jax.phases.phase import Evaluation, Phase, Run
 from dwm_jax.phases.policy_source import make_source
 from dwm_jax.phases.policy_updates import PolicyUpdates
@@ -43,7 +43,7 @@ def policy_learning(run: Run, name: str, method: Learning, models: dict[str, Tra
     expand = expansion(config.policy.lambda_[method.learner])
 
     def first_policies() -> Policies:
-        states_S = computed_once(jax.vmap(learner.init), init_keys_S)
+        states_S = compute_once(jax.vmap(learner.init), init_keys_S)
         # The units travel with the policies: a checkpoint alone is enough to act.
         return Policies(states_S, units, source.init(states_S))
 

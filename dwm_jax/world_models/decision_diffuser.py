@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from dwm_jax.maths.normalizers import FITTERS, Normalizer
-from dwm_jax.networks.initialization import computed_once
+from dwm_jax.networks.initialization import compute_once
 from dwm_jax.networks.inverse_dynamics import InverseDynamics
 from dwm_jax.networks.optimization import apply_gradients, move_ema, start_ema
 from dwm_jax.runtime.settings import require
@@ -76,7 +76,7 @@ class DecisionDiffuser(Denoiser, Planner):
         inverse = self.inverse_network(action_size)
         params = Params(
             diffusion=self.init_denoiser(diffusion_key, x_TD, Condition(return_to_go=jnp.zeros(()))),
-            inverse_dynamics=computed_once(partial(inverse.init, training=False), inverse_key, x_TD[:2]),
+            inverse_dynamics=compute_once(partial(inverse.init, training=False), inverse_key, x_TD[:2]),
         )
         normalizer = FITTERS[self.observation_normalizer](rows.states)
         return State(params, jax.jit(self.optimizer.init)(params), InferenceState(start_ema(params), normalizer))

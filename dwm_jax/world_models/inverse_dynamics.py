@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import optax
 
 from dwm_jax.maths.normalizers import AffineNormalizer, fit_standard
-from dwm_jax.networks.initialization import computed_once
+from dwm_jax.networks.initialization import compute_once
 from dwm_jax.networks.inverse_dynamics import InverseDynamics
 from dwm_jax.networks.optimization import apply_gradients
 from dwm_jax.types import Array, Average, Key, Metrics, PyTree, Segment
@@ -60,7 +60,7 @@ class InverseDynamicsModel(Model):
     def init(self, key: Key, rows: TrainingRows) -> State:
         states_2O = jnp.zeros((2, rows.observations.shape[1]))
         network = self.network(rows.actions.shape[1])
-        params = computed_once(partial(network.init, training=False), key, states_2O)
+        params = compute_once(partial(network.init, training=False), key, states_2O)
         changes = fit_standard(rows.next_observations - rows.observations)
         return State(InferenceState(params, fit_standard(rows.states), changes), self.optimizer.init(params))
 

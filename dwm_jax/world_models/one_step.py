@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import optax
 
 from dwm_jax.maths.returns import discounts_until_end
-from dwm_jax.networks.initialization import computed_once
+from dwm_jax.networks.initialization import compute_once
 from dwm_jax.networks.mlp import MLP
 from dwm_jax.networks.optimization import apply_gradients
 from dwm_jax.runtime.settings import require
@@ -95,7 +95,7 @@ class OneStep(WorldModel):
         inputs = jnp.zeros(rows.observations.shape[1] + rows.actions.shape[1])
         # A single model draws its weights from the key itself, as a model without an ensemble would.
         keys_M = jax.random.split(key, self.num_members) if self.num_members > 1 else key[None]
-        params = computed_once(jax.vmap(self.network(units).init, in_axes=(0, None)), keys_M, inputs)
+        params = compute_once(jax.vmap(self.network(units).init, in_axes=(0, None)), keys_M, inputs)
         return State(InferenceState(params, units), self.optimizer.init(params))
 
     def predict(self, model: InferenceState, observation_O: Array, action_A: Array) -> Prediction:

@@ -15,7 +15,7 @@ import optax
 
 from dwm_jax.maths.losses import pinball_loss
 from dwm_jax.maths.normalizers import AffineNormalizer, fit_standard
-from dwm_jax.networks.initialization import computed_once
+from dwm_jax.networks.initialization import compute_once
 from dwm_jax.networks.mlp import Value
 from dwm_jax.networks.optimization import apply_gradients
 from dwm_jax.runtime.keys import tagged
@@ -73,7 +73,7 @@ class WithReachableReturn(WorldModel):
 
     def init(self, key: Key, rows: TrainingRows) -> State:
         pairs = np.concatenate([rows.observations, rows.actions], axis=1)
-        params = computed_once(self.network.init, tagged(key, "reachable return"), pairs[0])
+        params = compute_once(self.network.init, tagged(key, "reachable return"), pairs[0])
         normalizer = fit_standard(pairs)
         return State(self.model.init(key, rows), params, normalizer, self.optimizer.init(params))
 

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import optax
 
 from dwm_jax.maths.returns import discounts_until_end
-from dwm_jax.networks.initialization import computed_once
+from dwm_jax.networks.initialization import compute_once
 from dwm_jax.networks.optimization import apply_gradients
 from dwm_jax.networks.transformer import CausalTransformer
 from dwm_jax.runtime.settings import require
@@ -88,7 +88,7 @@ class TransformerWorldModel(WorldModel):
         units = fit_dynamics_units(rows)
         rows_HO = jnp.zeros((self.sequence_length - 1, rows.observations.shape[1]))
         first_action, return_to_go = jnp.zeros(rows.actions.shape[1]), jnp.zeros(())
-        params = computed_once(self.network(units).init, key, rows_HO, first_action, return_to_go)
+        params = compute_once(self.network(units).init, key, rows_HO, first_action, return_to_go)
         return State(InferenceState(params, units), self.optimizer.init(params))
 
     def segment_loss(self, model: InferenceState, segment: Segment) -> Array:

@@ -207,7 +207,7 @@ def film_dream(workdir: Path, seed: int, path: Path) -> None:
     say(f"{path}: {dreamt.title}. {' '.join(dreamt.told.split())}")
 
 
-def picture_of(task: Task) -> dream_frames.Start:
+def picture_of(task: Task) -> dream_frames.Scene:
     """How the states of a task are drawn here."""
     if task.maze is not None:
         return dream_frames.in_maze(task.maze)

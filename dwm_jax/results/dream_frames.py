@@ -39,16 +39,16 @@ class Dream(NamedTuple):
 # A picture of one moment: shows the states after so many steps.
 Show = Callable[[int], None]
 # Fills a figure that is to show a dream.
-Start = Callable[[Figure, Dream], Show]
+Scene = Callable[[Figure, Dream], Show]
 
 
-def frames(dream: Dream, start: Start) -> Iterator[np.ndarray]:
+def frames(dream: Dream, scene: Scene) -> Iterator[np.ndarray]:
     """The film of a dream, frame by frame: uint8 (height, width, 3)."""
     figure = Figure((7.2, 4.6), dpi=100, layout="constrained")
     canvas: Any = FigureCanvasAgg(figure)
     figure.suptitle(dream.title, fontsize="medium")
     clock = figure.supxlabel(" ", fontsize="small")
-    show = start(figure, dream)
+    show = scene(figure, dream)
     longest = max(len(dream.recorded.actions), len(dream.imagined.actions))
     steps = [*range(0, longest, -(-longest // MAX_FRAMES)), longest]
     for step in steps:
@@ -60,7 +60,7 @@ def frames(dream: Dream, start: Start) -> Iterator[np.ndarray]:
         yield from [frame] * (1 if step < longest else STANDING_FRAMES)
 
 
-def in_maze(maze: Maze) -> Start:
+def in_maze(maze: Maze) -> Scene:
     """The ball in the maze, with the way it went, the goal, and on the imagined way a dot wherever a chunk begins."""
 
     def start(figure: Figure, dream: Dream) -> Show:
@@ -93,7 +93,7 @@ def in_maze(maze: Maze) -> Start:
     return start
 
 
-def in_simulator(draw: Callable[[np.ndarray], np.ndarray]) -> Start:
+def in_simulator(draw: Callable[[np.ndarray], np.ndarray]) -> Scene:
     """The simulator's own picture of the states.
 
     Args:
@@ -148,7 +148,7 @@ def as_lines(figure: Figure, dream: Dream) -> Show:
     return show
 
 
-def simulator_drawing(env: gym.Env[Any, Any]) -> Start | None:
+def simulator_drawing(env: gym.Env[Any, Any]) -> Scene | None:
     """How a MuJoCo environment draws states that it is set to; None where observations do not tell a whole state.
 
     They do where they are Gymnasium's (positions, velocities) without the first one or two positions: where a robot

@@ -32,7 +32,7 @@ class State(NamedTuple):
     optimizer_state: PyTree
 
 
-class Prediction(NamedTuple):
+class StepDistribution(NamedTuple):
     """What a step may lead to, normalised; leading axis M for all members."""
 
     mean: Array  # (O + 1,) of (s' - s, r)
@@ -41,18 +41,18 @@ class Prediction(NamedTuple):
 
 
 class GaussianDynamics(nn.Module):
-    """Mean, standard deviation and termination from separate MLPs: (O + A,) -> `Prediction`."""
+    """Mean, standard deviation and termination from separate MLPs: (O + A,) -> `StepDistribution`."""
 
     hidden: Sequence[int]
     target_size: int
     terminations: bool
 
     @nn.compact
-    def __call__(self, x: Array) -> Prediction:
+    def __call__(self, x: Array) -> StepDistribution:
         mean = MLP((*self.hidden, self.target_size), name="mean")(x)
         spread = MLP((*self.hidden, self.target_size), name="std")(x)
         end = MLP((*self.hidden, 1), name="end")(x)[0] if self.terminations else jnp.full((), -jnp.inf)
-        return Prediction(mean, nn.softplus(spread) + MIN_STD, end)
+        return StepDistribution(mean, nn.softplus(spread) + MIN_STD, end)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,7 +98,7 @@ class OneStep(WorldModel):
         params = compute_once(jax.vmap(self.network(units).init, in_axes=(0, None)), keys_M, inputs)
         return State(InferenceState(params, units), self.optimizer.init(params))
 
-    def predict(self, model: InferenceState, observation_O: Array, action_A: Array) -> Prediction:
+    def predict(self, model: InferenceState, observation_O: Array, action_A: Array) -> StepDistribution:
         """Every member's, leading axis M."""
         observation_O = model.units.observation_normalizer.normalize(observation_O)
         inputs = jnp.concatenate([observation_O, model.units.action_normalizer.normalize(action_A)])

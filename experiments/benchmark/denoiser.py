@@ -32,7 +32,7 @@ from .settings import (
     sample_flop,
     updates_per_dispatch,
 )
-from .timing import Run, in_turns, matrix_product
+from .timing import Timed, in_turns, matrix_product
 
 BATCH = 128  # of the paper's timing of trajectories
 IN_ONE_PASS = {"distil": True, "num_sampling_steps": 1, "guidance_weight": 1.0}  # what sampling a distilled one takes
@@ -76,7 +76,7 @@ def dispatches(
     on_device: PyTree,
     num_updates: int,
     engine: parallel.Engine = parallel.PMAP,
-) -> Run:
+) -> Timed:
     """A run of one dispatch of `num_updates` updates, as the loop makes them; every call goes on from the last."""
     dispatch = parallel.in_one_dispatch(updates, num_updates, engine)
     held, data = [parallel.replicate(state, engine), 0], parallel.replicate(on_device, engine)
@@ -161,7 +161,7 @@ def faster(distilled: Figure, guided: Figure) -> Figure:
 
 def drawing(
     how: str, model: WorldModel, inference: PyTree, dataset: data.Dataset, config: ConfigDict, plan: Plan
-) -> dict[str, Run]:
+) -> dict[str, Timed]:
     """Runs that draw trajectories of one world model: "HOW batch" and "HOW bulk"."""
     goal, pairs = jnp.asarray(config.policy.return_to_go), random_pairs(dataset)
     rollout = model.rollout(config.policy.horizon, config.gamma)

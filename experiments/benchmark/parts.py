@@ -23,7 +23,7 @@ from dwm_jax.types import Array, Metrics, PyTree
 from .denoiser import dispatches, make_bench
 from .figures import Figure, rate
 from .settings import SIZES, Plan, sample_flop, updates_per_dispatch
-from .timing import Run, in_turns, matrix_product
+from .timing import Timed, in_turns, matrix_product
 
 
 class Product(NamedTuple):
@@ -64,7 +64,7 @@ def products_of(function: Callable[..., Any], *arguments: Any) -> Iterator[Produ
     yield from products_in(jax.make_jaxpr(function)(*arguments).jaxpr)
 
 
-def alone(products: list[Product]) -> Run:
+def alone(products: list[Product]) -> Timed:
     """Computes all of them, each from operands of its own, in one program with nothing else in it."""
     operands = [
         tuple(jnp.ones(operand.shape, operand.dtype) for operand in (product.left, product.right))

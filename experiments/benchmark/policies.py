@@ -23,7 +23,7 @@ from .denoiser import bulk, dispatches, make_bench, random_pairs
 from .figures import Figure, rate
 from .parts import alone, products_of
 from .settings import SIZES, Plan, imagination_flop, random_dataset, updates_per_dispatch
-from .timing import Run, in_turns, matrix_product
+from .timing import Timed, in_turns, matrix_product
 
 SOURCES = ("recorded", "fresh", "pool")
 NAMES = {"td3_bc": "TD3+BC", "iql": "IQL"}
@@ -36,7 +36,7 @@ class Bench(NamedTuple):
     source: Source
     data: Data
     # Draws for a chunk of pairs more, where that is done before the updates.
-    drawing: Run | None = None
+    drawing: Timed | None = None
 
 
 class Learning(NamedTuple):

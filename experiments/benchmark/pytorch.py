@@ -20,7 +20,7 @@ from dwm_jax.runtime import files, provenance, terminal
 from .denoiser import BATCH
 from .figures import HEADER, Figure, json_line, rate, table_row
 from .settings import FULL, QUICK, SIZES, Plan
-from .timing import Effort, Run, in_turns
+from .timing import Effort, Timed, in_turns
 
 # Where the networks lie in a checkout.
 FOLDER = Path("code", "diffuser", "models")
@@ -90,7 +90,7 @@ def published(checkout: Path, size_name: str, plan: Plan) -> list[Figure]:
     matrix_size = plan.matrix_size or (2048 if device == "cpu" else 8192)
     matrix = torch.randn(matrix_size, matrix_size, device=device) / matrix_size**0.5
 
-    def synchronised(run: Run) -> Run:
+    def synchronised(run: Timed) -> Timed:
         def call() -> None:
             run()
             if device == "cuda":
@@ -98,7 +98,7 @@ def published(checkout: Path, size_name: str, plan: Plan) -> list[Figure]:
 
         return call
 
-    runs: dict[str, Run] = {
+    runs: dict[str, Timed] = {
         "updates": training(torch, network, settings, size.observation_size + 1, device),
         "trajectories": sampling(torch, network, settings, size.observation_size + 1, device),
         "product": lambda: matrix @ matrix,
@@ -120,7 +120,7 @@ def published(checkout: Path, size_name: str, plan: Plan) -> list[Figure]:
     ]
 
 
-def training(torch: Any, network: Any, settings: dict[str, Any], row_size: int, device: str) -> Run:
+def training(torch: Any, network: Any, settings: dict[str, Any], row_size: int, device: str) -> Timed:
     """One update: noise prediction, Adam, the moving average every so many updates."""
     rows = torch.randn(10_000, settings["sequence_length"], row_size, device=device)
     returns = torch.rand(10_000, 1, device=device)
@@ -148,7 +148,7 @@ def training(torch: Any, network: Any, settings: dict[str, Any], row_size: int, 
     return update
 
 
-def sampling(torch: Any, network: Any, settings: dict[str, Any], row_size: int, device: str) -> Run:
+def sampling(torch: Any, network: Any, settings: dict[str, Any], row_size: int, device: str) -> Timed:
     """A batch of guided trajectories: deterministic steps from noise, the first row given."""
     returns = torch.rand(BATCH, 1, device=device)
     given, weight = torch.randn(BATCH, row_size, device=device), settings["guidance_weight"]

@@ -13,7 +13,7 @@ from dwm_jax.runtime import parallel
 from dwm_jax.types import Array
 
 # Does the work once and returns when it is finished.
-Run = Callable[[], object]
+Timed = Callable[[], object]
 
 
 class Timing(NamedTuple):
@@ -33,7 +33,7 @@ class Effort(NamedTuple):
     matrix_size: int  # of the products that measure the peak
 
 
-def in_turns(runs: dict[str, Run], effort: Effort) -> dict[str, Timing]:
+def in_turns(runs: dict[str, Timed], effort: Effort) -> dict[str, Timing]:
     """Times every run, one repetition of each after the other.
 
     The first call of each is timed alone; the second warms up and says how many calls fill a repetition.
@@ -49,7 +49,7 @@ def in_turns(runs: dict[str, Run], effort: Effort) -> dict[str, Timing]:
     return {name: Timing(first[name], tuple(seconds[name] for seconds in rounds)) for name in runs}
 
 
-def seconds_of(run: Run, calls: int) -> float:
+def seconds_of(run: Timed, calls: int) -> float:
     """Wall time of so many calls, one after the other."""
     start = time.perf_counter()
     for _ in range(calls):
@@ -60,7 +60,7 @@ def seconds_of(run: Run, calls: int) -> float:
 class MatrixProduct(NamedTuple):
     """Large square products on all devices at once: the peak that everything else is held against."""
 
-    run: Run
+    run: Timed
     flop: float  # of one call
 
     def flops(self, timing: Timing) -> tuple[float, ...]:

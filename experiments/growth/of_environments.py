@@ -6,7 +6,7 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 
-from ..benchmark.timing import Run
+from ..benchmark.timing import Timed
 from .points import Point, cpu_seconds
 
 ROBOTS = ("Hopper-v4", "Walker2d-v4", "HalfCheetah-v4")
@@ -19,7 +19,7 @@ def cost_of_environments() -> Iterator[Point]:
         yield Point(f"a step of {robot}", "steps", 1, cpu_seconds(acting_in(robot)) / STEPS, "CPU s")
 
 
-def acting_in(robot: str) -> Run:
+def acting_in(robot: str) -> Timed:
     """`STEPS` steps of a simulator."""
     environment: Any = gym.make(robot)
     rng, space = np.random.default_rng(0), environment.action_space

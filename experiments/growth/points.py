@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..benchmark.timing import Run
+from ..benchmark.timing import Timed
 
 REPETITIONS = 3
 
@@ -59,7 +59,7 @@ def by_curve(rows: Iterable[dict[str, Any]]) -> dict[str, list[Point]]:
     return curves
 
 
-def cpu_seconds(run: Run, at_least: float = 0.5) -> float:
+def cpu_seconds(run: Timed, at_least: float = 0.5) -> float:
     """Processor seconds of one call, the least of a few repetitions; compiling and a first call come before.
 
     Wall time would say how busy the machine is. What others do to the caches is in it all the same.
@@ -69,7 +69,7 @@ def cpu_seconds(run: Run, at_least: float = 0.5) -> float:
     return min(_once(run, calls) / calls for _ in range(REPETITIONS))
 
 
-def _once(run: Run, calls: int) -> float:
+def _once(run: Timed, calls: int) -> float:
     start = time.process_time()
     for _ in range(calls):
         run()

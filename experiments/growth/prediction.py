@@ -26,7 +26,7 @@ from dwm_jax.registry import METHODS, Alone, Learning, names_in
 from ..benchmark.arithmetic import training_flop, trajectory_flop
 from ..report import markdown
 from ..studies.catalogue import STUDIES, members_at
-from ..sweep.plan import Run, stages_of
+from ..sweep.plan import PlannedRun, stages_of
 from .points import Point
 
 PEAKS = Path(__file__).with_name("peaks.csv")
@@ -147,7 +147,7 @@ def policy_update(learner: str, num_seeds: int, counts: Counts) -> Work:
     return Work(num_seeds * counts[f"operations, update of {learner}"], kernels=counts[f"kernels, update of {learner}"])
 
 
-def costs(run: Run, machine: Machine, counts: Counts, with_kernels: bool) -> Costs:
+def costs(run: PlannedRun, machine: Machine, counts: Counts, with_kernels: bool) -> Costs:
     """Of one run of the plan.
 
     World models of single steps are left out, as are the methods' own networks beside the policies: they are small.
@@ -193,7 +193,7 @@ def hours(stages: Sequence[Sequence[float]], places: int) -> float:
 
 
 @cache
-def plan_of(table: str) -> tuple[tuple[Run, ...], ...]:
+def plan_of(table: str) -> tuple[tuple[PlannedRun, ...], ...]:
     """The stages of a table on locomotion: world models, then policies."""
     members = [member for member in members_at(STUDIES[table], SCALE) if member.task.partition("-")[0] in ROBOTS]
     return tuple(stage.runs for stage in stages_of(members, Path("runs"), SCALE))

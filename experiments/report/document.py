@@ -6,7 +6,7 @@ from pathlib import Path
 
 from ..studies.catalogue import STUDIES, Study
 from . import markdown, sections, timing
-from .reading import CIRCUMSTANCES, Found, Gap, Run, Start, distinct, of_study
+from .reading import CIRCUMSTANCES, Found, FoundRun, FoundStart, Gap, distinct, of_study
 from .sections import Section
 from .together import together
 
@@ -103,7 +103,7 @@ def origin(found: Found, runs_folder: Path) -> str:
     return "\n".join(text)
 
 
-def circumstances(runs: Sequence[Run]) -> str:
+def circumstances(runs: Sequence[FoundRun]) -> str:
     """The commits, versions and machines that the runs ran on; how many starts of each."""
     counts: dict[tuple[str, ...], int] = {}
     for run in distinct(runs):
@@ -115,7 +115,7 @@ def circumstances(runs: Sequence[Run]) -> str:
     return markdown.table([*CIRCUMSTANCES, "starts"], [[*key, str(count)] for key, count in counts.items()])
 
 
-def commands(runs: Sequence[Run], folder: Path) -> str:
+def commands(runs: Sequence[FoundRun], folder: Path) -> str:
     """Every start of every run, to be repeated; paths below `folder` are written from RUNS on."""
     lines = []
     for run in runs:
@@ -126,7 +126,7 @@ def commands(runs: Sequence[Run], folder: Path) -> str:
     return markdown.fenced(lines, "sh")
 
 
-def command(start: Start, folder: Path) -> str:
+def command(start: FoundStart, folder: Path) -> str:
     """One start: its command line and, as a comment, when and at which commit.
 
     The interpreter is named without its folder, which is the machine's and not the run's.

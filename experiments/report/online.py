@@ -18,7 +18,7 @@ from typing import NamedTuple
 import numpy as np
 
 from . import drawing, markdown
-from .reading import Run
+from .reading import FoundRun
 from .scores import Score, collect_scores
 
 ALPHA, NUM_TRIALS, NUM_PULLS = 2.0, 1_000, 100
@@ -47,7 +47,7 @@ class Arms(NamedTuple):
         return np.array([scores.mean() for scores in self.episodes])
 
 
-def section(study: str, task: str, runs: Sequence[Run], folder: Path) -> str:
+def section(study: str, task: str, runs: Sequence[FoundRun], folder: Path) -> str:
     """Table and picture of the methods that have at least two variants on a task; "" where none has."""
     found = arms_of(runs)
     if not found:
@@ -82,7 +82,7 @@ def unit_of(found: Sequence[Arms]) -> str:
     return "return" if any(arms.is_raw for arms in found) else "score (0-1)"
 
 
-def arms_of(runs: Sequence[Run]) -> list[Arms]:
+def arms_of(runs: Sequence[FoundRun]) -> list[Arms]:
     """The methods with at least two variants, in the registry's order."""
     by_method: dict[str, list[Score]] = {}
     for score in collect_scores(runs, ()):

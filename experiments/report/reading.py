@@ -36,7 +36,7 @@ CIRCUMSTANCES = (
 )
 
 
-class Start(NamedTuple):
+class FoundStart(NamedTuple):
     """One line of starts.jsonl."""
 
     time: str
@@ -45,7 +45,7 @@ class Start(NamedTuple):
     circumstances: tuple[str, ...]  # as in CIRCUMSTANCES; "" where one is not known
 
 
-class Run(NamedTuple):
+class FoundRun(NamedTuple):
     """One run folder; of its methods those that are finished."""
 
     place: str  # its folder below RUNS, "study/task/variant" in a sweep
@@ -70,10 +70,10 @@ class Run(NamedTuple):
     sampling_seconds: dict[str, dict[int, float]]  # by horizon, of one batch of trajectories
     acting_seconds: dict[str, float]  # of one decision, by method
     learning_seconds: dict[str, float]  # of all seeds side by side, by method
-    starts: list[Start]
+    starts: list[FoundStart]
 
 
-class TrainedModel(NamedTuple):
+class FoundModel(NamedTuple):
     """A world model that runs share, and what it cost."""
 
     folder: str
@@ -92,8 +92,8 @@ class Gap(NamedTuple):
 class Found(NamedTuple):
     """Everything below one folder."""
 
-    runs: list[Run]
-    models: list[TrainedModel]
+    runs: list[FoundRun]
+    models: list[FoundModel]
     gaps: list[Gap]
     scale: str | None  # of the sweep, where there was one
 
@@ -105,8 +105,8 @@ def read_all(folder: Path, studies: Sequence[str]) -> Found:
       folder: RUNS; holds `study/task/variant` folders, or runs anywhere.
       studies: the names that count as a study's folder.
     """
-    runs: list[Run] = []
-    models: list[TrainedModel] = []
+    runs: list[FoundRun] = []
+    models: list[FoundModel] = []
     gaps: list[Gap] = []
     # The pattern follows links: a run that serves several studies may be one folder.
     linked = {path.parent for path in folder.glob("*/*/*/config.json")}
@@ -151,7 +151,7 @@ def read_sweep(folder: Path) -> tuple[Sweep, list[Gap]]:
         return Sweep(None, {}), [Gap("sweep.json", f"cannot be read: {type(error).__name__}: {_one_line(error)}")]
 
 
-def read_run(place: str, folder: Path, config: dict[str, Any], studies: Sequence[str]) -> tuple[Run, list[Gap]]:
+def read_run(place: str, folder: Path, config: dict[str, Any], studies: Sequence[str]) -> tuple[FoundRun, list[Gap]]:
     """One run, and what it still lacks."""
     parts = Path(place).parts
     in_study = len(parts) == 3 and parts[0] in studies
@@ -164,7 +164,7 @@ def read_run(place: str, folder: Path, config: dict[str, Any], studies: Sequence
     dwm = config["world_models"]["dwm"]
     if not measured:
         gaps.append(Gap(place, "not finished: no diagnostics.json yet"))
-    run = Run(
+    run = FoundRun(
         place,
         folder,
         parts[0] if in_study else "",
@@ -229,36 +229,36 @@ def total_updates(method: str, config: dict[str, Any]) -> int | None:
     return int(config["world_models"][cell.model]["num_updates"]) if isinstance(cell, Planning) else None
 
 
-def read_start(row: dict[str, Any]) -> Start:
+def read_start(row: dict[str, Any]) -> FoundStart:
     """One start of a run."""
     if not row["command"]:
         raise ValueError("a start without a command")
     known = tuple(str(row.get(name, "")) for name in CIRCUMSTANCES)
-    return Start(str(row["time"]), [str(word) for word in row["command"]], str(row.get("xla_flags") or ""), known)
+    return FoundStart(str(row["time"]), [str(word) for word in row["command"]], str(row.get("xla_flags") or ""), known)
 
 
-def read_model(folder: Path, described: dict[str, Any]) -> TrainedModel:
+def read_model(folder: Path, described: dict[str, Any]) -> FoundModel:
     """A world model's folder."""
     seconds = [row["seconds"] for row in JsonLines(folder / "timing.jsonl").read()]
     updates = last_update(described["settings"])
-    return TrainedModel(folder.name, described["model"], updates, max(seconds, default=float("nan")))
+    return FoundModel(folder.name, described["model"], updates, max(seconds, default=float("nan")))
 
 
-def distinct(runs: Sequence[Run]) -> list[Run]:
+def distinct(runs: Sequence[FoundRun]) -> list[FoundRun]:
     """Each folder once: one run may serve several studies, by a link."""
     return list({run.folder.resolve(): run for run in reversed(runs)}.values())[::-1]
 
 
-def of_study(runs: Sequence[Run], study: str) -> dict[str, list[Run]]:
+def of_study(runs: Sequence[FoundRun], study: str) -> dict[str, list[FoundRun]]:
     """The study's runs by task."""
-    by_task: dict[str, list[Run]] = {}
+    by_task: dict[str, list[FoundRun]] = {}
     for run in runs:
         if run.study == study:
             by_task.setdefault(run.task, []).append(run)
     return by_task
 
 
-def evaluations(run: Run) -> Iterator[dict[str, Any]]:
+def evaluations(run: FoundRun) -> Iterator[dict[str, Any]]:
     """Means over the episodes of every evaluation: the raw rows behind the tables."""
     cells: dict[tuple[str, int, int], list[Result]] = {}
     for row in run.results:

@@ -11,7 +11,7 @@ from dwm_jax.results.scores import Curve, final_scores
 
 from ..studies.reported import CORL, Counterpart, Reported, counterpart, peers
 from . import markdown
-from .reading import Run
+from .reading import FoundRun
 
 
 class Score(NamedTuple):
@@ -19,7 +19,7 @@ class Score(NamedTuple):
 
     method: str
     settings: tuple[str, ...]  # what the study compares beside the methods: a horizon, a return-to-go
-    run: Run
+    run: FoundRun
     curve: Curve
 
     @property
@@ -40,7 +40,7 @@ class Choice(NamedTuple):
     num_candidates: int
 
 
-def collect_scores(runs: Sequence[Run], settings: Sequence[str]) -> list[Score]:
+def collect_scores(runs: Sequence[FoundRun], settings: Sequence[str]) -> list[Score]:
     """Every finished method of every run, methods in the registry's order, settings ascending."""
     found = [
         Score(method, tuple(run.settings[method][name] for name in settings), run, curve)

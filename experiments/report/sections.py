@@ -12,7 +12,7 @@ from ..studies import reported
 from ..studies.catalogue import Study
 from ..studies.reported import Reported
 from . import drawing, markdown, online, scores, timing, world_models
-from .reading import Run
+from .reading import FoundRun
 from .scores import Line, choose, collect_scores
 
 
@@ -56,7 +56,7 @@ COMPARISONS = {
     "attribution": Comparison(("without",), reported.scores),
     "distillation": Comparison(("distilled",), reported.scores),
 }
-MEASURED: dict[str, Callable[[str, Mapping[str, list[Run]], str | None, Path], str]] = {
+MEASURED: dict[str, Callable[[str, Mapping[str, list[FoundRun]], str | None, Path], str]] = {
     "attribution": partial(world_models.by_setting, "without"),
     "distillation": partial(world_models.by_setting, "distilled"),
     "prediction_error": world_models.prediction_error,
@@ -66,7 +66,7 @@ MEASURED: dict[str, Callable[[str, Mapping[str, list[Run]], str | None, Path], s
 }
 
 
-def section(study: Study, by_task: Mapping[str, list[Run]], folder: Path) -> Section:
+def section(study: Study, by_task: Mapping[str, list[FoundRun]], folder: Path) -> Section:
     """The section of one study; its pictures go to `folder`/figures."""
     source = f"Repeats {study.source}. " if study.source else ""
     remark = f"The paper's figures: {reported.remark(study.reported)}" if study.reported else ""
@@ -87,7 +87,7 @@ def section(study: Study, by_task: Mapping[str, list[Run]], folder: Path) -> Sec
     return Section(study.title, "\n".join(part for part in text if part.strip()), lines, settings)
 
 
-def score_lines(study: Study, by_task: Mapping[str, list[Run]]) -> dict[str, list[Line]]:
+def score_lines(study: Study, by_task: Mapping[str, list[FoundRun]]) -> dict[str, list[Line]]:
     """By task the lines of the study's table; tasks without a finished method are left out."""
     kind = COMPARISONS[study.kind]
     paper = kind.reported(study.reported) if study.reported else {}
@@ -98,7 +98,7 @@ def score_lines(study: Study, by_task: Mapping[str, list[Run]]) -> dict[str, lis
     return {task: shown for task, shown in lines.items() if shown}
 
 
-def score_task(study: Study, task: str, runs: Sequence[Run], shown: Sequence[Line], folder: Path) -> str:
+def score_task(study: Study, task: str, runs: Sequence[FoundRun], shown: Sequence[Line], folder: Path) -> str:
     """One task: table, pictures, and the search behind the table where there was one."""
     settings = COMPARISONS[study.kind].settings
     text = [markdown.heading(task), scores.table(settings, shown)]

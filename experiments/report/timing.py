@@ -10,14 +10,14 @@ from dwm_jax.results import pictures
 
 from ..studies import reported
 from . import drawing, markdown
-from .reading import Run, TrainedModel
+from .reading import FoundModel, FoundRun
 
 FILE = "timing.csv"
 # Our world model by the paper's subject.
 SAMPLED = {"DWM (T=8)": "dwm", "autoregressive diffusion": "autoregressive"}
 
 
-def inference(study: str, by_task: Mapping[str, list[Run]], file: str | None, folder: Path) -> str:
+def inference(study: str, by_task: Mapping[str, list[FoundRun]], file: str | None, folder: Path) -> str:
     """One decision of a policy against one of a planner; the ratio is what can be compared across machines."""
     paper = {row["subject"]: float(row["value"]) for row in _reported(file) if row["what"] == "inference"}
     text = []
@@ -39,7 +39,7 @@ def inference(study: str, by_task: Mapping[str, list[Run]], file: str | None, fo
     return "\n".join(text)
 
 
-def sampling(study: str, by_task: Mapping[str, list[Run]], file: str | None, folder: Path) -> str:
+def sampling(study: str, by_task: Mapping[str, list[FoundRun]], file: str | None, folder: Path) -> str:
     """Seconds of a batch of 128 trajectories by horizon."""
     paper = [row for row in _reported(file) if row["what"].startswith("sampling H=")]
     text = ["Seconds of one batch of 128 trajectories of H steps; the paper's on an A6000.\n"]
@@ -68,7 +68,7 @@ def _reported(file: str | None) -> list[dict[str, str]]:
     return reported.rows(file) if file else []
 
 
-def learning(runs: Sequence[Run]) -> str:
+def learning(runs: Sequence[FoundRun]) -> str:
     """Policy learning of all runs, by method: medians."""
     paper = {
         method: float(row["value"]) / 200
@@ -98,7 +98,7 @@ def learning(runs: Sequence[Run]) -> str:
     return markdown.table(head, rows)
 
 
-def pretraining(models: Sequence[TrainedModel]) -> str:
+def pretraining(models: Sequence[FoundModel]) -> str:
     """Every world model that the runs share."""
     rows = [
         [

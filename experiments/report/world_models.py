@@ -14,7 +14,7 @@ from ..studies import reported
 from ..studies.reported import Counterpart
 from . import drawing, markdown
 from .drawing import Points
-from .reading import Run
+from .reading import FoundRun
 
 UNITS = (
     "Mean squared error on held-out segments by the number of steps after the recorded start (which the paper counts "
@@ -50,7 +50,7 @@ def reported_errors(file: str) -> ReportedErrors:
     return ReportedErrors("walker2d-medium-expert-v2", errors)
 
 
-def prediction_error(study: str, by_task: Mapping[str, list[Run]], file: str | None, folder: Path) -> str:
+def prediction_error(study: str, by_task: Mapping[str, list[FoundRun]], file: str | None, folder: Path) -> str:
     """Error by step: mean and standard deviation over the runs of a task, which differ in the world models' seed."""
     paper = reported_errors(file) if file else None
     text = [UNITS]
@@ -63,7 +63,7 @@ def prediction_error(study: str, by_task: Mapping[str, list[Run]], file: str | N
     return "\n".join(text)
 
 
-def by_setting(setting: str, study: str, by_task: Mapping[str, list[Run]], file: str | None, folder: Path) -> str:
+def by_setting(setting: str, study: str, by_task: Mapping[str, list[FoundRun]], file: str | None, folder: Path) -> str:
     """By task and value of a setting: how good and how fast the world model is, and the critics that learnt from it."""
     text = []
     for task, runs in by_task.items():
@@ -96,13 +96,13 @@ def spread_over(errors: Mapping[str, list[PredictionError]]) -> str:
     return f"± is the standard deviation over world models of different seeds: {numbers}.\n"
 
 
-def longest(runs: Sequence[Run]) -> list[Run]:
+def longest(runs: Sequence[FoundRun]) -> list[FoundRun]:
     """The runs with errors over the longest horizon among them: only these can be laid side by side."""
     measured = [run for run in runs if run.errors]
     return [run for run in measured if run.horizon == max(other.horizon for other in measured)]
 
 
-def errors_of(runs: Sequence[Run]) -> dict[str, list[PredictionError]]:
+def errors_of(runs: Sequence[FoundRun]) -> dict[str, list[PredictionError]]:
     """The errors of all runs, by world model and who acts in it."""
     found: dict[str, list[PredictionError]] = {}
     for run in runs:
@@ -163,7 +163,7 @@ def error_pictures(
     return made
 
 
-def quality(study: str, task: str, runs: Sequence[Run], folder: Path) -> str:
+def quality(study: str, task: str, runs: Sequence[FoundRun], folder: Path) -> str:
     """Pictures of the world models behind one task's scores, from the runs of the longest horizon."""
     measured = longest(runs)
     if not measured:
@@ -200,7 +200,7 @@ def label_histogram(study: str, task: str, place: Path, folder: Path) -> str:
     return markdown.figures((f"Returns-to-go of the training segments of {task}", file))
 
 
-def diffusion_steps(study: str, by_task: Mapping[str, list[Run]], file: str | None, folder: Path) -> str:
+def diffusion_steps(study: str, by_task: Mapping[str, list[FoundRun]], file: str | None, folder: Path) -> str:
     """Error of the diffusion world model against its training steps K and sampling steps N, averaged over steps."""
     cells: dict[tuple[int, int, int], list[PredictionError]] = {}
     tasks = []

@@ -83,13 +83,13 @@ def same_run(member: Member) -> tuple[object, ...]:
 
 
 # A run as studies describe it: methods that may share it, and a setting. The task and the scale make a member of it.
-Run = tuple[Sequence[str], Setting]
+Cell = tuple[Sequence[str], Setting]
 
 
 # ------------------------------------------------------------------------------------- the studies
 
 
-def main_table(task: str, scale: str) -> Iterator[Run]:
+def main_table(task: str, scale: str) -> Iterator[Cell]:
     horizons = GRIDS[scale].horizons
     for setting in searched(task, scale, horizons):
         yield ["DWM-TD3BC", "DWM-IQL", "DWM-PQL"], setting
@@ -98,11 +98,11 @@ def main_table(task: str, scale: str) -> Iterator[Run]:
         yield ["TD3+BC-H", "IQL-H", "PQL-H"], horizon(steps)
 
 
-def model_free(task: str, scale: str) -> Iterator[Run]:
+def model_free(task: str, scale: str) -> Iterator[Cell]:
     yield ["TD3+BC", "IQL", "PQL"], AS_CONFIGURED
 
 
-def transformer(task: str, scale: str) -> Iterator[Run]:
+def transformer(task: str, scale: str) -> Iterator[Cell]:
     asked = asking_as_searched(task, scale)[:1]
     if scale == "paper":
         asked.append(asking(TRANSFORMER_RETURNS_TO_GO[task.split("-")[0]]))
@@ -111,47 +111,47 @@ def transformer(task: str, scale: str) -> Iterator[Run]:
             yield ["T-TD3BC", "T-IQL"], both(horizon(steps), return_to_go)
 
 
-def decision_diffuser(task: str, scale: str) -> Iterator[Run]:
+def decision_diffuser(task: str, scale: str) -> Iterator[Cell]:
     for asked in asking_as_searched(task, scale):
         yield ["DD"], asked
 
 
-def inference_time(task: str, scale: str) -> Iterator[Run]:
+def inference_time(task: str, scale: str) -> Iterator[Cell]:
     yield ["DD"], asking_as_searched(task, scale)[0]
     yield ["DWM-TD3BC"], usual(task, scale)
 
 
-def augmentation(task: str, scale: str) -> Iterator[Run]:
+def augmentation(task: str, scale: str) -> Iterator[Cell]:
     yield ["DA-TD3BC", "DA-IQL"], AS_CONFIGURED
 
 
-def sampling_time(task: str, scale: str) -> Iterator[Run]:
+def sampling_time(task: str, scale: str) -> Iterator[Cell]:
     horizons = tuple(steps for steps in (1, 3, 5, 7) if steps < GRIDS[scale].sequence_length)
     yield ["DWM", "AD"], Setting("", {"diagnostics.sampling_horizons": str(horizons)})
 
 
-def long_horizons(task: str, scale: str) -> Iterator[Run]:
+def long_horizons(task: str, scale: str) -> Iterator[Cell]:
     for setting in searched(task, scale, GRIDS[scale].long_horizons):
         yield of_swept_learners("DWM", scale), both(long_sequence(scale), setting)
     for steps in GRIDS[scale].one_step_horizons:
         yield of_swept_learners("OneStep", scale), horizon(steps)
 
 
-def sequence_length(task: str, scale: str) -> Iterator[Run]:
+def sequence_length(task: str, scale: str) -> Iterator[Cell]:
     common = [steps for steps in GRIDS[scale].horizons if steps in GRIDS[scale].long_horizons]
     for setting in searched(task, scale, common):
         yield of_swept_learners("DWM", scale), setting
         yield of_swept_learners("DWM", scale), both(long_sequence(scale), setting)
 
 
-def prediction_error(task: str, scale: str) -> Iterator[Run]:
+def prediction_error(task: str, scale: str) -> Iterator[Cell]:
     longest = {"policy.horizon": str(GRIDS[scale].sequence_length - 1)}
     for seed in range(GRIDS[scale].model_seeds):
         seeds = {f"world_models.{name}.seed": str(seed) for name in ("dwm", "one_step")}
         yield ["DWM", "OneStep"], Setting(f"seed{seed}", longest | seeds)
 
 
-def diffusion_steps(task: str, scale: str) -> Iterator[Run]:
+def diffusion_steps(task: str, scale: str) -> Iterator[Cell]:
     for length, num_diffusion_steps in GRIDS[scale].diffusion_steps:
         for num_sampling_steps in GRIDS[scale].sampling_steps:
             overrides = {
@@ -163,12 +163,12 @@ def diffusion_steps(task: str, scale: str) -> Iterator[Run]:
             yield ["DWM"], Setting(f"T{length}-K{num_diffusion_steps}-N{num_sampling_steps}", overrides)
 
 
-def swept_returns_to_go(task: str, scale: str) -> Iterator[Run]:
+def swept_returns_to_go(task: str, scale: str) -> Iterator[Cell]:
     for value in GRIDS[scale].swept_returns_to_go:
         yield of_swept_learners("DWM", scale), both(horizon(GRIDS[scale].usual_horizon), asking(value))
 
 
-def lambda_return(task: str, scale: str) -> Iterator[Run]:
+def lambda_return(task: str, scale: str) -> Iterator[Cell]:
     """A learner's own lambda is left to the config: such a run is the main table's."""
     horizons = [GRIDS[scale].usual_horizon] if GRIDS[scale].together else GRIDS[scale].horizons
     own = default_config().policy.lambda_
@@ -179,7 +179,7 @@ def lambda_return(task: str, scale: str) -> Iterator[Run]:
                 yield [method], both(Setting(name, changed), setting)
 
 
-def attribution(task: str, scale: str) -> Iterator[Run]:
+def attribution(task: str, scale: str) -> Iterator[Cell]:
     """The whole recommended recipe, each part of it taken away alone, and the recorded steps under the same recipe.
 
     At the paper's scale, which is the method as published, the parts are not there to be taken away.
@@ -192,12 +192,12 @@ def attribution(task: str, scale: str) -> Iterator[Run]:
     yield ["TD3+BC-H"], usual_run
 
 
-def relabelling(task: str, scale: str) -> Iterator[Run]:
+def relabelling(task: str, scale: str) -> Iterator[Cell]:
     yield ["DWM-IQL"], usual(task, scale)
     yield ["DWM-IQL+RTG"], usual(task, scale)
 
 
-def rebrac(task: str, scale: str) -> Iterator[Run]:
+def rebrac(task: str, scale: str) -> Iterator[Cell]:
     """All four with the penalties that ReBRAC's authors chose for the task by its scores on recorded single steps."""
     setting = as_published(task, scale)
     yield ["ReBRAC"], setting
@@ -205,7 +205,7 @@ def rebrac(task: str, scale: str) -> Iterator[Run]:
     yield ["DWM-ReBRAC", "OneStep-ReBRAC"], both(usual(task, scale), setting)
 
 
-def dawm(task: str, scale: str) -> Iterator[Run]:
+def dawm(task: str, scale: str) -> Iterator[Cell]:
     """Imagined trajectories that critics bootstrap at, the same with pairs among them, and made-up transitions."""
     usual_run = usual(task, scale)
     yield ["DWM-TD3BC", "DWM-IQL"], usual_run
@@ -213,13 +213,13 @@ def dawm(task: str, scale: str) -> Iterator[Run]:
     yield ["DA-TD3BC", "DA-IQL"], AS_CONFIGURED
 
 
-def distillation(task: str, scale: str) -> Iterator[Run]:
+def distillation(task: str, scale: str) -> Iterator[Cell]:
     """The same world model with its sampler as it is and in one pass, under a learner that follows what it imagines."""
     for setting in (AS_CONFIGURED, DISTILLED):
         yield ["DWM-TD3BC"], both(setting, usual(task, scale))
 
 
-def mazes(task: str, scale: str) -> Iterator[Run]:
+def mazes(task: str, scale: str) -> Iterator[Cell]:
     yield ["TD3+BC", "IQL"], AS_CONFIGURED
     yield ["DD"], AS_CONFIGURED
     for steps in GRIDS[scale].horizons:
@@ -233,7 +233,7 @@ def study(
     reported: str | None,
     kind: str,
     tasks: tuple[str, ...],
-    runs: Callable[[str, str], Iterable[Run]],
+    runs: Callable[[str, str], Iterable[Cell]],
 ) -> Study:
     """A study whose runs have a process per method; or one for all their methods, where a start costs more."""
 

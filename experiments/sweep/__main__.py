@@ -44,7 +44,7 @@ from ..studies.catalogue import SCALES, STUDIES, Member, members_at, tasks_at
 from ..studies.scales import OF_OWN_DATA
 from . import launch_files, local, slurm
 from .local import Devices
-from .plan import Run, Stage, make_links, stages_of
+from .plan import PlannedRun, Stage, make_links, stages_of
 from .record import Progress, Record
 
 
@@ -181,13 +181,13 @@ def show(stages: Sequence[Stage], record: Record) -> None:
         print("# the same command without --dry-run runs what is not done")
 
 
-def not_prepared(runs: Iterable[Run]) -> list[str]:
+def not_prepared(runs: Iterable[PlannedRun]) -> list[str]:
     """The tasks whose data is not here, each once."""
     named = dict.fromkeys(run.config.task for run in runs)
     return [name for name in named if not (name in data_tasks.MADE_TASKS or is_prepared(name))]
 
 
-def refuse_what_cannot_run(runs: Sequence[Run], num_devices: int) -> None:
+def refuse_what_cannot_run(runs: Sequence[PlannedRun], num_devices: int) -> None:
     """Looks at every config and every task's data before anything runs.
 
     Raises:

@@ -16,7 +16,7 @@ from typing import NamedTuple
 from dwm_jax.runtime import locks
 from dwm_jax.runtime.progress import say
 
-from .plan import Run
+from .plan import PlannedRun
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 POLL_SECONDS = 0.1
@@ -111,10 +111,10 @@ def usable_cores() -> list[int]:
 
 
 def run_all(
-    runs: Sequence[Run],
+    runs: Sequence[PlannedRun],
     places: Sequence[Place],
-    started: Callable[[Run], None],
-    ended: Callable[[Run, Outcome], None],
+    started: Callable[[PlannedRun], None],
+    ended: Callable[[PlannedRun, Outcome], None],
 ) -> int | None:
     """Every run, as many at a time as there are places; one that fails stops no other.
 
@@ -126,7 +126,7 @@ def run_all(
       The number of the signal that stopped it; None when all runs have ended.
     """
     waiting, free = deque(runs), list(places)
-    running: dict[subprocess.Popen[bytes], tuple[Run, Place, float]] = {}
+    running: dict[subprocess.Popen[bytes], tuple[PlannedRun, Place, float]] = {}
     passed_on = 0
     with heard() as signals, ending(running):
         while running or (waiting and not signals):
@@ -153,7 +153,7 @@ def run_all(
         return signals[0] if signals else None
 
 
-def start(run: Run, place: Place) -> subprocess.Popen[bytes]:
+def start(run: PlannedRun, place: Place) -> subprocess.Popen[bytes]:
     """The run's process; what it prints goes to its log, after what earlier starts have printed."""
     run.workdir.mkdir(parents=True, exist_ok=True)
     with open(run.log, "ab") as log:

@@ -24,7 +24,7 @@ TRAIN = ("python", "-m", "dwm_jax.train")
 ALONE = {method.model: name for name, method in METHODS.items() if isinstance(method, Alone)}
 
 
-class Run(NamedTuple):
+class PlannedRun(NamedTuple):
     """One command of dwm_jax.train."""
 
     name: str  # its workdir below RUNS
@@ -71,7 +71,7 @@ class Stage(NamedTuple):
     """Runs that need nothing of each other."""
 
     name: str  # also of the files that list it
-    runs: tuple[Run, ...]
+    runs: tuple[PlannedRun, ...]
 
 
 def stages_of(members: Sequence[Member], runs_folder: Path, scale: str) -> tuple[Stage, Stage]:
@@ -86,7 +86,7 @@ def stages_of(members: Sequence[Member], runs_folder: Path, scale: str) -> tuple
     return Stage("world_models", first), Stage("policies", tuple(run for run in runs if run.name not in early))
 
 
-def runs_of(members: Sequence[Member], runs_folder: Path, scale: str) -> list[Run]:
+def runs_of(members: Sequence[Member], runs_folder: Path, scale: str) -> list[PlannedRun]:
     """One run for all members that are the same; the others are links to its folder.
 
     Its folder is the one that an earlier sweep gave it, whichever the study, or else the first member's.
@@ -119,10 +119,10 @@ def is_real(folder: Path) -> bool:
     return folder.is_dir() and not folder.is_symlink()
 
 
-def run_of(name: str, config_file: str, settings: Mapping[str, str], runs_folder: Path) -> Run:
+def run_of(name: str, config_file: str, settings: Mapping[str, str], runs_folder: Path) -> PlannedRun:
     """The run of a config file with settings."""
     settings = {**settings, "world_model_dir": str(runs_folder / "world_models")}
-    return Run(name, runs_folder / name, config_file, settings, parse(config_file, settings))
+    return PlannedRun(name, runs_folder / name, config_file, settings, parse(config_file, settings))
 
 
 def parse(config_file: str, settings: Mapping[str, str]) -> ConfigDict:
@@ -136,7 +136,7 @@ def parse(config_file: str, settings: Mapping[str, str]) -> ConfigDict:
     return config
 
 
-def world_model_runs(runs: Iterable[Run], runs_folder: Path) -> Iterator[Run]:
+def world_model_runs(runs: Iterable[PlannedRun], runs_folder: Path) -> Iterator[PlannedRun]:
     """For every world model that the runs need, told apart by what its training depends on: who trains it."""
     seen: set[str] = set()
     for run in runs:
@@ -154,7 +154,7 @@ def world_model_runs(runs: Iterable[Run], runs_folder: Path) -> Iterator[Run]:
                 yield alone(run, model, digest, runs_folder) if model in ALONE else run
 
 
-def alone(run: Run, model: str, digest: str, runs_folder: Path) -> Run:
+def alone(run: PlannedRun, model: str, digest: str, runs_folder: Path) -> PlannedRun:
     """The run that trains one world model of another run, and nothing else."""
     settings = {"methods": ALONE[model], "diagnostics.sampling_horizons": "()"}
     read = read_by_training(run.config.world_models[model].to_dict())
@@ -166,7 +166,7 @@ def alone(run: Run, model: str, digest: str, runs_folder: Path) -> Run:
     return run_of(name, run.config_file, settings, runs_folder)
 
 
-def make_links(runs: Iterable[Run], runs_folder: Path) -> None:
+def make_links(runs: Iterable[PlannedRun], runs_folder: Path) -> None:
     """Puts each run where its other studies look for it, as relative links."""
     for run in runs:
         for link in (runs_folder / name for name in run.links):

@@ -9,7 +9,7 @@ from dwm_jax.runtime import files
 from dwm_jax.runtime.progress import duration, say
 
 from .local import Outcome
-from .plan import Run
+from .plan import PlannedRun
 
 
 class Record:
@@ -38,12 +38,12 @@ class Record:
                 f"{runs_folder} holds a sweep of scale {self._content['scale']}, not {scale}; choose another --runs"
             )
 
-    def state(self, run: Run) -> str:
+    def state(self, run: PlannedRun) -> str:
         """How a run stands when nothing runs: "done" by its own files, "failed" as recorded, else "to do"."""
         recorded = self._content["members"].get(run.name, {}).get("state")
         return "done" if run.is_done() else "failed" if recorded == "failed" else "to do"
 
-    def set(self, runs: Iterable[Run], state: str | None = None) -> None:
+    def set(self, runs: Iterable[PlannedRun], state: str | None = None) -> None:
         """Writes how the runs stand; None: as `state` finds them."""
         for run in runs:
             entry = {"state": state or self.state(run), "log": f"{run.name}/{run.log.name}"}
@@ -54,10 +54,10 @@ class Record:
 class Progress:
     """Counts runs as they start and end, records them, and says a line for each."""
 
-    def __init__(self, record: Record, runs: Sequence[Run]):
+    def __init__(self, record: Record, runs: Sequence[PlannedRun]):
         self.record = record
-        self.failed: list[Run] = []
-        self.elsewhere: list[Run] = []
+        self.failed: list[PlannedRun] = []
+        self.elsewhere: list[PlannedRun] = []
         self._total = len(runs)
         self._done = sum(run.is_done() for run in runs)
         self._running = 0
@@ -66,12 +66,12 @@ class Progress:
         elsewhere = f", {len(self.elsewhere)} at work in other processes" if self.elsewhere else ""
         return f"{self._done} of {self._total} done, {self._running} running, {len(self.failed)} failed{elsewhere}"
 
-    def started(self, run: Run) -> None:
+    def started(self, run: PlannedRun) -> None:
         self._running += 1
         self.record.set([run], "running")
         say(f"{run.name}: started; {self.counts()}")
 
-    def ended(self, run: Run, outcome: Outcome) -> None:
+    def ended(self, run: PlannedRun, outcome: Outcome) -> None:
         self._running -= 1
         # By its files, not by its word.
         if run.is_done():

@@ -11,7 +11,7 @@ from typing import Any
 
 from dwm_jax.runtime import locks
 
-from .plan import Run, Stage
+from .plan import PlannedRun, Stage
 
 # Slurm's own limit on the jobs of an array (MaxArraySize) is 1001 unless an administrator raises it.
 LARGEST_ARRAY = 1_000
@@ -100,7 +100,7 @@ def submit(executor: Any, stages: Sequence[Stage]) -> list[str]:
     return submitted
 
 
-def submit_array(executor: Any, runs: Sequence[Run]) -> list[Any]:
+def submit_array(executor: Any, runs: Sequence[PlannedRun]) -> list[Any]:
     """One array."""
     jobs: list[Any] = executor.map_array(Job(), [run.command for run in runs], [str(run.log) for run in runs])
     return jobs

@@ -19,7 +19,7 @@ from experiments.studies.catalogue import STUDIES, members_at
 from experiments.sweep import __main__ as sweep
 from experiments.sweep import launch_files, local, plan, slurm
 from experiments.sweep.local import Devices, Outcome, Place
-from experiments.sweep.plan import Run, stages_of
+from experiments.sweep.plan import PlannedRun, stages_of
 from tests.commands import RunModule
 
 ROOT = Path(__file__).parents[2]
@@ -37,10 +37,10 @@ class Runs:
             self.order_file(run, "json").write_text(to_json(run.config))
 
     @property
-    def all(self) -> list[Run]:
+    def all(self) -> list[PlannedRun]:
         return [run for stage in self.stages for run in stage.runs]
 
-    def order_file(self, run: Run, kind: str) -> Path:
+    def order_file(self, run: PlannedRun, kind: str) -> Path:
         return self.folder.parent / "orders" / f"{run.name.replace('/', '_')}.{kind}"
 
     def starts(self) -> list[str]:
@@ -72,7 +72,7 @@ def call(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
     return 0
 
 
-def name_in_starts(run: Run) -> str:
+def name_in_starts(run: PlannedRun) -> str:
     return run.name.replace("/", "_")
 
 
@@ -147,7 +147,7 @@ def test_a_signal_reaches_the_run_once_starts_no_other_and_says_how_to_go_on(
     runs.order_file(first, "order").write_text("wait")
     start = local.start
 
-    def start_and_signal(run: Run, environment: dict[str, str]) -> subprocess.Popen[bytes]:
+    def start_and_signal(run: PlannedRun, environment: dict[str, str]) -> subprocess.Popen[bytes]:
         child = start(run, environment)
         while not (run.workdir / "config.json").exists():  # the stub listens from before it writes this
             pass
@@ -168,15 +168,15 @@ def test_a_signal_reaches_the_run_once_starts_no_other_and_says_how_to_go_on(
 
 def test_as_many_runs_at_a_time_as_there_are_places_each_on_its_own_device(make_runs: Callable[[str], Runs]) -> None:
     runs = make_runs("main,model_free")
-    now: list[Run] = []
+    now: list[PlannedRun] = []
     most = [0]
     outcomes: list[Outcome] = []
 
-    def started(run: Run) -> None:
+    def started(run: PlannedRun) -> None:
         now.append(run)
         most[0] = max(most[0], len(now))
 
-    def ended(run: Run, outcome: Outcome) -> None:
+    def ended(run: PlannedRun, outcome: Outcome) -> None:
         now.remove(run)
         outcomes.append(outcome)
 
@@ -482,7 +482,7 @@ def test_whatever_goes_wrong_in_the_sweep_its_runs_end(make_runs: Callable[[str]
     for run in runs.all:
         runs.order_file(run, "order").write_text("wait")
 
-    def started(run: Run) -> None:
+    def started(run: PlannedRun) -> None:
         while not (run.workdir / "config.json").exists():
             pass  # until its signals are listened to
         raise OSError("disk full")

@@ -14,7 +14,7 @@ import pytest
 
 from dwm_jax.runtime.locks import exclusive
 from experiments.sweep import launch_files
-from experiments.sweep.plan import Run, Stage
+from experiments.sweep.plan import PlannedRun, Stage
 from tests import manifests, tiny
 from tests.commands import RunModule
 
@@ -73,7 +73,7 @@ def free_address() -> str:
 
 def start_two_pods(config: Path, folder: Path) -> list[subprocess.Popen[str]]:
     """`start_two` by the very command of a JobSet; what the cluster gives its pods is given here."""
-    run = Run("run", folder / "run", str(config), {}, tiny.config())
+    run = PlannedRun("run", folder / "run", str(config), {}, tiny.config())
     launch_files.write([Stage("policies", (run,))], folder / "launch", folder, None)
     text = (folder / "launch" / "policies.gpu.jobset.yaml").read_text()
     pod = manifests.container(manifests.filled(text, LINE=1, HOSTS=2, DEVICES=4, IMAGE="dwm_jax", CLAIM="runs"))

@@ -10,11 +10,11 @@ import jax.numpy as jnp
 from dwm_jax.maths.normalizers import FITTERS, Normalizer
 from dwm_jax.networks.initialization import compute_once
 from dwm_jax.networks.inverse_dynamics import InverseDynamics
-from dwm_jax.networks.optimization import apply_gradients, move_ema, start_ema
+from dwm_jax.networks.optimization import start_ema
 from dwm_jax.runtime.settings import require
 from dwm_jax.types import Array, Average, Condition, Key, Metrics, PyTree, Segment
 from dwm_jax.world_models.base import Planner, Training, TrainingRows
-from dwm_jax.world_models.row_diffusion import Denoiser
+from dwm_jax.world_models.row_diffusion import Denoiser, State
 
 
 class Params(NamedTuple):
@@ -27,12 +27,6 @@ class InferenceState(NamedTuple):
 
     params: Params
     observation_normalizer: Normalizer
-
-
-class State(NamedTuple):
-    params: Params
-    optimizer_state: PyTree
-    ema: InferenceState
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,11 +100,7 @@ class DecisionDiffuser(Denoiser, Planner):
             # They share no parameter, and Adam works entry by entry: a step down the sum is a step down each.
             return diffusion_B.mean() + inverse_B.mean(), metrics
 
-        params, optimizer_state, metrics = apply_gradients(
-            loss, self.optimizer, state.params, state.optimizer_state, average
-        )
-        ema_params = move_ema(state.ema.params, params, step, self.ema_rate, self.ema_every)
-        return State(params, optimizer_state, state.ema._replace(params=ema_params)), metrics
+        return self.descend(loss, state, step, average)
 
     def inference(self, state: State) -> InferenceState:
         return state.ema

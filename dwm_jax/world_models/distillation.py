@@ -7,15 +7,16 @@ import jax
 import jax.numpy as jnp
 
 from dwm_jax.maths import diffusion
-from dwm_jax.networks.optimization import apply_gradients, move_ema, start_ema
+from dwm_jax.networks.optimization import start_ema
 from dwm_jax.types import Array, Average, Condition, Key, Metrics, PyTree, Segment
-from dwm_jax.world_models import dwm
+from dwm_jax.world_models import dwm, row_diffusion
 from dwm_jax.world_models.base import Rollout, TrainingRows, WorldModel
+from dwm_jax.world_models.row_diffusion import mean_loss
 
 
 class State(NamedTuple):
     teacher: dwm.InferenceState  # as it was trained; no update changes it
-    student: dwm.State
+    student: row_diffusion.State
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,29 +59,19 @@ class Distilled(WorldModel):
         """The pupil of a teacher that has learnt nothing; `taught_by` has the one that training starts from."""
         return self.taught_by(self.teacher.init(key, rows))
 
-    def taught_by(self, teacher_state: dwm.State) -> State:
+    def taught_by(self, teacher_state: row_diffusion.State) -> State:
         """The state before the first update, given what the teacher's training left."""
         teacher = teacher_state.ema
         params, ema_params = start_ema(teacher.params), start_ema(teacher.params)
         ema = teacher._replace(params=ema_params)
-        return State(teacher, dwm.State(params, jax.jit(self.teacher.optimizer.init)(params), ema))
+        return State(teacher, row_diffusion.State(params, jax.jit(self.teacher.optimizer.init)(params), ema))
 
     def update(
         self, state: State, segments: Segment, keys: Array, step: Array, average: Average
     ) -> tuple[State, Metrics]:
-        student = state.student
-
-        def loss(params: PyTree) -> tuple[Array, Metrics]:
-            losses_B = jax.vmap(self.segment_loss, in_axes=(None, None, 0, 0))(params, state.teacher, segments, keys)
-            return losses_B.mean(), {"world_model/loss": losses_B.mean()}
-
-        params, optimizer_state, metrics = apply_gradients(
-            loss, self.teacher.optimizer, student.params, student.optimizer_state, average
-        )
-        ema_params = move_ema(student.ema.params, params, step, self.teacher.ema_rate, self.teacher.ema_every)
-        return State(
-            state.teacher, dwm.State(params, optimizer_state, student.ema._replace(params=ema_params))
-        ), metrics
+        loss = mean_loss(self.segment_loss, state.teacher, segments, keys)
+        student, metrics = self.teacher.descend(loss, state.student, step, average)
+        return state._replace(student=student), metrics
 
     def segment_loss(self, params: PyTree, teacher: dwm.InferenceState, segment: Segment, key: Key) -> Array:
         """The student's error for one segment's condition and one noise: ()."""

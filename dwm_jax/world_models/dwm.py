@@ -12,11 +12,11 @@ import numpy as np
 
 from dwm_jax.maths.normalizers import FITTERS, Normalizer
 from dwm_jax.maths.returns import discounts_until_end
-from dwm_jax.networks.optimization import apply_gradients, move_ema, start_ema
+from dwm_jax.networks.optimization import start_ema
 from dwm_jax.runtime.settings import require
 from dwm_jax.types import Array, Average, ChooseAction, Condition, Key, Metrics, PyTree, Segment, Start, Trajectory
 from dwm_jax.world_models.base import Rollout, Training, TrainingRows, WorldModel
-from dwm_jax.world_models.row_diffusion import Denoiser
+from dwm_jax.world_models.row_diffusion import Denoiser, State, mean_loss
 
 
 class InferenceState(NamedTuple):
@@ -25,12 +25,6 @@ class InferenceState(NamedTuple):
     params: PyTree
     observation_normalizer: Normalizer
     reward_normalizer: Normalizer
-
-
-class State(NamedTuple):
-    params: PyTree
-    optimizer_state: PyTree
-    ema: InferenceState
 
 
 def rows_from_segment(units: InferenceState, segment: Segment, terminations: bool) -> Array:
@@ -112,15 +106,7 @@ class DiffusionWorldModel(Denoiser, WorldModel):
     def update(
         self, state: State, segments: Segment, keys: Array, step: Array, average: Average
     ) -> tuple[State, Metrics]:
-        def loss(params: PyTree) -> tuple[Array, Metrics]:
-            losses_B = jax.vmap(self.segment_loss, in_axes=(None, None, 0, 0))(params, state.ema, segments, keys)
-            return losses_B.mean(), {"world_model/loss": losses_B.mean()}
-
-        params, optimizer_state, metrics = apply_gradients(
-            loss, self.optimizer, state.params, state.optimizer_state, average
-        )
-        ema_params = move_ema(state.ema.params, params, step, self.ema_rate, self.ema_every)
-        return State(params, optimizer_state, state.ema._replace(params=ema_params)), metrics
+        return self.descend(mean_loss(self.segment_loss, state.ema, segments, keys), state, step, average)
 
     def segment_loss(self, params: PyTree, units: InferenceState, segment: Segment, key: Key) -> Array:
         """The denoising loss of one segment's rows: ()."""

@@ -1,9 +1,10 @@
 """What the diffusion models share: a temporal U-Net over rows, trained with the return dropped at random, sampled
 with classifier-free guidance. What a row holds, and in which units, is theirs to say."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -11,9 +12,35 @@ import optax
 
 from dwm_jax.maths import diffusion
 from dwm_jax.networks.initialization import initial_parameters
+from dwm_jax.networks.optimization import apply_gradients, move_ema
 from dwm_jax.networks.temporal_unet import TemporalUnet
 from dwm_jax.runtime.settings import require
-from dwm_jax.types import Array, Condition, Key, PyTree
+from dwm_jax.types import Array, Average, Condition, Key, Metrics, PyTree, Segment
+
+
+class State(NamedTuple):
+    """Of every diffusion model's training."""
+
+    params: PyTree
+    optimizer_state: PyTree
+    ema: Any  # what sampling needs, with a field `params`: the EMA parameters are the model
+
+
+def mean_loss(
+    segment_loss: Callable[[PyTree, Any, Segment, Key], Array], units: Any, segments: Segment, keys: Array
+) -> Callable[[PyTree], tuple[Array, Metrics]]:
+    """The loss of a batch as a function of the parameters, and what is told of it.
+
+    Args:
+      segment_loss: (params, units, segment, key) -> ().
+      segments, keys: leading axis B.
+    """
+
+    def loss(params: PyTree) -> tuple[Array, Metrics]:
+        losses_B = jax.vmap(segment_loss, in_axes=(None, None, 0, 0))(params, units, segments, keys)
+        return losses_B.mean(), {"world_model/loss": losses_B.mean()}
+
+    return loss
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,6 +87,16 @@ class Denoiser:
     def init_denoiser(self, key: Key, x_TD: Array, condition: Condition) -> PyTree:
         """Parameters; of the arrays only shapes matter."""
         return initial_parameters(self.network, key, x_TD, jnp.ones(()), *condition)
+
+    def descend(
+        self, loss: Callable[[PyTree], tuple[Array, Metrics]], state: State, step: Array, average: Average
+    ) -> tuple[State, Metrics]:
+        """One step of Adam down a loss, and of the EMA where its turn has come."""
+        params, optimizer_state, metrics = apply_gradients(
+            loss, self.optimizer, state.params, state.optimizer_state, average
+        )
+        ema_params = move_ema(state.ema.params, params, step, self.ema_rate, self.ema_every)
+        return State(params, optimizer_state, state.ema._replace(params=ema_params)), metrics
 
     def denoising_loss(
         self, params: PyTree, x0_TD: Array, mask_T: Array, observation_size: int, condition: Condition, key: Key

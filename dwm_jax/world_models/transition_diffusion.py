@@ -8,11 +8,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from dwm_jax.maths.normalizers import FITTERS, Normalizer
-from dwm_jax.networks.optimization import apply_gradients, move_ema, start_ema
+from dwm_jax.networks.optimization import start_ema
 from dwm_jax.runtime.settings import require
 from dwm_jax.types import Array, Average, Condition, Key, Metrics, PyTree, Segment, Transition
 from dwm_jax.world_models.base import Generator, Training, TrainingRows
-from dwm_jax.world_models.row_diffusion import Denoiser
+from dwm_jax.world_models.row_diffusion import Denoiser, State, mean_loss
 
 
 class InferenceState(NamedTuple):
@@ -22,12 +22,6 @@ class InferenceState(NamedTuple):
     normalizer: Normalizer  # of rows (s, a, r, s' - s, terminated)
     observation_low: Array  # (O,) range of the data
     observation_high: Array  # (O,)
-
-
-class State(NamedTuple):
-    params: PyTree
-    optimizer_state: PyTree
-    ema: InferenceState
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,15 +89,7 @@ class TransitionDiffusion(Denoiser, Generator):
     def update(
         self, state: State, segments: Segment, keys: Array, step: Array, average: Average
     ) -> tuple[State, Metrics]:
-        def loss(params: PyTree) -> tuple[Array, Metrics]:
-            losses_B = jax.vmap(self.segment_loss, in_axes=(None, None, 0, 0))(params, state.ema, segments, keys)
-            return losses_B.mean(), {"world_model/loss": losses_B.mean()}
-
-        params, optimizer_state, metrics = apply_gradients(
-            loss, self.optimizer, state.params, state.optimizer_state, average
-        )
-        ema_params = move_ema(state.ema.params, params, step, self.ema_rate, self.ema_every)
-        return State(params, optimizer_state, state.ema._replace(params=ema_params)), metrics
+        return self.descend(mean_loss(self.segment_loss, state.ema, segments, keys), state, step, average)
 
     def inference(self, state: State) -> InferenceState:
         return state.ema

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 import jax
 import jax.numpy as jnp
 
+from dwm_jax.maths.returns import discounts_until_end
 from dwm_jax.types import Array, ChooseAction, Key, PyTree, Start, Trajectory
 from dwm_jax.world_models.base import Rollout
 from dwm_jax.world_models.dwm import DiffusionWorldModel
@@ -14,9 +15,10 @@ from dwm_jax.world_models.dwm import DiffusionWorldModel
 class AutoregressiveDiffusion(DiffusionWorldModel):
     """The denoiser of DWM over two rows, called H times: a one-step model that can draw from any distribution.
 
-    Every step starts from the state imagined last and the policy's action there, and asks for the same return-to-go
-    g_eval: that is asked of every recorded pair, wherever in its episode it is, so an imagined state is a pair like
-    any other. (To count it down, g' = (g - r) / gamma, would let errors of imagined rewards pile up in the condition.)
+    Every step starts from the state imagined last and the policy's action there, and asks for the return-to-go that
+    was asked of the first pair. Where one g_eval is asked of every recorded pair, an imagined one is a pair like any
+    other; where it is what the first pair can reach (`policy.ask`), that holds for the whole chain. (To count it down,
+    g' = (g - r) / gamma, would let errors of imagined rewards pile up in the condition.)
     Source: DWM, its comparison with autoregressive diffusion (AD-TD3BC and its siblings).
     """
 
@@ -48,6 +50,8 @@ class AutoregressiveDiffusion(DiffusionWorldModel):
 
             steps = (jnp.arange(horizon), jax.random.split(key, horizon))
             _, steps_H1 = jax.lax.scan(advance, (start.observation, start.action), steps)
-            return jax.tree.map(lambda leaf: leaf[:, 0], steps_H1)
+            chain = jax.tree.map(lambda leaf: leaf[:, 0], steps_H1)
+            # A step knows nothing of the ends before it.
+            return chain._replace(discounts=discounts_until_end(chain.discounts == 0, gamma))
 
         return imagine

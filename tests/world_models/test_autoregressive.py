@@ -150,3 +150,19 @@ def test_it_follows_a_policy_and_its_sequence_is_two_rows():
     assert MODEL.needs_policy
     with pytest.raises(TypeError, match="sequence_length"):
         AutoregressiveDiffusion(**SETTINGS, sequence_length=8)
+
+
+def test_what_ended_stays_ended():
+    class EndsOnce(AutoregressiveDiffusion):
+        """A single step that ends the task below 1.02 and moves by 0.05."""
+
+        def step(self, gamma):
+            def imagine(model, start, choose_action, key):
+                ends = start.observation[:1] < 1.02
+                return Trajectory(start.observation[None] + 0.05, jnp.ones(1), jnp.where(ends, 0.0, gamma))
+
+            return imagine
+
+    # From s = 1, which ends; by themselves 1.05 and 1.1 go on.
+    trajectory = run(EndsOnce(), lambda *_: jnp.zeros(2))
+    np.testing.assert_array_equal(trajectory.discounts, [0.0, 0.0, 0.0])

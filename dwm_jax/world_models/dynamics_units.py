@@ -22,7 +22,7 @@ class DynamicsUnits(NamedTuple):
     target_normalizer: AffineNormalizer  # (s' - s, r)
     observation_low: Array  # (O,) range of the data
     observation_high: Array  # (O,)
-    reward_low: Array  # () range of the data
+    reward_low: Array  # () range of the data, with the 0 of what follows an end
     reward_high: Array  # ()
 
     def target(self, observation: Array, next_observation: Array, reward: Array) -> Array:
@@ -44,12 +44,13 @@ class DynamicsUnits(NamedTuple):
 def fit_dynamics_units(rows: TrainingRows) -> DynamicsUnits:
     """Fits all of them on recorded transitions."""
     states, changes = rows.states, rows.next_observations - rows.observations
+    earned = np.append(rows.rewards, np.zeros(int(rows.absorbing), np.float32))
     return DynamicsUnits(
         observation_normalizer=fit_standard(states),
         action_normalizer=fit_standard(rows.actions),
         target_normalizer=fit_standard(np.concatenate([changes, rows.rewards[:, None]], axis=1)),
         observation_low=jnp.asarray(states.min(axis=0)),
         observation_high=jnp.asarray(states.max(axis=0)),
-        reward_low=jnp.asarray(rows.rewards.min()),
-        reward_high=jnp.asarray(rows.rewards.max()),
+        reward_low=jnp.asarray(earned.min()),
+        reward_high=jnp.asarray(earned.max()),
     )

@@ -8,6 +8,7 @@ import pytest
 
 from dwm_jax.maths.losses import pessimistic_rewards
 from dwm_jax.types import Start
+from dwm_jax.world_models.dynamics_units import fit_dynamics_units
 from dwm_jax.world_models.one_step import Ensemble, GaussianDynamics, OneStep
 from tests.world_models.linear_system import (
     BATCH,
@@ -198,6 +199,13 @@ def ask(model, observations, actions, horizon=1, count=M, seed=0):
 
     keys = jax.random.split(jax.random.key(seed), len(observations))
     return compiled_quickly(jax.vmap(one))(observations, actions, keys)
+
+
+@pytest.mark.parametrize(("absorbing", "lowest"), [(False, 1.0), (True, 0.0)])
+def test_rewards_range_to_the_zero_that_follows_an_end(absorbing, lowest):
+    rows = ROWS._replace(rewards=np.linspace(1, 3, len(ROWS.rewards), dtype=np.float32), absorbing=absorbing)
+    units = fit_dynamics_units(rows)
+    assert (float(units.reward_low), float(units.reward_high)) == (lowest, 3.0)
 
 
 def opinionated(state, means, spread):

@@ -82,7 +82,8 @@ def default_config() -> ConfigDict:
     # Share of a batch, on average, that is drawn from the first 20 steps of episodes besides what chance draws there.
     policy.start_share = 0.0
     # Imagined trajectories kept per data pair, drawn in bulk; 0 draws afresh in every update. One is what recorded
-    # data have, too; scores with 1, 4, 16 and fresh ones agree within their spread (PERFORMANCE.md).
+    # data have, too; scores with 1, 4, 16 and fresh ones agree within their spread (PERFORMANCE.md). *+RTG, whose world
+    # model changes, always draws afresh.
     policy.imagined_per_pair = 1
     # Updates after which they are drawn anew; 0: never, and a world model that follows the policy, whose
     # trajectories age as the policy learns, is drawn afresh in every update.
@@ -91,7 +92,7 @@ def default_config() -> ConfigDict:
     policy.imagined_pairs = 0
     # PQL: m imaginations of a pair are compared, and rewards lowered by kappa times their disagreement.
     policy.pessimism = ConfigDict({"num_samples": 4, "kappa": 0.1})
-    policy.generated_fraction = 0.5  # DA-*: how much of a batch is made up, on average
+    policy.generated_fraction = 0.5  # DA-*: how much of a batch is made up, on average, `start_share` of it left out
     # DAWM-*: how much of a batch are imagined pairs with inferred actions, on average; 0: DWM-*, 1: nothing else.
     policy.inferred_share = 0.5
     policy.relabelling_warm_up = 0.1  # *+RTG: fraction of the updates before the world model is fine-tuned

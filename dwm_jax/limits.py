@@ -11,16 +11,16 @@ from ml_collections import ConfigDict
 
 from dwm_jax.data import tasks
 from dwm_jax.imagination.sources import ASK
-from dwm_jax.registry import Learning, Method, models_needed
+from dwm_jax.registry import LEARNERS, MODELS, Learning, Method, models_needed
+from dwm_jax.world_models.base import Generator
 
 # (condition, dotted key, what is allowed) -> None; raises where the condition is false and the key is used.
 Require = Callable[[bool, str, str], None]
 
 # jax's seeds are 32 bits: 2^32 would be 0 again.
 NUM_SEEDS = 2**32
-GENERATOR = "transition_diffusion"
-# Settings under `policy` that only trajectories of a world model read.
-OF_IMAGINATION = ("imagined_per_pair", "imagined_pairs", "refresh_every")
+# Settings under `policy` that say how much of a world model's trajectories is kept.
+OF_A_POOL = ("imagined_per_pair", "imagined_pairs", "refresh_every")
 
 
 def is_used(key: str, config: ConfigDict, methods: Iterable[Method]) -> bool:
@@ -31,7 +31,8 @@ def is_used(key: str, config: ConfigDict, methods: Iterable[Method]) -> bool:
     learning = [method for method in methods if isinstance(method, Learning)]
     learners = {method.learner for method in learning}
     models = models_needed(methods)
-    imagining = {method.model for method in learning} - {None, GENERATOR}
+    generators = {name for name in models if issubclass(MODELS[name], Generator)}
+    imagining = [method for method in learning if method.model is not None and method.model not in generators]
     if group == "learners":
         return name in learners
     if group == "world_models":
@@ -43,15 +44,16 @@ def is_used(key: str, config: ConfigDict, methods: Iterable[Method]) -> bool:
     if name == "lambda_":
         return rest.split(".")[1] in learners
     if name == "pessimism":
-        return "pql" in learners and bool(imagining)
+        return any(LEARNERS[method.learner].pessimistic for method in imagining)
     if name == "generated_fraction":
-        return GENERATOR in models
+        return bool(generators)
     if name == "inferred_share":
         return any(method.infers_actions for method in learning)
     if name == "relabelling_warm_up":
         return any(method.relabels_returns for method in learning)
-    if name in OF_IMAGINATION:
-        return bool(imagining)
+    if name in OF_A_POOL:
+        # What is relabelled changes the world model, whose trajectories are drawn afresh.
+        return any(not method.relabels_returns for method in imagining)
     return bool(learning) or name in ("horizon", "return_to_go", "ask")
 
 

@@ -85,6 +85,7 @@ def apply(recipe: Recipe, config: ConfigDict) -> None:
     """Sets what the recipe decides, in place. A planner samples as published: its plans are acted on, not valued."""
     shared = {
         "observation_normalizer": recipe.normalizer,
+        "normalizer": recipe.normalizer,  # of whole rows, where a model has but one
         "prediction": recipe.prediction,
         "terminations": recipe.terminations,
         "reachable_quantile": recipe.reachable_quantile,

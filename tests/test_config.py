@@ -7,7 +7,10 @@ import pytest
 from ml_collections import ConfigDict
 
 from dwm_jax.config import ConfigError, check, default_config, differences, methods_of, to_json
-from dwm_jax.registry import names_in
+from dwm_jax.learners.td3_bc import TD3BC
+from dwm_jax.limits import is_used
+from dwm_jax.recipes import RECIPES
+from dwm_jax.registry import LEARNERS, METHODS, MODELS, Learning, names_in
 from experiments.configs import grid, locomotion, maze2d, quickstart, smoke
 from tests import tiny
 
@@ -82,6 +85,36 @@ def test_what_the_methods_do_not_use_is_not_refused(key: str, value: object) -> 
     with config.unlocked():
         config.update_from_flattened_dict({key.replace("lambda___", "lambda_.").replace("__", "."): value})
     check(config, num_devices=1)
+
+
+def test_what_is_relabelled_keeps_no_pool() -> None:
+    config = tiny.config()
+    for method, is_kept in ((METHODS["DWM-IQL"], True), (METHODS["DWM-IQL+RTG"], False), (METHODS["DA-IQL"], False)):
+        assert is_used("policy.refresh_every", config, [method]) == is_kept
+
+
+def test_a_generator_and_a_pessimist_from_outside_are_used_as_the_shipped_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Cautious(TD3BC):
+        pessimistic = True
+
+    monkeypatch.setitem(MODELS, "mine", MODELS["transition_diffusion"])
+    monkeypatch.setitem(LEARNERS, "cautious", Cautious)
+    config, generating = tiny.config(), Learning("td3_bc", "mine")
+    assert is_used("policy.generated_fraction", config, [generating])
+    assert not is_used("policy.imagined_per_pair", config, [generating])
+    assert is_used("policy.pessimism.num_samples", config, [Learning("cautious", "dwm")])
+    # Nothing is imagined for these.
+    assert not is_used("policy.pessimism.num_samples", config, [Learning("cautious"), Learning("cautious", "mine")])
+
+
+@pytest.mark.parametrize(("recipe", "normalizer"), [("paper", "cdf"), ("recommended", "standard")])
+def test_a_recipe_reaches_every_model_that_has_its_settings(recipe: str, normalizer: str) -> None:
+    config = default_config()
+    RECIPES[recipe](config)
+    of_states = {
+        settings.get("observation_normalizer", settings.get("normalizer")) for settings in config.world_models.values()
+    }
+    assert of_states == {normalizer, None}
 
 
 def test_a_comma_at_the_end_of_the_methods_names_none() -> None:

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -35,6 +36,13 @@ class Policies(NamedTuple):
     memory_S: PyTree = ()
 
 
+class Acting(NamedTuple):
+    """What acting needs of one policy, or of several, stacked: parameters, and the units they see."""
+
+    inference_S: PyTree
+    observation_normalizer: AffineNormalizer
+
+
 class Learnt(NamedTuple):
     """Policies with the learner that knows how to act with them."""
 
@@ -45,11 +53,11 @@ class Learnt(NamedTuple):
 class TrainedMethod(NamedTuple):
     """A finished method."""
 
-    # (observation (O,), key) -> action (A,), raw: what the first seed's policy does.
+    # (observation (O,), key) -> action (A,), raw: what the first seed's policy does; compiled.
     act: Callable[[Array, Key], Array]
     # None where a planner acts and nothing was learnt beside it.
     learnt: Learnt | None
-    # Wall time of imagining in advance and of learning; 0 for a planner.
+    # Wall time of everything that made it: imagination, compiling, updates and evaluations; 0 for a planner.
     seconds: float
 
 
@@ -60,6 +68,18 @@ def fit_units(learner: Learner, dataset: data.Dataset) -> Units:
     spread = float(np.ptp(data.episode_returns(dataset)))
     scale = 1000 / spread if learner.scales_rewards and spread > 0 else learner.reward_scale
     return Units(fit_standard(dataset.observations[data.transition_rows(dataset)]), jnp.asarray(scale))
+
+
+def act_everywhere(learner: Learner) -> Callable[[Acting, np.ndarray], Array]:
+    """(S policies, raw observations (S, E, O)) -> actions (S, E, A); compiled."""
+
+    @jax.jit
+    def act(policies: Acting, observation_SEO: Array) -> Array:
+        observation_SEO = policies.observation_normalizer.normalize(observation_SEO)
+        per_episode = jax.vmap(learner.act, in_axes=(None, 0))
+        return jax.vmap(per_episode)(policies.inference_S, observation_SEO)
+
+    return act
 
 
 def exploring(learner: Learner, state: PyTree, units: Units) -> ChooseAction:

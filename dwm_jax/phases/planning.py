@@ -1,8 +1,10 @@
 """Methods that plan instead of learning a policy: nothing is trained here, only evaluated and exported."""
 
 import itertools
+from functools import partial
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -15,7 +17,7 @@ from dwm_jax.runtime import mirrors, processes
 from dwm_jax.runtime.progress import phase
 from dwm_jax.runtime.row_files import Results
 from dwm_jax.runtime.settings import settings_of
-from dwm_jax.types import Array, Key
+from dwm_jax.types import Array, Key, PyTree
 from dwm_jax.world_models.base import TrainedModel
 
 
@@ -35,10 +37,10 @@ def evaluate_planner(run: Run, name: str, method: Planning, trained: TrainedMode
         if sum(row.method == name for row in results_file.read()) == len(seeds) * run.config.evaluation.episodes:
             return
         results_file.cut(name, -1)  # rows of a start that was killed while it wrote them
-        act_everywhere = policy_files.planning(planner, inference, return_to_go, seeds)
+        plan = policy_files.planning(planner, inference, return_to_go, seeds)
         decisions = itertools.count()
         with phase(f"planning with {name}", 1) as progress:
-            episodes = run.evaluator(lambda o: np.asarray(act_everywhere(o.astype(np.float32), next(decisions))))
+            episodes = run.evaluator(lambda o: np.asarray(plan(o.astype(np.float32), next(decisions))))
             step = run.config.world_models[method.model].num_updates
             rows = evaluation_rows(name, task.name, task.reference_scores, seeds, step, episodes)
             results_file.append(rows)
@@ -60,7 +62,8 @@ def evaluate_planner(run: Run, name: str, method: Planning, trained: TrainedMode
         evaluated_in=task.evaluated_in,
     )
 
-    def act(observation_O: Array, key: Key) -> Array:
+    @jax.jit
+    def plan_once(inference: PyTree, observation_O: Array, key: Key) -> Array:
         return planner.act(inference, observation_O, jnp.asarray(return_to_go), key)
 
-    return TrainedMethod(act, learnt=None, seconds=0.0)
+    return TrainedMethod(partial(plan_once, jax.device_put(inference)), learnt=None, seconds=0.0)

@@ -3,12 +3,14 @@
 A method is put together here: learner, data pairs, where trajectories come from, what becomes of them.
 """
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from dwm_jax.learners.base import Learner
-from dwm_jax.learners.policies import Learnt, Policies, TrainedMethod, fit_units
+from dwm_jax.learners.policies import Acting, Learnt, Policies, TrainedMethod, act_everywhere, fit_units
 from dwm_jax.maths.value_expansion import expansion
 from dwm_jax.networks.initialization import compute_once
 from dwm_jax.phases.phase import Evaluation, Phase, Run
@@ -20,7 +22,7 @@ from dwm_jax.results.scores import evaluation_rows
 from dwm_jax.runtime import mirrors
 from dwm_jax.runtime.keys import key_for
 from dwm_jax.runtime.row_files import Results
-from dwm_jax.types import Array, Key
+from dwm_jax.types import Array, Key, PyTree
 from dwm_jax.world_models.base import TrainedModel
 
 
@@ -59,12 +61,13 @@ def policy_learning(run: Run, name: str, method: Learning, models: dict[str, Tra
             observation_normalizer=units.observation_normalizer,
             evaluated_in=run.task.evaluated_in,
         )
-        first_seed = jax.tree.map(lambda leaf: leaf[0], learner.inference(policies.states_S))
+        first_seed = jax.device_put(jax.tree.map(lambda leaf: leaf[0], learner.inference(policies.states_S)))
 
-        def act_once(observation_O: Array, key: Key) -> Array:
-            return learner.act(first_seed, units.observation_normalizer.normalize(observation_O))
+        @jax.jit
+        def act_once(inference: PyTree, observation_O: Array, key: Key) -> Array:
+            return learner.act(inference, units.observation_normalizer.normalize(observation_O))
 
-        return TrainedMethod(act_once, Learnt(learner, policies), seconds)
+        return TrainedMethod(partial(act_once, first_seed), Learnt(learner, policies), seconds)
 
     return Phase(
         name=name,
@@ -82,13 +85,7 @@ def policy_learning(run: Run, name: str, method: Learning, models: dict[str, Tra
 
 def evaluation_of(run: Run, name: str, learner: Learner) -> Evaluation:
     """Evaluates all seeds' policies in the simulator, into results.csv."""
-    results_file = Results(run.workdir / "results.csv")
-
-    @jax.jit
-    def act(policies: Policies, observation_SEO: Array) -> Array:
-        observation_SEO = policies.units.observation_normalizer.normalize(observation_SEO)
-        per_episode = jax.vmap(learner.act, in_axes=(None, 0))
-        return jax.vmap(per_episode)(learner.inference(policies.states_S), observation_SEO)
+    results_file, act = Results(run.workdir / "results.csv"), act_everywhere(learner)
 
     @jax.jit
     def values(policies: Policies, observation_SEO: Array) -> Array:
@@ -97,7 +94,9 @@ def evaluation_of(run: Run, name: str, learner: Learner) -> Evaluation:
         return jax.vmap(per_episode)(policies.states_S, observation_SEO) / policies.units.reward_scale
 
     def evaluate(policies: Policies, step: int) -> str:
-        episodes = run.evaluator(lambda observation_SEO: act(policies, observation_SEO.astype(np.float32)))
+        # Put on the device once, not at every step of the simulator.
+        acting = jax.device_put(Acting(learner.inference(policies.states_S), policies.units.observation_normalizer))
+        episodes = run.evaluator(lambda observation_SEO: np.asarray(act(acting, observation_SEO)))
         values_SE = np.asarray(values(policies, episodes.starts.astype(np.float32)))
         rows = evaluation_rows(name, run.task.name, run.task.reference_scores, run.seeds, step, episodes, values_SE)
         results_file.append(rows)

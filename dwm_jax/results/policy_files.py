@@ -8,6 +8,7 @@ draws.
 import json
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,6 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from dwm_jax.learners.policies import Acting, act_everywhere
 from dwm_jax.maths.normalizers import AffineNormalizer
 from dwm_jax.registry import LEARNERS, MODELS
 from dwm_jax.runtime import files, processes
@@ -44,13 +46,6 @@ class ExportedPolicies(NamedTuple):
     act: ActEverywhere
 
 
-class _Actors(NamedTuple):
-    """The arrays of a file of actors; their names there are the paths in this tree."""
-
-    inference_S: PyTree  # what `Learner.act` needs, all seeds stacked
-    observation_normalizer: AffineNormalizer
-
-
 def save_actors(
     path: Path,
     *,
@@ -76,7 +71,7 @@ def save_actors(
     _write(
         path,
         about | {"settings": dict(settings), "evaluated_in": evaluated_in},
-        _Actors(inference_S, observation_normalizer),
+        Acting(inference_S, observation_normalizer),
     )
 
 
@@ -155,7 +150,7 @@ def planning(planner: Planner, inference: PyTree, return_to_go: float, seeds: Se
     """
 
     @jax.jit
-    def act_everywhere(observation_SEO: Array, decision: Array) -> Array:
+    def plan_everywhere(inference: PyTree, observation_SEO: Array, decision: Array) -> Array:
         def one_seed(seed: Array, observation_EO: Array) -> Array:
             key = jax.random.fold_in(jax.random.key(seed), decision)
             return jax.vmap(one_episode)(observation_EO, jax.random.split(key, observation_EO.shape[0]))
@@ -165,7 +160,7 @@ def planning(planner: Planner, inference: PyTree, return_to_go: float, seeds: Se
 
         return jax.vmap(one_seed)(jnp.asarray(seeds), observation_SEO)
 
-    return act_everywhere
+    return partial(plan_everywhere, jax.device_put(inference))
 
 
 def _load_actors(about: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> tuple[ActEverywhere, int]:
@@ -175,15 +170,10 @@ def _load_actors(about: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> 
     # The structure is the learner's own; only names and numbers come from the file.
     one = jax.eval_shape(lambda key: learner.inference(learner.init(key)), jax.random.key(0))
     fields: Any = AffineNormalizer._fields
-    stored = _fill(_Actors(one, AffineNormalizer(*fields)), arrays)
-
-    @jax.jit
-    def act(observation_SEO: Array, decision: Array) -> Array:
-        observation_SEO = stored.observation_normalizer.normalize(observation_SEO)
-        per_episode = jax.vmap(learner.act, in_axes=(None, 0))
-        return jax.vmap(per_episode)(stored.inference_S, observation_SEO)
-
-    return act, about["settings"]["observation_size"]
+    # The arrays' names in the file are the paths in this tree.
+    stored = _fill(Acting(one, AffineNormalizer(*fields)), arrays)
+    act = act_everywhere(learner)
+    return lambda observation_SEO, decision: act(stored, observation_SEO), about["settings"]["observation_size"]
 
 
 def _load_planner(about: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> tuple[ActEverywhere, int]:

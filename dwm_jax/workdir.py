@@ -25,6 +25,7 @@ from dwm_jax.config import (
 from dwm_jax.data import dataset as data
 from dwm_jax.data.recording import Recording
 from dwm_jax.data.tasks import Sizes, Task, get_task, refuse_other_sizes, try_environment
+from dwm_jax.imagination.sources import at_most
 from dwm_jax.limits import is_used
 from dwm_jax.phases.kept_models import check_pretrained
 from dwm_jax.phases.phase import Run
@@ -54,10 +55,7 @@ def opened(config: ConfigDict, workdir: Path, shown_in: Sequence[mirrors.Open], 
             task, recording = processes.from_first(lambda: begin(config, workdir))
         try:
             with mirrors.watching(shown_in, workdir, config.to_dict()):
-                evaluator = Evaluator(
-                    task.make_env, config.num_seeds, config.evaluation.episodes, config.evaluation.seed, config.gamma
-                )
-                yield Run(config, workdir, task, recording, evaluator, engine)
+                yield Run(config, workdir, task, recording, evaluator_of(config, task), engine)
         except BaseException:
             with suppress(OSError):  # what stopped the run is what has to be said
                 record_seconds(watch.seconds(), workdir)
@@ -80,8 +78,20 @@ def reopened(workdir: Path) -> Run:
     Raises:
       ValueError: it holds none, or one that this version does not know how to read, or whose data is not here.
     """
+    config = config_of(workdir)
+    check(config, num_devices=1)
+    task, recording = load_recording(config)
+    return Run(config, workdir, task, recording, evaluator_of(config, task))
+
+
+def config_of(workdir: Path) -> ConfigDict:
+    """The config of the run that a workdir holds.
+
+    Raises:
+      ValueError: it holds none, or one that this version does not know how to read.
+    """
+    config = default_config()
     try:
-        config = default_config()
         config.update(files.read_json(workdir / "config.json"))
     except FileNotFoundError as error:
         raise ValueError(f"{workdir} holds no run: it has no config.json") from error
@@ -91,10 +101,12 @@ def reopened(workdir: Path) -> Run:
             f"{workdir / 'config.json'} is not a config of this version: {reason}; what comes from a module of "
             "your own is known once that is imported"
         ) from error
-    check(config, num_devices=1)
-    task, recording = load_recording(config)
-    evaluator = Evaluator(task.make_env, config.num_seeds, config.evaluation.episodes, config.evaluation.seed)
-    return Run(config, workdir, task, recording, evaluator)
+    return config
+
+
+def evaluator_of(config: ConfigDict, task: Task) -> Evaluator:
+    """What evaluates the policies of all seeds."""
+    return Evaluator(task.make_env, config.num_seeds, config.evaluation.episodes, config.evaluation.seed, config.gamma)
 
 
 def begin(config: ConfigDict, workdir: Path) -> tuple[Task, Recording]:
@@ -139,10 +151,12 @@ def say_what_is_asked(config: ConfigDict, dataset: data.Dataset) -> None:
     """How the return-to-go that policies ask for lies among the data's own; beyond them a model can only guess."""
     if any(MODELS[name].is_asked for name in models_of(config)):
         labels, asked = dataset.returns_to_go[data.transition_rows(dataset)], config.policy.return_to_go
-        within = "" if asked <= labels.max() else "; no pair reached it, and what is imagined for it is a guess"
+        bound = at_most(config.policy.ask)
+        guessed = not bound and asked > labels.max()
+        within = "; no pair reached it, and what is imagined for it is a guess" if guessed else ""
         say(
-            f"asked for a return-to-go of {asked:g}: {np.mean(labels >= asked):.1%} of the recorded ones are as high, "
-            f"the largest is {labels.max():.2f}{within}"
+            f"asked for a return-to-go of {bound}{asked:g}: {np.mean(labels >= asked):.1%} of the recorded ones are as "
+            f"high, the largest is {labels.max():.2f}{within}"
         )
 
 

@@ -7,6 +7,7 @@ import pytest
 from dwm_jax import workdir
 from dwm_jax.config import ConfigError
 from dwm_jax.data import environments
+from dwm_jax.data.dataset import flatten
 from dwm_jax.data.tasks import Task
 from dwm_jax.workdir import load_recording
 from tests import tiny
@@ -80,3 +81,21 @@ def test_world_models_alone_need_no_environment(task):
 def test_an_environment_that_fits_is_no_obstacle(task):
     task(clocked)
     assert load_recording(tiny.config(methods="DD"))[0].name == "mine"
+
+
+@pytest.mark.parametrize(
+    ("ask", "asked", "said"),
+    [
+        ("constant", 9.0, "asked for a return-to-go of 9: 0.0% of the recorded ones are as high"),
+        # No more than a pair can reach is asked for: nothing to guess.
+        ("reachable", 9.0, "asked for a return-to-go of at most 9: 0.0% of the recorded ones are as high"),
+        ("constant", 0.5, "asked for a return-to-go of 0.5: 8.3% of the recorded ones are as high"),
+    ],
+)
+def test_what_is_asked_is_held_against_the_data(ask, asked, said, capsys):
+    config = tiny.config(methods="DWM-TD3BC", policy__ask=ask, policy__return_to_go=asked)
+    dataset, _ = flatten(make_episodes([(6, True)] * 4), config.gamma, None)
+    workdir.say_what_is_asked(config, dataset)
+    line = capsys.readouterr().err
+    assert line.startswith(said)
+    assert ("a guess" in line) == (ask == "constant" and asked == 9)

@@ -1,6 +1,6 @@
 """Pools: trajectories drawn in bulk and kept, once or anew every so many updates.
 
-Drawing anew is what a pool that follows the policies needs.
+A pool that follows the policies is drawn anew, because they change.
 """
 
 from collections.abc import Callable, Iterator, Sequence

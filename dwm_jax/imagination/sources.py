@@ -135,6 +135,11 @@ def make_ask(how: str, return_to_go: float, model: WorldModel) -> Ask:
     )
 
 
+def at_most(how: str) -> str:
+    """How a text names g_eval: as what is asked for, or as the most that is."""
+    return "at most " if how == "reachable" else ""
+
+
 def fresh(make_pairs: MakePairs, rollout: Rollout, model: PyTree, ask: Ask, asks_policy: bool = False) -> Source:
     """A new imagined trajectory in every update (the paper's way).
 

@@ -1,4 +1,4 @@
-"""The denoiser of the diffusion world model: a U-Net along time (SPEC of DWM appendix, after Decision Diffuser).
+"""The denoiser of the diffusion world model: a U-Net along time, after Decision Diffuser (Ajay et al. 2023).
 
 At width 128, multipliers (1, 4, 8) and T = 8 the three levels are 8 x 128, 4 x 512 and 2 x 1024 (length x
 channels). One sequence at a time, `jax.vmap` makes a batch.

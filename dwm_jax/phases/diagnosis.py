@@ -16,7 +16,7 @@ from ml_collections import ConfigDict
 from dwm_jax.data import dataset as data
 from dwm_jax.data.maze2d import Maze
 from dwm_jax.data.recording import Recording
-from dwm_jax.imagination.sources import make_ask
+from dwm_jax.imagination.sources import at_most, make_ask
 from dwm_jax.learners.policies import Learnt, TrainedMethod, exploring
 from dwm_jax.maths.normalizers import fit_standard
 from dwm_jax.phases.phase import Run
@@ -47,8 +47,9 @@ class Imaginer(NamedTuple):
 
 
 class Measured(NamedTuple):
-    """Held-out segments: any, those whose task ends within them, those that begin with an episode; in this order."""
+    """Segments: any, those whose task ends within them, those that begin near an episode's start; in this order."""
 
+    origin: str  # "held-out", or "training" where no episode is held out
     segments: Segment  # leading axis n
     rows: np.ndarray  # (n,) where they start
     any: slice
@@ -57,19 +58,15 @@ class Measured(NamedTuple):
 
 
 def diagnose(
-    run: Run, models: Mapping[str, TrainedModel], methods: Mapping[str, TrainedMethod]
+    run: Run, measured: Measured, models: Mapping[str, TrainedModel], methods: Mapping[str, TrainedMethod]
 ) -> dict[str, Diagnosis]:
-    """Every world model's diagnosis, by its name and who acted in it; pictures go to the run's figures.
-
-    Raises:
-      ValueError: no held-out episode is long enough.
-    """
-    measured = measured_segments(run.recording, run.config.policy.horizon)
+    """Every world model's diagnosis, by its name and who acted in it; pictures go to the run's figures."""
     imaginers = imaginers_of(models, methods)
     found = {label: diagnose_one(run, label, imaginer, measured, methods) for label, imaginer in imaginers.items()}
     draw(run, measured, found)
     if run.task.maze is not None and "dwm" in found:
-        draw_maze(run, run.task.maze, diagnostics.part_of(found["dwm"].asked, slice(NUM_DRAWN)))
+        asked = diagnostics.part_of(found["dwm"].asked, slice(NUM_DRAWN))
+        draw_maze(run, run.task.maze, asked, measured.origin)
     return found
 
 
@@ -115,8 +112,13 @@ def diagnose_one(
 
 
 def measured_segments(recording: Recording, horizon: int) -> Measured:
-    """Segments of the held-out episodes; of all episodes, if none is held out."""
-    episodes = recording.heldout_episodes if len(recording.heldout_episodes) else recording.training_episodes
+    """Segments of the held-out episodes; of all episodes, if none is held out.
+
+    Raises:
+      ValueError: none of them is long enough.
+    """
+    is_held_out = len(recording.heldout_episodes) > 0
+    episodes = recording.heldout_episodes if is_held_out else recording.training_episodes
     known, ending = diagnostics.known_rows(recording.dataset, horizon, episodes)
     rng = np.random.default_rng(0)
     starting = np.intersect1d(known, data.start_rows(recording.dataset, START_STEPS))
@@ -124,7 +126,8 @@ def measured_segments(recording: Recording, horizon: int) -> Measured:
     rows = np.concatenate(groups)
     ends = np.cumsum([0, *map(len, groups)])
     parts = [slice(int(start), int(end)) for start, end in pairwise(ends)]
-    return Measured(diagnostics.recorded_segments(recording.dataset, rows, horizon), rows, *parts)
+    segments = diagnostics.recorded_segments(recording.dataset, rows, horizon)
+    return Measured("held-out" if is_held_out else "training", segments, rows, *parts)
 
 
 def asked_returns(config: ConfigDict, imaginer: Imaginer, segments: Segment) -> np.ndarray:
@@ -186,7 +189,7 @@ def draw(run: Run, measured: Measured, found: Mapping[str, Diagnosis]) -> None:
     """The pictures of all world models, one for each measurement that says something."""
     folder, task, horizon = run.workdir / "figures", run.task.name, run.config.policy.horizon
     errors = {label: one.error for label, one in found.items()}
-    title = f"{task}: prediction error on held-out episodes ({measured.any.stop} segments)"
+    title = f"{task}: prediction error on {measured.origin} episodes ({measured.any.stop} segments)"
     pictures.prediction_errors(folder / "prediction_error.png", errors, title)
     pictures.calibrations(
         folder / "calibration.png",
@@ -210,11 +213,11 @@ def draw(run: Run, measured: Measured, found: Mapping[str, Diagnosis]) -> None:
         pictures.sampling_times(folder / "sampling_time.png", seconds, f"{task}: time of {number} trajectories")
 
 
-def draw_maze(run: Run, maze: Maze, asked: Comparison) -> None:
+def draw_maze(run: Run, maze: Maze, asked: Comparison, origin: str) -> None:
     """Recorded and imagined ways through the maze from the same starts, asked for what the policies ask."""
     config = run.config
     recorded_XY = np.asarray(asked.recorded.observations)[..., :2]
     imagined_XY = np.concatenate([recorded_XY[:, :1], asked.imagined.next_observations[..., :2]], axis=1)
-    asked_for = f"return-to-go {config.policy.return_to_go:g}"
-    title = f"{run.task.name}: {config.policy.horizon} steps from held-out states, {asked_for}"
+    asked_for = f"return-to-go {at_most(config.policy.ask)}{config.policy.return_to_go:g}"
+    title = f"{run.task.name}: {config.policy.horizon} steps from {origin} states, {asked_for}"
     pictures.maze_trajectories(run.workdir / "figures" / "imagination.png", maze, recorded_XY, imagined_XY, title)

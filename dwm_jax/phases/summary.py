@@ -9,8 +9,9 @@ import numpy as np
 
 from dwm_jax.data import dataset as data
 from dwm_jax.learners.policies import TrainedMethod
-from dwm_jax.phases.diagnosis import diagnose
+from dwm_jax.phases.diagnosis import diagnose, measured_segments
 from dwm_jax.phases.phase import Run
+from dwm_jax.phases.policy_source import START_STEPS
 from dwm_jax.registry import LEARNERS, METHODS, learner_of, models_needed
 from dwm_jax.results import diagnostics, pictures, scores
 from dwm_jax.results.diagnostics import Diagnosis
@@ -49,12 +50,15 @@ def write_summary(run: Run, models: Mapping[str, TrainedModel], methods: Mapping
     world_models = {name: trained for name, trained in models.items() if isinstance(trained.model, WorldModel)}
     if world_models:
         try:
-            found = diagnose(run, world_models, methods)
-            seconds = {name: trained.seconds for name, trained in models.items()}
-            tables.append(scores.model_summary({called(run, label): one for label, one in found.items()}, seconds))
-            measured |= by_measurement(found)
+            segments = measured_segments(recording, run.config.policy.horizon)
         except ValueError as error:
             say(f"the world models are not measured: {error}")
+        else:
+            found = diagnose(run, segments, world_models, methods)
+            seconds = {name: trained.seconds for name, trained in models.items()}
+            named = {called(run, label): one for label, one in found.items()}
+            tables.append(scores.model_summary(named, seconds, segments.origin, START_STEPS))
+            measured |= by_measurement(found)
     files.write(run.workdir / "diagnostics.json", json.dumps(measured, indent=2, default=np.ndarray.tolist) + "\n")
     files.write(run.workdir / "summary.md", "\n".join(tables))
     return "\n".join(tables)
@@ -91,7 +95,7 @@ def panels_of(curves: Sequence[scores.Curve]) -> tuple[dict[str, list[scores.Cur
 
 
 def mean_q_of(workdir: Path, name: str, method: TrainedMethod) -> float:
-    """The critics' mean over the data pairs in the last dispatch, all seeds; raw units."""
+    """The critics' mean over the pairs of the last dispatch's batches, all seeds; raw units."""
     assert method.learnt is not None
     rows = [row for row in JsonLines(workdir / "metrics.jsonl").read() if row["phase"] == name]
     last = max(row["step"] for row in rows)

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -30,7 +31,7 @@ class PredictionError(NamedTuple):
     What follows a termination is not counted: nothing depends on it.
     """
 
-    observation: np.ndarray  # (H,) mean over dimensions, in units of the data's standard deviation
+    observation: np.ndarray  # (H,) mean over dimensions, in units of the data's variance
     reward: np.ndarray  # (H,) raw units
 
 
@@ -93,8 +94,12 @@ def with_recorded_actions(segment: Segment) -> ChooseAction:
 
 def recorded_segments(dataset: Dataset, rows: np.ndarray, horizon: int) -> Segment:
     """The segments of H + 1 rows that start at some rows: leading axis n; host arrays."""
-    on_device = jax.tree.map(jnp.asarray, dataset)
-    return jax.device_get(jax.jit(jax.vmap(lambda row: segment_at(on_device, row, horizon + 1)))(jnp.asarray(rows)))
+    return jax.device_get(_segments_at(jax.tree.map(jnp.asarray, dataset), jnp.asarray(rows), horizon + 1))
+
+
+@partial(jax.jit, static_argnums=2)
+def _segments_at(dataset: Dataset, row_n: Array, length: int) -> Segment:
+    return jax.vmap(segment_at, in_axes=(None, 0, None))(dataset, row_n, length)
 
 
 def imagining(rollout: Rollout, choose_action: Callable[[Segment], ChooseAction]) -> Imagine:
@@ -156,7 +161,7 @@ def known_rows(dataset: Dataset, horizon: int, episodes: np.ndarray) -> tuple[np
     last = dataset.last[rows]
     known = rows[dataset.terminated[rows] | (rows + horizon <= last)]
     if not len(known):
-        raise ValueError(f"no held-out episode has {horizon} steps")
+        raise ValueError(f"none of the episodes to measure them on has {horizon} steps")
     return known, known[dataset.terminated[known] & (known + horizon >= dataset.last[known])]
 
 
@@ -208,19 +213,27 @@ def variance_by_label(
 ) -> np.ndarray:
     """Variance of imagined s_{t+H} over that of recorded ones, within bins of segments ordered by label: (bins,).
 
-    1 is right. Where the future is hardest to foretell, which is often where little is earned, a model that imagines
-    conditional means has lost most of it: the mean of many ways to thrash about is to lie still, whatever the action,
-    and critics learn from it that actions do not matter there. Over all segments together this does not show.
+    Of the segments of which all H steps were taken; NaN in a bin that has fewer than two. 1 is right. Where the future
+    is hardest to foretell, which is often where little is earned, a model that imagines conditional means has lost most
+    of it: the mean of many ways to thrash about is to lie still, whatever the action, and critics learn from it that
+    actions do not matter there. Over all segments together this does not show.
 
     Args:
       comparison: imagined for the segments' own labels.
       observation_normalizer: standardises states, so that dimensions can be averaged.
     """
-    order = np.argsort(comparison.recorded.return_to_go, kind="stable")
+    taken_n = steps_taken(comparison.recorded)[:, -1]
+    order = np.argsort(np.asarray(comparison.recorded.return_to_go), kind="stable")
+    order = order[taken_n[order]]
     states = comparison.imagined.next_observations[:, -1], comparison.recorded.observations[:, -1]
     imagined_nO, recorded_nO = (np.asarray(observation_normalizer.normalize(jnp.asarray(s))) for s in states)
     bins = np.array_split(order, min(num_bins, max(1, len(order) // 2)))
-    return np.array([imagined_nO[index].var(axis=0).mean() / recorded_nO[index].var(axis=0).mean() for index in bins])
+    return np.array(
+        [
+            imagined_nO[index].var(axis=0).mean() / recorded_nO[index].var(axis=0).mean() if len(index) > 1 else np.nan
+            for index in bins
+        ]
+    )
 
 
 def value_agreement(value: Callable[[Array], Array], comparison: Comparison) -> ValueAgreement:
@@ -272,9 +285,12 @@ def sampling_seconds(imagine: Imagine, model: PyTree, segments: Segment) -> floa
 
 
 def acting_seconds(act: Callable[[Array, Key], Array], observation_O: np.ndarray) -> float:
-    """Wall time of one decision on one observation; median over repetitions, compilation apart."""
-    compiled = jax.jit(act)
-    return _median_seconds(lambda key: compiled(jnp.asarray(observation_O), key))
+    """Wall time of one decision on one observation; median over repetitions, compilation apart.
+
+    Args:
+      act: compiled.
+    """
+    return _median_seconds(lambda key: act(jnp.asarray(observation_O), key))
 
 
 def _median_seconds(call: Callable[[Key], PyTree], repetitions: int = 15) -> float:

@@ -200,7 +200,7 @@ def sampling_times(path: Path, seconds: Mapping[str, Mapping[int, float]], title
 
 
 def returns_to_go(path: Path, task: str, labels: np.ndarray, evaluation_value: float) -> None:
-    """Histogram of the training labels, with the return-to-go that imagination asks for."""
+    """Histogram of the labels, with the return-to-go that is asked for or, under "reachable", the most that is."""
     figure, axes = _figure(f"{task}: return-to-go of the training segments")
     # One outline: sixty bars take longer to draw than all the rest.
     axes.hist(labels, bins=60, log=True, histtype="stepfilled", color="tab:blue", alpha=0.8)

@@ -150,10 +150,10 @@ def critic_summary(checks: Mapping[str, CriticCheck], mean_q: Mapping[str, float
     """
     lines = [
         "Critics against the truth, raw discounted returns: what they said of the starts of the last three "
-        "evaluations, what followed there, and their mean over the data pairs, whose own mean return-to-go is "
-        f"{mean_label:.4g}.",
+        "evaluations, what followed there, and their mean over the pairs of the last batches; the data's mean "
+        f"return-to-go is {mean_label:.4g}.",
         "",
-        "| method | said of the starts | true | ratio | mean Q over the data |",
+        "| method | said of the starts | true | ratio | mean Q over the batches |",
         "|---|---|---|---|---|",
     ]
     for name, check in checks.items():
@@ -163,21 +163,24 @@ def critic_summary(checks: Mapping[str, CriticCheck], mean_q: Mapping[str, float
     return "\n".join(lines) + "\n"
 
 
-def model_summary(found: Mapping[str, Diagnosis], pretraining: Mapping[str, float]) -> str:
+def model_summary(
+    found: Mapping[str, Diagnosis], pretraining: Mapping[str, float], origin: str, start_steps: int
+) -> str:
     """The table of the world models as Markdown.
 
     Args:
+      origin, start_steps: of the segments, and within how many steps of an episode those at starts begin.
       found: by world model and who acted in it, as "model, following ...".
       pretraining: wall seconds by model.
     """
     horizon = len(next(iter(found.values())).error.reward)
     lines = [
-        "World models on held-out segments at the first and the last imagined step. State: mean squared error in units "
-        "of the data's standard deviation, averaged over dimensions; at starts: of segments that begin with an "
-        "episode, as every evaluation does. Spread: variance between draws over the variance that is unexplained, and, "
-        "narrowest, the least variance of imagined over recorded states in any tenth of the segments by label; 1 is "
-        "right. Falls: of the recorded ends of the task the share imagined by then, and of the segments that went on "
-        "the share imagined to have ended.",
+        f"World models on {origin} segments at the first and the last imagined step. State: mean squared error in "
+        "units of the data's variance, averaged over dimensions; at starts: of segments that begin within the first "
+        f"{start_steps} steps of an episode. Spread: variance between draws over the variance that is unexplained, "
+        "and, narrowest, the least variance of imagined over recorded states in any tenth of the segments by label; "
+        "1 is right. Falls: of the recorded ends of the task the share imagined by then, and of the segments that "
+        "went on the share imagined to have ended.",
         "",
         f"| world model | state, step 1 | state, step {horizon} | at starts, step {horizon} | reward, step 1 "
         f"| reward, step {horizon} "
@@ -198,7 +201,8 @@ def model_summary(found: Mapping[str, Diagnosis], pretraining: Mapping[str, floa
         )
         cells = [f"{number:.3g}" for number in numbers]
         known = np.isfinite(one.terminations.found)
-        cells.append(f"{one.variance_by_label.min():.3g}")
+        narrowness = one.variance_by_label[np.isfinite(one.variance_by_label)]
+        cells.append(f"{narrowness.min():.3g}" if len(narrowness) else "-")
         cells.append(f"{one.terminations.found[known].mean():.3g}" if known.any() else "-")
         cells.append(f"{one.terminations.invented[-1]:.3g}")
         lines.append(f"| {label} | {' | '.join(cells)} | {pretraining[label.split(',')[0]]:.0f} |")

@@ -1,16 +1,23 @@
 """The learning curves of a run: what stands beside what, and that it can be told apart."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
+from dwm_jax.data.dataset import flatten
+from dwm_jax.data.recording import Recording
 from dwm_jax.learners.td3_bc import TD3BC
 from dwm_jax.phases import summary
 from dwm_jax.registry import LEARNERS, METHODS, Learning
 from dwm_jax.results import pictures
 from dwm_jax.results.scores import Curve
+from dwm_jax.types import Episode
+from dwm_jax.world_models.base import TrainedModel
+from dwm_jax.world_models.dwm import DiffusionWorldModel
+from tests import tiny
 
 
 @pytest.fixture
@@ -64,3 +71,25 @@ def test_planners_alone_are_shown_too(drawn: list[Figure]) -> None:
     draw("DD")
     (axes,) = drawn[0].axes
     assert [line.get_label() for line in axes.lines] == ["DD"]
+
+
+def one_world_model(workdir: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The summary of a run that has one world model and nobody who acts."""
+    episode = Episode(np.zeros((4, 1)), np.zeros((3, 1)), np.ones(3), False)
+    dataset, scale = flatten([episode], 0.9, 1.0)
+    recording = Recording(dataset, scale, np.array([0]), np.array([], int), "")
+    run = tiny.run_of(tiny.config(policy__horizon=2), recording, workdir)
+    run = run._replace(task=SimpleNamespace(name="some-task"))  # type: ignore[arg-type]
+    monkeypatch.setattr(pictures, "_save", lambda figure, path: None)
+    return summary.write_summary(run, {"dwm": TrainedModel(DiffusionWorldModel(), (), 0.0)}, {})
+
+
+def test_an_error_inside_the_diagnostics_is_not_taken_for_too_little_data(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object) -> None:
+        raise ValueError("operands could not be broadcast together")
+
+    monkeypatch.setattr(summary, "diagnose", broken)
+    with pytest.raises(ValueError, match="broadcast"):
+        one_world_model(tmp_path, monkeypatch)

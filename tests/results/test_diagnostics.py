@@ -168,7 +168,7 @@ def test_known_rows_are_recorded_or_past_a_termination():
     known, ending = known_rows(flat, 2, np.array([0, 1]))
     np.testing.assert_array_equal(known, [0, 1, 2, 4, 5])
     np.testing.assert_array_equal(ending, [1, 2])
-    with pytest.raises(ValueError, match="no held-out episode has 4 steps"):
+    with pytest.raises(ValueError, match="none of the episodes to measure them on has 4 steps"):
         known_rows(flat, 4, np.array([1]))
 
 
@@ -200,7 +200,19 @@ def test_the_variance_is_compared_within_tenths_by_label():
         next_observations=np.array([[[s]] for s in (-0.5, 2.0, 0.5, 4.0)])
     )
     one = AffineNormalizer(jnp.zeros(1), jnp.ones(1), -jnp.ones(1), jnp.ones(1))
-    np.testing.assert_allclose(variance_by_label(Comparison(recorded, imagined), one), [0.25, 1.0], rtol=1e-6)
+    comparison = Comparison(recorded, imagined)
+    np.testing.assert_allclose(variance_by_label(comparison, one), [0.25, 1.0], rtol=1e-6)
+    # Of two steps each, where the second and the fourth, those of the label 2, end with the first: nothing of theirs
+    # counts, and the other two, now the only bin, are as they were.
+    ended = segments_ending_at([None, 0, None, 0], 2)._replace(
+        return_to_go=recorded.return_to_go, observations=np.repeat(recorded.observations, [1, 2], axis=1)
+    )
+    longer = trajectories_ending_at([None, 0, None, 0], 2)._replace(
+        next_observations=np.repeat(imagined.next_observations, 2, axis=1)
+    )
+    np.testing.assert_allclose(variance_by_label(Comparison(ended, longer), one), [0.25], rtol=1e-6)
+    one_left = segments_ending_at([None, 0, 0, 0], 2)._replace(observations=ended.observations)
+    np.testing.assert_array_equal(variance_by_label(Comparison(one_left, longer), one), [np.nan])
 
 
 def test_values_of_imagined_states_are_held_against_those_of_recorded_ones():

@@ -8,7 +8,6 @@ from typing import Any, NamedTuple
 import numpy as np
 from ml_collections import ConfigDict
 
-from dwm_jax.config import ConfigError, default_config
 from dwm_jax.data.recording import Recording
 from dwm_jax.phases.phase import Run
 from dwm_jax.phases.pretraining import pretrained
@@ -17,7 +16,7 @@ from dwm_jax.results import policy_files
 from dwm_jax.results.policy_files import ExportedPolicies
 from dwm_jax.runtime import files
 from dwm_jax.runtime.row_files import Result
-from dwm_jax.workdir import load_recording
+from dwm_jax.workdir import config_of, load_recording
 from dwm_jax.world_models.base import TrainedModel
 
 from ..report import reading
@@ -26,7 +25,7 @@ from ..report import reading
 JUDGE = "dwm"
 
 
-class Policies(NamedTuple):
+class FinishedPolicies(NamedTuple):
     """One method's policies of one run, one per seed."""
 
     place: str  # of the run, below RUNS
@@ -45,7 +44,7 @@ class Group(NamedTuple):
 
     task: str
     folders: tuple[Path, ...]  # of its runs
-    policies: tuple[Policies, ...]
+    policies: tuple[FinishedPolicies, ...]
     left_out: tuple[str, ...]  # a line each: what cannot be judged, and why
 
     @property
@@ -63,19 +62,19 @@ def groups_below(folder: Path) -> list[Group]:
     if not found.runs:
         broken = f"; {found.gaps[0].place} {found.gaps[0].reason}" if found.gaps else ": no config.json in it or below"
         raise ValueError(f"{folder} holds no run{broken}")
-    alike: dict[str, list[reading.Run]] = {}
+    alike: dict[str, list[reading.FoundRun]] = {}
     for run in reading.distinct(found.runs):
         alike.setdefault(json.dumps(identity_of(run)), []).append(run)
     return [group_of(runs) for runs in alike.values()]
 
 
-def identity_of(run: reading.Run) -> tuple[Any, ...]:
+def identity_of(run: reading.FoundRun) -> tuple[Any, ...]:
     """Equal for runs whose policies can be compared."""
     recorded = files.find_json(run.folder / "data.json") or {}
     return run.task, recorded.get("fingerprint"), files.read_json(run.folder / "config.json")["gamma"]
 
 
-def group_of(runs: Sequence[reading.Run]) -> Group:
+def group_of(runs: Sequence[reading.FoundRun]) -> Group:
     """Runs on the same data."""
     policies, left_out = [], []
     for run in runs:
@@ -90,7 +89,9 @@ def group_of(runs: Sequence[reading.Run]) -> Group:
                     f"{path}: {exported.method} plans at every step, here too slowly to be asked everywhere"
                 )
                 continue
-            policies.append(Policies(run.place, run.folder, exported, last_evaluation(run.results, exported.method)))
+            policies.append(
+                FinishedPolicies(run.place, run.folder, exported, last_evaluation(run.results, exported.method))
+            )
     return Group(runs[0].task, tuple(run.folder for run in runs), tuple(policies), tuple(left_out))
 
 
@@ -99,28 +100,6 @@ def last_evaluation(results: Sequence[Result], method: str) -> tuple[Result, ...
     mine = [row for row in results if row.method == method]
     step = max((row.step for row in mine), default=0)
     return tuple(row for row in mine if row.step == step)
-
-
-def config_of(folder: Path) -> ConfigDict:
-    """The config of a run.
-
-    Raises:
-      ConfigError: it has keys or types that this version does not know.
-    """
-    config = default_config()
-    try:
-        config.update(with_tuples(files.read_json(folder / "config.json")))
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        reason = " ".join(str(error).split())
-        raise ConfigError(f"{folder}: its config.json was written by another version: {reason}") from error
-    return config
-
-
-def with_tuples(value: Any) -> Any:
-    """What JSON read, with its lists as tuples."""
-    if isinstance(value, dict):
-        return {key: with_tuples(inner) for key, inner in value.items()}
-    return tuple(map(with_tuples, value)) if isinstance(value, list) else value
 
 
 def load(folder: Path) -> tuple[ConfigDict, Recording]:

@@ -19,7 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from dwm_jax.data.dataset import Dataset, transition_rows
+from dwm_jax.data.dataset import Dataset, start_rows, transition_rows
 from dwm_jax.learners.critics import TwinCritics
 from dwm_jax.maths.normalizers import fit_standard
 from dwm_jax.networks.optimization import apply_gradients
@@ -76,13 +76,8 @@ def transitions_of(dataset: Dataset, return_scale: float, gamma: float) -> Trans
         reward=jnp.asarray(dataset.rewards[rows] / return_scale),
         discount=jnp.asarray(np.where(ended, 0.0, gamma), jnp.float32),
         next_observation=normalize(dataset.observations[rows + 1]),
-        start=normalize(dataset.observations[initial_rows(dataset)]),
+        start=normalize(dataset.observations[start_rows(dataset, 1)]),
     )
-
-
-def initial_rows(dataset: Dataset) -> np.ndarray:
-    """The first row of every episode: (E,). Host."""
-    return np.append(0, np.unique(dataset.last)[:-1] + 1)
 
 
 def actions_of(act: Callable[[np.ndarray], np.ndarray], dataset: Dataset, chunk: int = 4096) -> Actions:
@@ -93,18 +88,20 @@ def actions_of(act: Callable[[np.ndarray], np.ndarray], dataset: Dataset, chunk:
     """
     next_rows = transition_rows(dataset) + 1
     parts = [act(dataset.observations[next_rows[first : first + chunk]]) for first in range(0, len(next_rows), chunk)]
-    return Actions(np.concatenate(parts, axis=1), act(dataset.observations[initial_rows(dataset)]))
+    return Actions(np.concatenate(parts, axis=1), act(dataset.observations[start_rows(dataset, 1)]))
 
 
-def fit(transitions: Transitions, actions: Actions, settings: Settings) -> Iterator[tuple[int, np.ndarray]]:
-    """Fits the critics of all policies side by side; yields (updates so far, worth of each policy (S,)) now and then.
+def fitting(
+    settings: Settings,
+) -> Callable[[Transitions, Actions], Iterator[tuple[int, np.ndarray]]]:
+    """What fits the critics of several policies side by side, compiled once for every number of them.
 
-    In units of the return scale, discounted.
+    It yields (updates so far, worth of each policy (S,)) now and then; in units of the return scale, discounted.
     """
     critics, adam = TwinCritics(settings.hidden, layer_norm=True), optax.adam(settings.learning_rate)
     key = key_for(settings.seed, "fitted Q evaluation")
 
-    def init() -> _State:
+    def init(transitions: Transitions) -> _State:
         sizes = transitions.observation.shape[1], transitions.action.shape[1]
         params = critics.init(tagged(key, "critics"), *sizes)
         return _State(params, params, adam.init(params))
@@ -127,12 +124,17 @@ def fit(transitions: Transitions, actions: Actions, settings: Settings) -> Itera
         return state, critics.values(state.params, data.start, start_EA).mean()
 
     dispatch = jax.jit(jax.vmap(updates, in_axes=(0, None, 0, 0, None)), donate_argnums=0)
-    next_SPA, start_SEA = map(jnp.asarray, actions)
-    states_S = jax.tree.map(lambda leaf: jnp.array(jnp.broadcast_to(leaf, (len(next_SPA), *leaf.shape))), init())
-    for first in range(0, settings.num_updates, UPDATES_PER_DISPATCH):
-        last = min(first + UPDATES_PER_DISPATCH, settings.num_updates)
-        states_S, worth_S = dispatch(states_S, transitions, next_SPA, start_SEA, jnp.arange(first, last))
-        yield last, np.asarray(worth_S)
+
+    def fit(transitions: Transitions, actions: Actions) -> Iterator[tuple[int, np.ndarray]]:
+        next_SPA, start_SEA = map(jnp.asarray, actions)
+        first_state, number = init(transitions), len(next_SPA)
+        states_S = jax.tree.map(lambda leaf: jnp.array(jnp.broadcast_to(leaf, (number, *leaf.shape))), first_state)
+        for first in range(0, settings.num_updates, UPDATES_PER_DISPATCH):
+            last = min(first + UPDATES_PER_DISPATCH, settings.num_updates)
+            states_S, worth_S = dispatch(states_S, transitions, next_SPA, start_SEA, jnp.arange(first, last))
+            yield last, np.asarray(worth_S)
+
+    return fit
 
 
 def draw_batch(transitions: Transitions, next_PA: Array, key: Key, batch_size: int) -> tuple[Transitions, Array]:

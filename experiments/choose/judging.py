@@ -1,15 +1,16 @@
 """All estimates of all policies of one group, beside what they turned out to be worth."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from dwm_jax.data.dataset import start_rows
 from dwm_jax.runtime.progress import phase, say
 
 from . import candidates, fitted_q, imagined, rankings
-from .candidates import Group, Policies
+from .candidates import FinishedPolicies, Group
 
 # The estimates, in the order of the table, with what they are.
 ESTIMATES = {
@@ -61,24 +62,26 @@ def judge(group: Group, runs_folder: Path, settings: fitted_q.Settings) -> list[
     config, recording = candidates.load(group.folders[0])
     transitions = fitted_q.transitions_of(recording.dataset, recording.return_scale, config.gamma)
     found = candidates.find_judge(group, recording, runs_folder)
-    starts_EO = recording.dataset.observations[fitted_q.initial_rows(recording.dataset)]
+    starts_EO = recording.dataset.observations[start_rows(recording.dataset, 1)]
+    imagined_returns, fit = None, fitted_q.fitting(settings)
     if found is None:
         say(f"{group.task}: no diffusion world model is kept beside these runs; nothing is imagined")
     else:
         run, trained = found
         say(f"{group.task}: imagining {imagined.horizon_of(trained, run)} steps with the world model of {run.workdir}")
+        imagined_returns = imagined.imagining(run, trained)
     judged: list[Judged] = []
     for policies in group.policies:
         actions = fitted_q.actions_of(acting(policies), recording.dataset)
-        by_fit = recording.return_scale * fitted_worth(policies, transitions, actions, settings)
+        by_fit = recording.return_scale * fitted_worth(policies, fit(transitions, actions), settings.num_updates)
         by_dwm = np.full(len(by_fit), np.nan)
-        if found is not None:
-            by_dwm = imagined.imagined_returns(*found, starts_EO, actions.start_SEA)
+        if imagined_returns is not None:
+            by_dwm = imagined_returns(starts_EO, actions.start_SEA)
         judged += judged_of(group.task, policies, by_fit, by_dwm)
     return sorted(judged, key=lambda one: -one.estimates[0])
 
 
-def acting(policies: Policies) -> Callable[[np.ndarray], np.ndarray]:
+def acting(policies: FinishedPolicies) -> Callable[[np.ndarray], np.ndarray]:
     """Raw observations (n, O) -> actions (S, n, A)."""
     number = len(policies.exported.seeds)
 
@@ -89,19 +92,17 @@ def acting(policies: Policies) -> Callable[[np.ndarray], np.ndarray]:
     return act
 
 
-def fitted_worth(
-    policies: Policies, transitions: fitted_q.Transitions, actions: fitted_q.Actions, settings: fitted_q.Settings
-) -> np.ndarray:
+def fitted_worth(policies: FinishedPolicies, fit: Iterator[tuple[int, np.ndarray]], num_updates: int) -> np.ndarray:
     """Of each seed, in units of the return scale; shows progress."""
     label = f"fitted Q of {policies.exported.method} in {policies.place}"
     worth_S = np.zeros(len(policies.exported.seeds))
-    with phase(label, settings.num_updates) as progress:
-        for update, worth_S in fitted_q.fit(transitions, actions, settings):
+    with phase(label, num_updates) as progress:
+        for update, worth_S in fit:
             progress.advance(update, f"mean {worth_S.mean():.4g}")
         return worth_S
 
 
-def judged_of(task: str, policies: Policies, by_fit: np.ndarray, by_dwm: np.ndarray) -> list[Judged]:
+def judged_of(task: str, policies: FinishedPolicies, by_fit: np.ndarray, by_dwm: np.ndarray) -> list[Judged]:
     """One line per seed."""
     scores = policies.mean_by_seed("score_0_1")
     scores = np.where(np.isnan(scores), policies.mean_by_seed("return_raw"), scores)

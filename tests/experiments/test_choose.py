@@ -66,7 +66,7 @@ def test_a_chain_is_worth_what_it_is_by_hand_to_whom_goes_along_and_nothing_to_w
     settings = fitted_q.Settings(1_500, batch_size=64, hidden=(32, 32), target_rate=0.1)
     # Half the return scale: everything is worth twice as much in its units.
     transitions = fitted_q.transitions_of(dataset, 0.5, GAMMA)
-    *_, (updates, worth_S) = fitted_q.fit(transitions, actions, settings)
+    *_, (updates, worth_S) = fitted_q.fitting(settings)(transitions, actions)
     assert updates == 1_500
     # From state 0: three steps without reward, then 1: 0.8^3 = 0.512.
     np.testing.assert_allclose(0.5 * worth_S, [0.512, 0.0], atol=0.03)
@@ -85,9 +85,8 @@ def test_the_last_transition_of_a_truncated_episode_is_bootstrapped_and_a_termin
 def test_policies_alike_are_worth_alike() -> None:
     dataset = chain(5)
     actions = fitted_q.actions_of(lambda o: going_right_or_staying(o)[[0, 0]], dataset)
-    ((_, worth_S),) = fitted_q.fit(
-        fitted_q.transitions_of(dataset, 1.0, GAMMA), actions, fitted_q.Settings(20, batch_size=8, hidden=(8,))
-    )
+    fit = fitted_q.fitting(fitted_q.Settings(20, batch_size=8, hidden=(8,)))
+    ((_, worth_S),) = fit(fitted_q.transitions_of(dataset, 1.0, GAMMA), actions)
     np.testing.assert_allclose(worth_S[0], worth_S[1], rtol=1e-6)
 
 
@@ -150,7 +149,7 @@ def test_imagined_returns_begin_with_the_policys_own_action() -> None:
     starts, actions = np.array([[1.0], [3.0]], np.float32), np.array([[[0.2], [0.4]], [[-1.0], [-1.0]]], np.float32)
     trained = TrainedModel(Echo(), (), 0.0)  # type: ignore[arg-type]
     # Means over the starts: (1 + 3) / 2 + (0.2 + 0.4) / 2 + 0.5 * 0.8, and 2 - 1 + 0.4.
-    found = imagined.imagined_returns(run, trained, starts, actions, num_draws=2)
+    found = imagined.imagining(run, trained, num_draws=2)(starts, actions)
     np.testing.assert_allclose(found, [2.7, 1.4], rtol=1e-6)
 
 
@@ -276,7 +275,7 @@ def rename_setting(runs: Path) -> None:
         (remove_config, [], "holds no run: no config.json in it or below"),
         (remove_policies, [], "holds no finished policy"),
         (damage_data, [], "maze2d-umaze now holds other data than the run learnt from"),
-        (rename_setting, [], "its config.json was written by another version"),
+        (rename_setting, [], "config.json is not a config of this version"),
         (leave_older_diagnostics, ["--auto"], "has no 'spread_over_error' of the world model: an older version's"),
         (remove_policies, ["--auto"], "has measured a diffusion world model: train one with --config.methods=DWM"),
     ],

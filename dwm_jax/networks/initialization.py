@@ -65,8 +65,10 @@ def compute_once(function: Callable[..., PyTree], *inputs: PyTree) -> PyTree:
 
     On a CPU compiled at LLVM's first level, which spares the first states of three seeds' policies two thirds of their
     ten processor seconds. Their bits stay: products and sums are fused as by any level above zero. A level that
-    XLA_FLAGS give holds for these programs too.
+    XLA_FLAGS give holds for these programs too. Inside a trace nothing is computed, and no level can be asked for: a
+    resumed run only asks for the shapes of a first state.
     """
     is_given = LEVEL in os.environ.get("XLA_FLAGS", "")
-    options = {LEVEL: 1} if jax.default_backend() == "cpu" and not is_given else None
+    is_traced = isinstance(jnp.zeros(()), jax.core.Tracer)
+    options = {LEVEL: 1} if jax.default_backend() == "cpu" and not is_given and not is_traced else None
     return jax.jit(function, compiler_options=options)(*inputs)

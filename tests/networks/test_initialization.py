@@ -71,6 +71,12 @@ def test_what_is_computed_once_has_the_bits_that_xla_gives_by_itself(monkeypatch
     jax.tree.map(np.testing.assert_array_equal, compute_once(init, *inputs), expected)
 
 
+def test_it_can_be_traced_as_a_resumed_run_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("XLA_FLAGS", raising=False)
+    shapes = jax.eval_shape(lambda: compute_once(lambda x: {"twice": 2 * x}, jnp.ones(3)))
+    assert shapes == {"twice": jax.ShapeDtypeStruct((3,), jnp.float32)}
+
+
 @pytest.mark.parametrize(
     ("flags", "options"), [("", {LEVEL: 1}), ("--xla_dump_to=there", {LEVEL: 1}), (f"--{LEVEL}=2", None)]
 )

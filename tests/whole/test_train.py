@@ -4,6 +4,7 @@ import csv
 import datetime
 import json
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import jax
@@ -18,6 +19,14 @@ from dwm_jax.runtime.row_files import JsonLines, Result
 from dwm_jax.train import train
 from dwm_jax.workdir import load_recording
 from tests import tiny
+
+
+@pytest.fixture(scope="module", autouse=True)
+def as_users_start_it() -> Iterator[None]:
+    """Where the environment has no XLA_FLAGS, first states are compiled otherwise than in the other tests."""
+    with pytest.MonkeyPatch.context() as environment:
+        environment.delenv("XLA_FLAGS", raising=False)
+        yield
 
 
 @pytest.fixture(scope="module")

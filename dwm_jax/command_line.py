@@ -18,7 +18,7 @@ from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
 from dwm_jax import config_files
-from dwm_jax.config import ConfigError, check
+from dwm_jax.config import ConfigError, check, refuse_incomplete
 from dwm_jax.runtime import (
     checkpoints,
     cluster,
@@ -49,6 +49,7 @@ def run(
       config: the config file where --config names none.
     """
     terminal.prepare()
+    logging.set_verbosity(logging.ERROR)  # ml_collections warns of what is refused here
     config_flag = config_flags.DEFINE_config_file(
         "config",
         config,
@@ -80,7 +81,7 @@ def run(
             rest = flags.FLAGS(arguments)
             if rest[1:]:
                 raise ConfigError(f"unexpected argument {rest[1]!r}; flags start with --")
-            if config_flag.value is None or workdir_flag.value is None:
+            if config_flag.value is None or not workdir_flag.value:
                 raise ConfigError("both --config FILE and --workdir DIR are needed; --help shows an example")
             for folder in filter(None, (workdir_flag.value, config_flag.value.world_model_dir)):
                 checkpoints.refuse_place(folder)
@@ -138,7 +139,21 @@ class ByName(flags.ArgumentParser):
         self._by_path = by_path
 
     def parse(self, argument: str) -> ConfigDict:
-        return self._by_path.parse(config_files.find(argument))
+        path = config_files.find(argument)
+        try:
+            config = self._by_path.parse(path)
+        except Exception as error:  # the file is a program, which may raise anything
+            reason = without_traceback(error)
+            if isinstance(reason, ConfigError):
+                raise reason from error
+            text = "it has no get_config" if str(reason).endswith("no attribute 'get_config'") else str(reason)
+            own, others, _ = text.partition(" Other fields")  # ml_collections quotes the whole config
+            shown = own.removeprefix("'") if others else text
+            raise ConfigError(f"--config {argument}: {type(reason).__name__}: {shown}") from error
+        if not isinstance(config, ConfigDict):
+            raise ConfigError(f"--config {argument}: its get_config gives no ConfigDict, but {type(config).__name__}")
+        refuse_incomplete(config, argument)
+        return config
 
 
 def without_traceback(error: Exception) -> Exception:

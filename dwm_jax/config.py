@@ -112,6 +112,19 @@ def default_config() -> ConfigDict:
     return config
 
 
+def refuse_incomplete(config: ConfigDict, name: str) -> None:
+    """Refuses what lacks a part of the schema, as a config does that did not start from one.
+
+    Raises:
+      ConfigError: naming some of what is missing.
+    """
+    present = _flat(config.to_dict())
+    missing = [key for key in _flat(default_config().to_dict()) if key not in present]
+    if missing:
+        shown = ", ".join(missing[:3]) + (" and more" if len(missing) > 3 else "")
+        raise ConfigError(f"--config {name} lacks {shown}; start from dwm_jax.config.default_config()")
+
+
 def methods_of(config: ConfigDict) -> dict[str, Method]:
     """The methods a config names, in its order.
 

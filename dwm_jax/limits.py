@@ -70,7 +70,7 @@ def check_numbers(config: ConfigDict, require: Require) -> None:
     require(config.evaluation.seed >= 0 and last <= NUM_SEEDS, "evaluation.seed", allowed)
     require(0 <= config.data.seed < NUM_SEEDS, "data.seed", f"from 0 to {NUM_SEEDS - 1:,}")
     horizons = config.diagnostics.sampling_horizons
-    require(all(horizon >= 1 for horizon in horizons), "diagnostics.sampling_horizons", "all at least 1")
+    require(not horizons or are_sizes(horizons), "diagnostics.sampling_horizons", "whole numbers, all at least 1")
     require(math.isfinite(config.policy.return_to_go), "policy.return_to_go", "a finite number")
     for learner, lambda_ in config.policy.lambda_.items():
         require(0 <= lambda_ <= 1, f"policy.lambda_.{learner}", "in [0, 1]")
@@ -78,9 +78,14 @@ def check_numbers(config: ConfigDict, require: Require) -> None:
         require(is_allowed(value_at(config, key)), key, rule)
     for group in ("learners", "world_models"):
         for name, settings in config[group].items():
-            for key, (is_allowed, rule) in BOUNDS.items():
-                if key in settings:
-                    require(is_allowed(settings[key]), f"{group}.{name}.{key}", rule)
+            for key, value in settings.items():
+                is_allowed, rule = BOUNDS.get(key, FINITE)
+                require(is_allowed(value), f"{group}.{name}.{key}", rule)
+
+
+def are_sizes(values: Any) -> bool:
+    """Whether these are whole numbers of at least 1, at least one of them."""
+    return len(values) > 0 and all(isinstance(value, int) and value >= 1 for value in values)
 
 
 def value_at(config: ConfigDict | Mapping[str, Any], key: str) -> Any:
@@ -107,7 +112,7 @@ OF_A_RUN: dict[str, tuple[Callable[[Any], bool], str]] = {
     "policy.start_share": (lambda v: 0 <= v < 1, "a fraction in [0, 1)"),
     "policy.ask": (lambda v: v in ASK, f"one of {', '.join(ASK)}"),
     "policy.pessimism.num_samples": (lambda v: v >= 2, "at least 2, to disagree"),
-    "policy.pessimism.kappa": (lambda v: v >= 0, "0 or more"),
+    "policy.pessimism.kappa": (lambda v: 0 <= v < math.inf, "0 or more"),
     "policy.generated_fraction": (lambda v: 0 <= v < 1, "a fraction in [0, 1)"),
     "policy.inferred_share": (lambda v: 0 <= v <= 1, "a fraction in [0, 1]"),
     "policy.relabelling_warm_up": (lambda v: 0 <= v <= 1, "a fraction in [0, 1]"),
@@ -116,8 +121,11 @@ OF_A_RUN: dict[str, tuple[Callable[[Any], bool], str]] = {
 # By the name of a setting of a learner or world model.
 BOUNDS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "seed": (lambda v: 0 <= v < NUM_SEEDS, f"from 0 to {NUM_SEEDS - 1:,}"),
-    "hidden": (lambda v: len(v) > 0 and all(width >= 1 for width in v), "widths of at least 1, one a layer"),
-    "inverse_hidden": (lambda v: len(v) > 0 and all(width >= 1 for width in v), "widths of at least 1, one a layer"),
+    "hidden": (are_sizes, "widths of at least 1, one a layer"),
+    "inverse_hidden": (are_sizes, "widths of at least 1, one a layer"),
+    "multipliers": (are_sizes, "whole numbers of at least 1, one a level"),
+    "width": (lambda v: v >= 1, "at least 1"),
+    "alpha": (lambda v: 0 <= v < math.inf, "0 or more"),
     "learning_rate": (lambda v: 0 < v < math.inf, "above 0"),
     "critic_learning_rate": (lambda v: 0 < v < math.inf, "above 0"),
     "actor_penalty": (lambda v: 0 <= v < math.inf, "0 or more"),
@@ -132,5 +140,10 @@ BOUNDS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "weight_clip": (lambda v: v > 0, "above 0"),
     "num_diffusion_steps": (lambda v: v >= 1, "at least 1"),
     "temperature": (lambda v: 0 <= v < math.inf, "0 or more"),
-    "guidance_weight": (lambda v: math.isfinite(v), "a finite number"),
+    "guidance_weight": (lambda v: 0 <= v < math.inf, "0 or more"),
 }
+# Of every other setting; one that has a rule of its own says it as the component is made.
+FINITE: tuple[Callable[[Any], bool], str] = (
+    lambda v: not isinstance(v, float) or math.isfinite(v),
+    "a finite number",
+)

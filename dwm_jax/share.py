@@ -46,7 +46,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     back = commands.add_parser("pull", help="get what somebody has handed over")
     back.add_argument("place", metavar="PLACE", help="hf://OWNER/NAME[@REVISION], or a folder")
     back.add_argument("folder", type=Path, metavar="FOLDER", help="a new folder")
-    back.add_argument("--max-gib", type=float, default=10.0, metavar="N", help="of all files (default: %(default)s)")
+    back.add_argument(
+        "--max-gib",
+        type=terminal.number_between(0, 2**20),
+        default=10.0,
+        metavar="N",
+        help="of all files (default: %(default)s)",
+    )
     back.set_defaults(run=pull)
     options = parser.parse_args(arguments)
     try:
@@ -64,10 +70,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def push(options: argparse.Namespace) -> None:
     """Reads what is finished, writes its card, and puts both there."""
     place = place_at(options.place, public=options.public)
-    sources = bundles.sources_of(options.source)
-    contents: dict[str, Path | bytes] = dict(sources.contents())
-    card = cards.card_of(options.source, sources)
-    contents[bundles.README] = cards.readme_of(card, list(contents)).encode()
+    try:
+        sources = bundles.sources_of(options.source)
+        contents: dict[str, Path | bytes] = dict(sources.contents())
+        card = cards.card_of(options.source, sources)
+        contents[bundles.README] = cards.readme_of(card, list(contents)).encode()
+    except (AttributeError, LookupError, TypeError) as error:  # a run may be another version's, or anybody's
+        reason = f"{type(error).__name__}: {error}"
+        raise BundleError(f"{options.source} holds what this version cannot read as a run's: {reason}") from error
+    bundles.check_parts(sources)
     listed = bundles.listed(contents)
     bundles.accept(listed, {name: entry["size"] for name, entry in listed.items()}, sys.maxsize)
     place.publish(contents | {bundles.CARD: bundles.text_of(card | {"files": listed})})

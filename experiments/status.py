@@ -65,11 +65,11 @@ def main() -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("runs", type=Path, metavar="RUNS", help="a workdir, or a folder that holds some")
-    parser.add_argument("--watch", type=float, metavar="SECONDS", help="shows it again and again")
+    parser.add_argument(
+        "--watch", type=terminal.number_between(0, 86_400), metavar="SECONDS", help="shows it again and again"
+    )
     own_modules.add_flag(parser)
     options = parser.parse_args()
-    if options.watch is not None and options.watch <= 0:
-        parser.error("--watch must be above 0")
     try:
         own_modules.import_all(options.own_modules)
         while True:

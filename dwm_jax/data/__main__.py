@@ -112,6 +112,11 @@ def make_parser() -> argparse.ArgumentParser:
 
 def refuse_meaningless(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
     """Leaves with a line about an option that would change nothing of what was asked."""
+    if options.command in ("check", "show"):
+        if options.num_steps < 1:
+            parser.error("--num-steps must be at least 1")
+        if not 0 <= options.seed < 2**32:
+            parser.error("--seed must be from 0 to 4,294,967,295")
     if options.command != "prepare":
         return
     if not options.file and options.name not in D4RL_TASKS:

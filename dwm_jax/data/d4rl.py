@@ -80,10 +80,17 @@ def _open(path: Path) -> h5py.File:
 
 
 def _column(file: h5py.File, key: str, path: Path) -> np.ndarray:
-    node = file[key]
+    try:
+        node = file[key]
+        kind = f"of type {node.dtype}" if isinstance(node, h5py.Dataset) else "a group"
+    except KeyError as error:
+        raise ValueError(f"{path}: {key} is a link to what is not there ({error})") from error
+    except TypeError as error:  # numpy has no such type
+        raise ValueError(f"{path}: {key} cannot be read: {error}") from error
     if not isinstance(node, h5py.Dataset) or node.dtype.kind not in "fiub":
-        kind = "a group" if isinstance(node, h5py.Group) else f"of type {node.dtype}"
         raise ValueError(f"{path}: {key} is {kind}; a flat array of numbers is expected")
+    if node.shape is None:
+        raise ValueError(f"{path}: {key} is empty; a flat array of numbers is expected")
     interruption.check()
     flat_arrays.check_shape(key, node.shape, str(path))
     _find_filters(node, key, path)

@@ -25,6 +25,8 @@ def check_shape(key: str, shape: tuple[int, ...], owner: str) -> None:
     rank = 2 if "observations" in key or key == "actions" else 1
     if len(shape) != rank and not (rank == 1 and len(shape) == 2 and shape[1] == 1):
         raise ValueError(f"{owner}: {key} have shape {shape}; {'(N, size)' if rank == 2 else '(N,)'} is expected")
+    if rank == 2 and shape[1] == 0:
+        raise ValueError(f"{owner}: {key} have shape {shape}, hence no column")
 
 
 def checked(raw: Mapping[str, np.ndarray], owner: str) -> FlatArrays:

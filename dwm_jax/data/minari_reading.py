@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,7 +12,7 @@ from h5py import h5d, h5s
 from minari.dataset.minari_dataset import MinariDataset
 
 from dwm_jax.data.actions import ACTION_TOLERANCE, REMEDIES
-from dwm_jax.data.conversion import cut_at_terminals
+from dwm_jax.data.conversion import Findings, cut_at_terminals
 from dwm_jax.data.dataset import Rows
 from dwm_jax.data.spaces import ActionRange, KeyPath, action_range, concatenate_parts, observation_keys
 from dwm_jax.runtime import interruption
@@ -22,6 +22,9 @@ from dwm_jax.types import Episode
 EPISODES_PER_OPENING = 250
 # What is read of an episode.
 _COLUMNS = ["observations", "actions", "rewards", "terminations"]
+# What every version has told of a conversion, and what not every one that counts rewards does.
+OF_ALL_VERSIONS = {"timeouts", "next_observations", "cuts", "first_cut", "trailing_steps", "clipped_actions"}
+SINCE_LATER = {"rewards_moved", "largest_excess"}
 
 
 class Stored(NamedTuple):
@@ -73,6 +76,7 @@ def _stored(
     folder: Path, dataset: MinariDataset, metadata: dict[str, Any], environment: str | None, spec: str | None
 ) -> Stored:
     provenance = metadata.get("dwm_jax", {})
+    _refuse_other_provenance(provenance)
     keys = provenance.get("observation_keys")
     bounds = provenance.get("action_range")
     scores = (metadata.get("ref_min_score"), metadata.get("ref_max_score"))
@@ -94,6 +98,39 @@ def _stored(
         environment_spec=spec,
         reference_scores=None if None in scores else (float(scores[0]), float(scores[1])),  # type: ignore[arg-type]
     )
+
+
+def _refuse_other_provenance(provenance: dict[str, Any]) -> None:
+    """Refuses what no preparation records, before it is printed or counted with.
+
+    Raises:
+      TypeError: an entry of another type.
+      KeyError: one that is missing.
+    """
+    for key in ("step_limit", "max_episode_steps"):
+        if not isinstance(provenance.get(key), int | None):
+            raise TypeError(f"dwm_jax.{key} is {provenance[key]!r}, no number of steps")
+    sources, findings = provenance.get("sources", []), provenance.get("findings", [])
+    for source in sources:
+        if not (isinstance(source["file"], str) and isinstance(source["sha256"], str)):
+            raise TypeError("dwm_jax.sources names no file")
+        _refuse_other_numbers(source, ["bytes"])
+    for finding in findings:
+        # Data that was converted before rewards were counted tells less.
+        told = set(Findings._fields) - SINCE_LATER if "reward_kept" in finding else OF_ALL_VERSIONS
+        _refuse_other_numbers(finding, told - {"timeouts", "next_observations", "first_cut"})
+        if finding["next_observations"] not in ("used", "absent", "shifted"):
+            raise KeyError(f"next_observations: {finding['next_observations']!r}")
+    if findings and len(findings) != len(sources):
+        raise KeyError(f"{len(findings)} findings of {len(sources)} sources")
+    changes = provenance.get("changes", {})
+    _refuse_other_numbers(changes, Changes._fields if changes else ())
+
+
+def _refuse_other_numbers(of: dict[str, Any], keys: Iterable[str]) -> None:
+    for key in sorted(keys):
+        if not isinstance(of[key], int | float):
+            raise TypeError(f"dwm_jax: {key} is {of[key]!r}, no number")
 
 
 class Changes(NamedTuple):

@@ -122,11 +122,13 @@ def make_once(dataset_id: str, make: Callable[[], Contents]) -> bool:
 def put_once(dataset_id: str, write: Callable[[Path], None]) -> bool:
     """`make_once` for anyone who writes the folder himself: `write` gets the path of a folder to make."""
     path = path_of(dataset_id)
-    if path.exists():
+    if exists(dataset_id):
         return False
     with _locked(path):
-        if path.exists():
+        if exists(dataset_id):
             return False
+        if path.exists():
+            raise ValueError(f"{path} is there already and holds no data set of that name; choose another name")
         # Only the holder of the lock writes here: what is there was left by a process that died.
         aside = path.parent / f".partial-{path.name}"
         shutil.rmtree(aside, ignore_errors=True)
@@ -191,12 +193,17 @@ def read_made(dataset_id: str, make: Callable[[], object]) -> Sequence[Episode]:
 
 
 def local_ids() -> list[str]:
-    """The ids of all local data sets, sorted. Lists folders, opens no file."""
+    """The ids of all local data sets, sorted. Lists folders, opens no file.
+
+    A data set's folder ends in its version; one without is a namespace, `data` too.
+    """
     root = path_of("")
     ids = []
     for folder, subfolders, _ in os.walk(root):
-        if "data" in subfolders:
-            ids.append(Path(folder).relative_to(root).as_posix())
+        name = Path(folder).relative_to(root).as_posix()
+        match = DATASET_ID_RE.fullmatch(name)
+        if "data" in subfolders and match is not None and match["version"] is not None:
+            ids.append(name)
             subfolders.clear()
         subfolders[:] = [name for name in subfolders if not name.startswith(".")]
     return sorted(ids)

@@ -56,7 +56,7 @@ def is_known(name: str) -> bool:
         return True
     try:
         return minari_store.exists(minari_store.local_id(name))
-    except ValueError:
+    except (OSError, ValueError):  # no name of a data set, or longer than a folder's may be
         return False
 
 

@@ -1,9 +1,10 @@
 """The streams of a command, wherever it was started: an ASCII terminal, a pipe that closes, a notebook's cell."""
 
+import argparse
 import os
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -25,6 +26,18 @@ def as_started(text: str) -> str:
     if not Path(sys.argv[0]).name.startswith("dwm-"):
         return text
     return re.sub(rf"python -m (?:dwm_jax|experiments)\.({'|'.join(COMMANDS)})\b", r"dwm-\1", text)
+
+
+def number_between(low: float, high: float) -> Callable[[str], float]:
+    """Of an argument: reads a number above `low` and at most `high`; what is not one is refused by argparse."""
+
+    def number(text: str) -> float:
+        value = float(text)
+        if not low < value <= high:
+            raise argparse.ArgumentTypeError(f"{text} is not a number above {low:g} and at most {high:,.0f}")
+        return value
+
+    return number
 
 
 @contextmanager

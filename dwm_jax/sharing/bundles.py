@@ -202,12 +202,22 @@ def check(folder: Path) -> None:
     Raises:
       BundleError: one is not what it should be.
     """
-    for path in sorted(folder.glob("policies/*.npz")):
+    check_parts(Sources(tuple(sorted(folder.glob("policies/*.npz"))), tuple(sorted(folder.glob("world_models/*")))))
+
+
+def check_parts(sources: Sources) -> None:
+    """`check` of what is handed over, before anybody else gets it.
+
+    Raises:
+      BundleError: one is not what it should be.
+    """
+    for path in sources.policies:
         try:
             policy_files.load(path)
         except ValueError as error:
-            raise BundleError(printable(str(error))) from None
-    for path in sorted(folder.glob("world_models/*")):
+            reason = str(error).replace(str(path), f"policies/{path.name}")
+            raise BundleError(printable(reason)) from None
+    for path in sources.models:
         try:
             check_model(path)
         except (AttributeError, CheckpointError, LookupError, OSError, TypeError, ValueError) as error:

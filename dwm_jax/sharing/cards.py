@@ -46,7 +46,7 @@ def model_entry(folder: Path) -> dict[str, Any]:
 
 def start_entry(row: Mapping[str, Any]) -> dict[str, Any]:
     """Of a start the command, with the interpreter by its name and the home folder as ~, and OF_A_START."""
-    _, *arguments = map(str, row["command"])
+    arguments = [str(word) for word in row["command"][1:]]
     if arguments and Path(arguments[0]).name.startswith("dwm-"):
         shown = [Path(arguments[0]).name, *arguments[1:]]
     else:

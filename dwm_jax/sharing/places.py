@@ -51,6 +51,9 @@ def place_at(text: str, *, public: bool = False) -> Place:
       public: a repository that is made is one that everybody sees.
     """
     if not text.startswith(HUB):
+        # Path("hf:/OWNER/NAME") is a local folder.
+        if ":/" in text:
+            raise BundleError(f"{text} is neither a repository, which is written {HUB}OWNER/NAME, nor a folder")
         return Folder(Path(text))
     repository, _, revision = text.removeprefix(HUB).partition("@")
     if repository.count("/") != 1 or not all(repository.split("/")):
@@ -147,6 +150,8 @@ def without_token(text: str) -> str:
 @contextmanager
 def filled(folder: Path) -> Iterator[Path]:
     """A new folder beside `folder`, which gets its name, whole and on the disk, when the block has ended well."""
+    if not folder.name:
+        raise BundleError(f"{folder} is there already; name a new folder")
     aside = folder.with_name(folder.name + files.PARTIAL)
     shutil.rmtree(aside, ignore_errors=True)
     files.make_folder(aside.resolve())

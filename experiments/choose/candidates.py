@@ -15,6 +15,7 @@ from dwm_jax.registry import METHODS, Learning
 from dwm_jax.results import policy_files
 from dwm_jax.results.policy_files import ExportedPolicies
 from dwm_jax.runtime import files
+from dwm_jax.runtime.progress import printable, say
 from dwm_jax.runtime.row_files import Result
 from dwm_jax.workdir import config_of, load_recording
 from dwm_jax.world_models.base import TrainedModel
@@ -64,7 +65,10 @@ def groups_below(folder: Path) -> list[Group]:
         raise ValueError(f"{folder} holds no run{broken}")
     alike: dict[str, list[reading.FoundRun]] = {}
     for run in reading.distinct(found.runs):
-        alike.setdefault(json.dumps(identity_of(run)), []).append(run)
+        try:
+            alike.setdefault(json.dumps(identity_of(run)), []).append(run)
+        except LookupError as error:
+            say(printable(f"{run.folder} is left out: its config.json has no {error}"))
     return [group_of(runs) for runs in alike.values()]
 
 

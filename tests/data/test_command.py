@@ -694,3 +694,28 @@ def test_the_command_runs_as_a_module(root, run_module):
     done = run_module("dwm_jax.data", "check", "nothing")
     assert done.returncode == 1
     assert "error: nothing is not prepared" in done.stderr
+
+
+def test_a_namespace_may_be_called_as_any_folder_of_minaris(command, file):
+    for name in ("data/mine", "x-v0/mine"):
+        assert command("prepare", name, "--file", file)[0] == 0
+    code, out, _ = command("list")
+    assert code == 0
+    assert "data/mine-v0 " in out
+    assert "x-v0/mine-v0 " in out
+    code, _, err = command("prepare", "x", "--file", file)
+    assert code == 1
+    assert "x-v0 is there already and holds no data set of that name; choose another name" in err
+
+
+@pytest.mark.parametrize("flags", [["--num-steps=0"], ["--num-steps=-5"], ["--seed=-1"], [f"--seed={2**32}"]])
+@pytest.mark.parametrize("name", ["check", "show"])
+def test_data_that_cannot_be_made_is_a_wrong_command(name, flags, capsys):
+    with pytest.raises(SystemExit) as left:
+        main([name, "maze2d-umaze", *flags])
+    assert left.value.code == 2
+    assert f"{flags[0].partition('=')[0]} must be" in capsys.readouterr().err
+
+
+def test_a_name_too_long_for_a_folder_is_no_task():
+    assert not tasks.is_known("a" * 300)

@@ -131,7 +131,7 @@ def test_one_who_waited_for_another_does_not_make_it_again():
 
         waiting = threading.Thread(target=late)
         waiting.start()
-        path.mkdir()
+        (path / "data").mkdir(parents=True)
     waiting.join()
     assert errors == []
 

@@ -264,6 +264,12 @@ def remove_config(runs: Path) -> None:
     (runs / "a" / "config.json").unlink()
 
 
+def remove_gamma(runs: Path) -> None:
+    config = json.loads((runs / "a" / "config.json").read_text())
+    del config["gamma"]
+    (runs / "a" / "config.json").write_text(json.dumps(config))
+
+
 def rename_setting(runs: Path) -> None:
     config = runs / "a" / "config.json"
     config.write_text(config.read_text().replace('"alpha"', '"alfa"'))
@@ -276,6 +282,7 @@ def rename_setting(runs: Path) -> None:
         (remove_policies, [], "holds no finished policy"),
         (damage_data, [], "maze2d-umaze now holds other data than the run learnt from"),
         (rename_setting, [], "config.json is not a config of this version"),
+        (remove_gamma, [], "holds no finished policy"),
         (leave_older_diagnostics, ["--auto"], "has no 'spread_over_error' of the world model: an older version's"),
         (remove_policies, ["--auto"], "has measured a diffusion world model: train one with --config.methods=DWM"),
     ],

@@ -93,3 +93,10 @@ def test_the_command_prints_the_table_and_refuses_an_empty_folder(
     refused = run_module("experiments.status", str(tmp_path / "none"))
     assert refused.returncode == 2
     assert refused.stderr == f"error: {tmp_path / 'none'} holds no run: no config.json in it or below\n"
+
+
+@pytest.mark.parametrize("seconds", ["inf", "nan", "0", "-1", "1e300"])
+def test_a_pause_that_is_none_is_refused(seconds: str, runs: Path, run_module: RunModule) -> None:
+    result = run_module("experiments.status", str(runs), f"--watch={seconds}")
+    assert result.returncode == 2
+    assert f"{seconds} is not a number above 0 and at most 86,400" in result.stderr

@@ -10,11 +10,15 @@ import gymnasium as gym
 import numpy as np
 import pytest
 
-from dwm_jax.data import environments, minari_store, prepare, tasks
+from dwm_jax.data import environments, minari_store, notes, prepare, tasks
+from dwm_jax.data.check import check
+from dwm_jax.data.conversion import Findings
 from dwm_jax.data.importing import Wishes
 from tests.data.d4rl_files import arrays_of, make_episodes, write
 
 ID = "theirs/set-v0"
+SOURCE = {"file": "a.hdf5", "bytes": 3, "sha256": "0"}
+FINDING = dict.fromkeys(Findings._fields, 0) | {"timeouts": "present", "next_observations": "used"}
 
 
 @pytest.fixture
@@ -91,6 +95,13 @@ def test_no_module_is_imported_that_the_user_has_not_named(where: str, data: Pat
         {"dwm_jax": {"observation_keys": 3}},
         {"dwm_jax": {"action_range": [["a"], ["b"]]}},
         {"dwm_jax": ["a", "list"]},
+        {"dwm_jax": {"findings": [{}], "sources": [{}]}},
+        {"dwm_jax": {"findings": [FINDING], "sources": [{"file": "a.hdf5", "sha256": "0"}]}},
+        {"dwm_jax": {"findings": [FINDING | {"cuts": "some"}], "sources": [SOURCE]}},
+        {"dwm_jax": {"findings": [FINDING | {"next_observations": "lost"}], "sources": [SOURCE]}},
+        {"dwm_jax": {"findings": [FINDING], "sources": []}},
+        {"dwm_jax": {"step_limit": "long", "sources": [SOURCE], "findings": [FINDING]}},
+        {"dwm_jax": {"changes": {"clipped_actions": 3}}},
         {"dwm_jax": None, "eval_env_spec": "{"},
         {"dwm_jax": None, "eval_env_spec": "[]"},
         {"dataset_id": ["a"]},
@@ -101,7 +112,10 @@ def test_no_module_is_imported_that_the_user_has_not_named(where: str, data: Pat
 def test_metadata_that_is_not_in_order_is_one_line_or_harmless(changes: dict[str, Any], data: Path) -> None:
     rewrite(data, **changes)
     with suppress(ValueError):  # which every command turns into one line; anything else fails here
-        tasks.local_task(ID, minari_store.stored(ID)).load_episodes()
+        stored = minari_store.stored(ID)
+        episodes = tasks.local_task(ID, stored).load_episodes()
+        check(episodes, stored.provenance)
+        notes.of(stored.provenance)
     assert not Path("called").exists()
 
 

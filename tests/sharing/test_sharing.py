@@ -388,8 +388,66 @@ def test_off_is_as_if_there_were_no_such_setting() -> None:
 
 def test_a_place_is_a_folder_or_a_repository() -> None:
     assert isinstance(place_at("a/b"), Folder)
-    for wrong in ("hf://a", "hf://a/b/c", "hf:///b", "hf://a/@main"):
+    for wrong in ("hf://a", "hf://a/b/c", "hf:///b", "hf://a/@main", "hf:/a/b", "http://a/b", "s3:/a"):
         with pytest.raises(BundleError, match="hf://OWNER/NAME"):
             place_at(wrong)
     with pytest.raises(PlaceError, match="no such folder"):
         Folder(Path("nowhere")).sizes()
+
+
+@pytest.fixture
+def run(finished: tuple[Path, TrainedModel], tmp_path: Path) -> Path:
+    """The finished run, to be damaged, with its world model beside it."""
+    shutil.copytree(finished[0].parent, tmp_path / "runs")
+    return tmp_path / "runs" / finished[0].name
+
+
+def test_what_nobody_could_use_is_not_handed_over(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (run / "policies" / "OneStep-IQL.npz").write_text("hello")
+    code, line = refused(capsys, "push", run, tmp_path / "out")
+    assert code == 2
+    assert "policies/OneStep-IQL.npz is not a file of exported policies" in line
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("key", ["world_model_dir", "data", "world_models", "task", "gamma"])
+def test_a_run_of_another_version_is_one_line(
+    key: str, run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    described = json.loads((run / "config.json").read_text())
+    del described[key]
+    (run / "config.json").write_text(json.dumps(described))
+    code, line = refused(capsys, "push", run, tmp_path / "out")
+    assert code == 2
+    assert f"holds what this version cannot read as a run's: KeyError: '{key}'" in line
+
+
+@pytest.mark.parametrize(
+    ("file", "content"),
+    [("config.json", '{"methods": 5}'), ("data.json", "{}"), ("starts.jsonl", '{"time": "x"}\n{"command": []}\n')],
+)
+def test_foreign_files_of_a_run_are_one_line(
+    file: str, content: str, run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (run / file).write_text(content)
+    code, line = refused(capsys, "push", run, tmp_path / "out")
+    assert code == 2
+    assert line.startswith(f"error: {run} holds")
+
+
+@pytest.mark.parametrize("limit", ["inf", "nan", "-1", "0"])
+def test_a_limit_that_is_none_is_refused(limit: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as end:
+        share.main(["pull", "there", "here", f"--max-gib={limit}"])
+    assert end.value.code == 2
+    assert f"{limit} is not a number above 0 and at most" in capsys.readouterr().err
+
+
+def test_the_folder_one_is_in_is_no_new_one(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "empty").mkdir()
+    monkeypatch.chdir(tmp_path / "empty")
+    assert refused(capsys, "push", run, ".") == (2, "error: . is there already; name a new folder")

@@ -53,6 +53,43 @@ def test_a_file_or_folder_that_cannot_be_is_one_line_and_code_2(
     assert not (ROOT / workdir).exists()
 
 
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("import nothing_there", "ModuleNotFoundError: No module named 'nothing_there'"),
+        ("x = 1 / 0", "ZeroDivisionError: division by zero"),
+        ("{}['x']", "KeyError: 'x'"),
+        ("assert False, 'never'", "AssertionError: never"),
+        ("x = 1\0", "SyntaxError: source code string cannot contain null bytes"),
+        ("x = 1", "AttributeError: it has no get_config"),
+        ("def get_config():\n    return get_config()", "RecursionError: maximum recursion depth exceeded"),
+        ("def get_config():\n    pass", "its get_config gives no ConfigDict, but NoneType"),
+        (
+            "from ml_collections import ConfigDict\ndef get_config():\n    return ConfigDict({'task': 'a'})",
+            "lacks checkpoint_every, data.holdout_fraction, data.num_steps and more; start from",
+        ),
+        (
+            "from dwm_jax.config_files import load\ndef get_config():\n    c = load('smoke')\n    c.nope = 3\n",
+            'AttributeError: Key "nope" does not exist',
+        ),
+    ],
+)
+def test_a_config_file_may_go_wrong_in_any_way(text: str, line: str, run_module: RunModule, tmp_path: Path) -> None:
+    config = tmp_path / "mine.py"
+    config.write_text(text)
+    result = run_module("dwm_jax.train", "--config", str(config), "--workdir", str(tmp_path / "run"))
+    assert result.returncode == 2
+    (said,) = result.stderr.strip().splitlines()
+    assert said.startswith(f"error: --config {config}")
+    assert line in said
+
+
+def test_a_workdir_without_a_name_is_none(run_module: RunModule) -> None:
+    result = run_module("dwm_jax.train", "--config", "smoke", "--workdir=")
+    assert result.returncode == 2
+    assert "both --config FILE and --workdir DIR are needed" in result.stderr
+
+
 def test_help_teaches_the_command(run_module: RunModule) -> None:
     result = run_module("dwm_jax.train", "--help")
     assert result.returncode == 0

@@ -64,7 +64,7 @@ RECOMMENDED = Recipe(
     # One return for all asks a falling robot not to fall, and the world model obliges.
     reachable_quantile=0.9,
     ask="reachable",
-    # Every evaluation begins where few pairs are: a policy that stands still there shows nothing of what it learnt.
+    # A robot's evaluation begins where few pairs are: a policy that stands still there shows nothing of what it learnt.
     start_share=0.1,
     # ReLU critics extrapolate at states no update visits, and bootstrap what they extrapolate.
     layer_norm=True,

@@ -4,9 +4,10 @@ import jax
 import numpy as np
 
 from dwm_jax.data.tasks import get_task
+from dwm_jax.learners.policies import Acting, act_everywhere
+from dwm_jax.maths.normalizers import fit_standard
 from dwm_jax.registry import LEARNERS
 from dwm_jax.results.evaluator import Evaluator
-from dwm_jax.types import Array, PyTree
 
 from .figures import Figure, rate
 from .settings import SIZES, Plan
@@ -21,10 +22,8 @@ def evaluation(size_name: str, plan: Plan) -> list[Figure]:
     num_seeds, episodes = config.num_seeds, config.evaluation.episodes
     learner = LEARNERS["td3_bc"](observation_size=4, action_size=2, num_updates=20, **config.learners.td3_bc.to_dict())
     states_S = jax.jit(jax.vmap(learner.init))(jax.random.split(jax.random.key(0), num_seeds))
-
-    @jax.jit
-    def act(states_S: PyTree, observation_SEO: Array) -> Array:
-        return jax.vmap(jax.vmap(learner.act, in_axes=(None, 0)))(learner.inference(states_S), observation_SEO)
+    acting = Acting(learner.inference(states_S), fit_standard(np.array([[-1.0] * 4, [1.0] * 4])))
+    act = act_everywhere(learner)
 
     evaluator = Evaluator(get_task(TASK, num_steps=0, seed=0).make_env, num_seeds, episodes, config.evaluation.seed)
     steps_taken = []
@@ -35,7 +34,7 @@ def evaluation(size_name: str, plan: Plan) -> list[Figure]:
         def policy(observation_SEO: np.ndarray) -> np.ndarray:
             nonlocal calls
             calls += 1
-            return np.asarray(act(states_S, observation_SEO.astype(np.float32)))
+            return np.asarray(act(acting, observation_SEO))
 
         evaluator(policy)
         steps_taken.append(calls * num_seeds * episodes)

@@ -9,9 +9,11 @@ import numpy as np
 
 from dwm_jax.data import dataset as data
 from dwm_jax.learners.policies import TrainedMethod
+from dwm_jax.phases import kept_models
 from dwm_jax.phases.diagnosis import diagnose, measured_segments
 from dwm_jax.phases.phase import Run
 from dwm_jax.phases.policy_source import START_STEPS
+from dwm_jax.phases.pretraining import identity_of
 from dwm_jax.registry import LEARNERS, METHODS, learner_of, models_needed
 from dwm_jax.results import diagnostics, pictures, scores
 from dwm_jax.results.diagnostics import Diagnosis
@@ -57,11 +59,20 @@ def write_summary(run: Run, models: Mapping[str, TrainedModel], methods: Mapping
             found = diagnose(run, segments, world_models, methods)
             seconds = {name: trained.seconds for name, trained in models.items()}
             named = {called(run, label): one for label, one in found.items()}
-            tables.append(scores.model_summary(named, seconds, segments.origin, START_STEPS))
-            measured |= by_measurement(found)
+            falls = {name: scores.fall_of_loss(losses_of(run, name)) for name in world_models}
+            tables.append(scores.model_summary(named, seconds, falls, segments.origin, START_STEPS))
+            measured |= by_measurement(found) | {"fall_of_loss": falls}
     files.write(run.workdir / "diagnostics.json", json.dumps(measured, indent=2, default=np.ndarray.tolist) + "\n")
     files.write(run.workdir / "summary.md", "\n".join(tables))
     return "\n".join(tables)
+
+
+def losses_of(run: Run, name: str) -> np.ndarray:
+    """The training losses of a world model, a row for each dispatch; none where nobody has kept them."""
+    settings = run.config.world_models[name].to_dict()
+    folder = kept_models.folder_of(run.config, run.workdir, identity_of(run, name))
+    label, rows = kept_models.phase_name(name, settings), JsonLines(folder / "metrics.jsonl").read()
+    return np.array([row["world_model/loss"] for row in rows if row["phase"] == label])
 
 
 def called(run: Run, label: str) -> str:

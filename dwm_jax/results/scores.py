@@ -163,12 +163,29 @@ def critic_summary(checks: Mapping[str, CriticCheck], mean_q: Mapping[str, float
     return "\n".join(lines) + "\n"
 
 
+def fall_of_loss(losses: np.ndarray) -> float:
+    """By which share of itself a loss fell from the second third of its rows to the last.
+
+    NaN where there are fewer than three rows or the loss is not positive, as a likelihood's may not be: shares of it
+    say nothing then. (4, 4, 2) fell by 0.5.
+    """
+    if len(losses) < 3 or not (losses > 0).all():
+        return float("nan")
+    _, before, last = (part.mean() for part in np.array_split(losses, 3))
+    return float(1 - last / before)
+
+
 def model_summary(
-    found: Mapping[str, Diagnosis], pretraining: Mapping[str, float], origin: str, start_steps: int
+    found: Mapping[str, Diagnosis],
+    pretraining: Mapping[str, float],
+    falls: Mapping[str, float],
+    origin: str,
+    start_steps: int,
 ) -> str:
     """The table of the world models as Markdown.
 
     Args:
+      falls: `fall_of_loss` by model.
       origin, start_steps: of the segments, and within how many steps of an episode those at starts begin.
       found: by world model and who acted in it, as "model, following ...".
       pretraining: wall seconds by model.
@@ -180,13 +197,15 @@ def model_summary(
         f"{start_steps} steps of an episode. Spread: variance between draws over the variance that is unexplained, "
         "and, narrowest, the least variance of imagined over recorded states in any tenth of the segments by label; "
         "1 is right. Falls: of the recorded ends of the task the share imagined by then, and of the segments that "
-        "went on the share imagined to have ended.",
+        "went on the share imagined to have ended. Loss fell: by how much the training loss of the last third of the "
+        "updates lies below that of the third before; one that fell by more than a few percent was not trained to its "
+        "end.",
         "",
         f"| world model | state, step 1 | state, step {horizon} | at starts, step {horizon} | reward, step 1 "
         f"| reward, step {horizon} "
         f"| spread, step 1 | spread, step {horizon} | narrowest | falls found | falls invented by step {horizon} "
-        "| pretraining (s) |",
-        "|---|---|---|---|---|---|---|---|---|---|---|---|",
+        "| loss fell | pretraining (s) |",
+        "|---|---|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     for label, one in found.items():
         state, reward, spread = one.error.observation, one.error.reward, one.spread_over_error
@@ -205,7 +224,9 @@ def model_summary(
         cells.append(f"{narrowness.min():.3g}" if len(narrowness) else "-")
         cells.append(f"{one.terminations.found[known].mean():.3g}" if known.any() else "-")
         cells.append(f"{one.terminations.invented[-1]:.3g}")
-        lines.append(f"| {label} | {' | '.join(cells)} | {pretraining[label.split(',')[0]]:.0f} |")
+        name = label.split(",")[0]
+        cells.append(f"{falls[name]:.1%}" if np.isfinite(falls[name]) else "-")
+        lines.append(f"| {label} | {' | '.join(cells)} | {pretraining[name]:.0f} |")
     return "\n".join(lines) + "\n"
 
 

@@ -13,7 +13,7 @@ from dwm_jax.learners.td3_bc import TD3BC
 from dwm_jax.phases import summary
 from dwm_jax.registry import LEARNERS, METHODS, Learning
 from dwm_jax.results import pictures
-from dwm_jax.results.scores import Curve
+from dwm_jax.results.scores import Curve, fall_of_loss
 from dwm_jax.types import Episode
 from dwm_jax.world_models.base import TrainedModel
 from dwm_jax.world_models.dwm import DiffusionWorldModel
@@ -93,3 +93,17 @@ def test_an_error_inside_the_diagnostics_is_not_taken_for_too_little_data(
     monkeypatch.setattr(summary, "diagnose", broken)
     with pytest.raises(ValueError, match="broadcast"):
         one_world_model(tmp_path, monkeypatch)
+
+
+@pytest.mark.parametrize(
+    ("losses", "fall"),
+    [
+        ([9.0, 8.0, 4.0, 4.0, 3.0, 1.0], 0.5),  # thirds 8.5, 4, 2: 1 - 2 / 4
+        ([4.0, 4.0, 5.0], -0.25),
+        ([1.0, 0.5], np.nan),
+        ([3.0, 1.0, -1.0], np.nan),  # a likelihood's: 1 - (-1) would be a fall by two of itself
+        ([], np.nan),
+    ],
+)
+def test_the_fall_of_a_loss_by_hand(losses: list[float], fall: float) -> None:
+    np.testing.assert_allclose(fall_of_loss(np.array(losses)), fall, rtol=1e-12)

@@ -43,6 +43,8 @@ from dwm_jax.workdir import reopened
 
 # Gymnasium's seeds are 32 bits; one follows for each episode.
 LARGEST_SEED = 2**31
+# Each has an environment of its own, for every seed.
+MOST_EPISODES = 10_000
 
 
 @terminal.printing()
@@ -61,8 +63,10 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--video", type=Path, metavar="OUT.mp4", help="films one episode of the first seed's policy")
     parser.add_argument("--dream", type=Path, metavar="OUT.gif", help="films the world model instead; or OUT.mp4")
     options = parser.parse_args(arguments)
-    if options.episodes < 1:
-        parser.error("--episodes must be at least 1")
+    if not 1 <= options.episodes <= MOST_EPISODES:
+        parser.error(f"--episodes must be from 1 to {MOST_EPISODES:,}: they run side by side")
+    if options.dream is not None and options.video is not None:
+        parser.error("--video films a policy, --dream the world model: one of them at a time")
     if not 0 <= options.seed <= LARGEST_SEED:
         parser.error(f"--seed must be from 0 to {LARGEST_SEED:,}")
     try:

@@ -213,9 +213,11 @@ def refuse_other_data(task: Task, recording: Recording, workdir: Path) -> None:
     if earlier is None:
         refuse_other_start(workdir, "data", recording.fingerprint)
     elif {key: earlier.get(key) for key in identity} != identity:
+        steps, known = earlier.get("steps"), str(earlier.get("fingerprint"))[:12]
+        before = f"{steps:,}" if isinstance(steps, int) else "an unknown number of"
         raise ConfigError(
-            f"{workdir} holds a run on other data: {earlier.get('steps', 0):,} steps with the fingerprint "
-            f"{earlier.get('fingerprint', '?')[:12]}, now {identity['steps']:,} with {recording.fingerprint[:12]}; "
+            f"{workdir} holds a run on other data: {before} steps with the fingerprint {known}, now "
+            f"{identity['steps']:,} with {recording.fingerprint[:12]}; "
             "choose another --workdir, or bring the data back"
         )
     files.write(path, json.dumps(identity | {"origin": task.origin}) + "\n")

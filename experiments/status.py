@@ -28,7 +28,7 @@ from dwm_jax.runtime import files, own_modules, terminal
 from dwm_jax.runtime.files import UnreadableError
 from dwm_jax.runtime.locks import is_held
 from dwm_jax.runtime.progress import duration, printable, say
-from dwm_jax.runtime.row_files import JsonLines, Results
+from dwm_jax.runtime.row_files import OF_A_PHASE, JsonLines, Results
 
 from .run_folders import run_folders
 
@@ -139,7 +139,7 @@ def progress_of(folder: Path, phase: str, total: int) -> tuple[int, float | None
     speed = (last[0] - before[0]) / (last[1] - before[1]) if len(saved) > 1 and last[1] > before[1] else None
     if last[0] >= total:
         return last[0], speed
-    newest = JsonLines(folder / "metrics.jsonl").last(phase)
+    newest = JsonLines(folder / "metrics.jsonl", OF_A_PHASE).last(phase)
     return max(last[0], newest["step"] if newest else 0), speed
 
 

@@ -131,6 +131,8 @@ def evaluated_in(name: str, description: Mapping[str, Any]) -> Task:
         if "maze" in description:
             return _made_task(f"maze2d-{description['maze']}", 0, 0)
         scores, actions = description["reference_scores"], description["action_range"]
+        if not isinstance(description["environment_spec"], str | None) or not description["observation_keys"]:
+            raise TypeError("environment_spec is no text, or observation_keys names nothing")
         make_env = partial(
             environments.make,
             str(description["environment"]),

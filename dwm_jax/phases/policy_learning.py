@@ -3,6 +3,7 @@
 A method is put together here: learner, data pairs, where trajectories come from, what becomes of them.
 """
 
+from collections import Counter
 from functools import partial
 
 import jax
@@ -21,6 +22,7 @@ from dwm_jax.results import policy_files
 from dwm_jax.results.scores import evaluation_rows
 from dwm_jax.runtime import mirrors
 from dwm_jax.runtime.keys import key_for
+from dwm_jax.runtime.progress import say
 from dwm_jax.runtime.row_files import Results
 from dwm_jax.types import Array, Key, PyTree
 from dwm_jax.world_models.base import TrainedModel
@@ -106,10 +108,15 @@ def evaluation_of(run: Run, name: str, learner: Learner) -> Evaluation:
 
     def resume(step: int) -> bool:
         results_file.cut(name, step)
-        rows = [row for row in results_file.read() if row.method == name and row.step == step]
-        is_whole = len(rows) == len(run.seeds) * run.config.evaluation.episodes
-        if not is_whole:
-            results_file.cut(name, step - 1)
-        return is_whole
+        counts = Counter(row.step for row in results_file.read() if row.method == name)
+        whole = {at for at, count in counts.items() if count == len(run.seeds) * run.config.evaluation.episodes}
+        if counts.keys() - whole:
+            results_file.drop(name, counts.keys() - whole)
+        # That of this very step is made up for; whoever lost an earlier one is told, because means go without it.
+        due = range(run.config.evaluation.every, step, run.config.evaluation.every)
+        lost = [f"{at:,}" for at in due if at not in whole]
+        if lost:
+            say(f"{name}: {results_file.path} has lost the evaluation of update {', '.join(lost)}; means go without")
+        return step in whole
 
     return Evaluation(evaluate, resume)

@@ -10,7 +10,7 @@ import numpy as np
 from dwm_jax.phases.phase import Phase, RunError
 from dwm_jax.runtime import mirrors, processes
 from dwm_jax.runtime.checkpoints import Checkpoints
-from dwm_jax.runtime.row_files import JsonLines
+from dwm_jax.runtime.row_files import OF_A_PHASE, TIMES, JsonLines
 from dwm_jax.runtime.stopwatch import spending
 from dwm_jax.types import Metrics, PyTree
 
@@ -25,7 +25,8 @@ class Records:
 
     def __init__(self, phase: Phase):
         self._phase = phase
-        self._metrics, self._timing = (JsonLines(phase.folder / name) for name in ("metrics.jsonl", "timing.jsonl"))
+        self._metrics = JsonLines(phase.folder / "metrics.jsonl", OF_A_PHASE)
+        self._timing = JsonLines(phase.folder / "timing.jsonl", TIMES)
         self._checkpoints = Checkpoints(phase.folder / "checkpoints" / phase.name)
         self.step, self.state = processes.from_first(self._begin)
         for file in (self._metrics, self._timing):

@@ -19,7 +19,7 @@ from dwm_jax.results import diagnostics, pictures, scores
 from dwm_jax.results.diagnostics import Diagnosis
 from dwm_jax.runtime import files
 from dwm_jax.runtime.progress import say
-from dwm_jax.runtime.row_files import JsonLines, Results
+from dwm_jax.runtime.row_files import OF_A_PHASE, JsonLines, Results
 from dwm_jax.world_models.base import TrainedModel, WorldModel
 
 # Learning curves of more methods than this hide one another in one panel.
@@ -29,7 +29,8 @@ MAX_TOGETHER = 6
 def write_summary(run: Run, models: Mapping[str, TrainedModel], methods: Mapping[str, TrainedMethod]) -> str:
     """Measures and draws everything the run has the ingredients for; returns the table."""
     task, recording, folder = run.task, run.recording, run.workdir / "figures"
-    rows, dataset = Results(run.workdir / "results.csv").read(), recording.dataset
+    rows = [row for row in Results(run.workdir / "results.csv").read() if row.method in methods]
+    dataset = recording.dataset
     curves = scores.curves(rows)
     labels = dataset.returns_to_go[data.transition_rows(dataset)]
     pictures.returns_to_go(folder / "returns_to_go.png", task.name, labels, run.config.policy.return_to_go)
@@ -71,8 +72,8 @@ def losses_of(run: Run, name: str) -> np.ndarray:
     """The training losses of a world model, a row for each dispatch; none where nobody has kept them."""
     settings = run.config.world_models[name].to_dict()
     folder = kept_models.folder_of(run.config, run.workdir, identity_of(run, name))
-    label, rows = kept_models.phase_name(name, settings), JsonLines(folder / "metrics.jsonl").read()
-    return np.array([row["world_model/loss"] for row in rows if row["phase"] == label])
+    label, rows = kept_models.phase_name(name, settings), JsonLines(folder / "metrics.jsonl", OF_A_PHASE).read()
+    return np.array([row["world_model/loss"] for row in rows if row["phase"] == label and "world_model/loss" in row])
 
 
 def called(run: Run, label: str) -> str:
@@ -106,11 +107,12 @@ def panels_of(curves: Sequence[scores.Curve]) -> tuple[dict[str, list[scores.Cur
 
 
 def mean_q_of(workdir: Path, name: str, method: TrainedMethod) -> float:
-    """The critics' mean over the pairs of the last dispatch's batches, all seeds; raw units."""
+    """The critics' mean over the pairs of the last dispatch's batches, all seeds; raw units; NaN where no row tells."""
     assert method.learnt is not None
-    rows = [row for row in JsonLines(workdir / "metrics.jsonl").read() if row["phase"] == name]
-    last = max(row["step"] for row in rows)
-    q = np.mean([row["critic/q"] for row in rows if row["step"] == last])
+    rows = JsonLines(workdir / "metrics.jsonl", OF_A_PHASE).read()
+    told = [row for row in rows if row["phase"] == name and "critic/q" in row]
+    last = max((row["step"] for row in told), default=None)
+    q = np.mean([row["critic/q"] for row in told if row["step"] == last]) if told else np.nan
     return float(q / method.learnt.policies.units.reward_scale)
 
 

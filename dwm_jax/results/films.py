@@ -1,6 +1,7 @@
 """Films: frames in, a file out (.gif, or .mp4 where imageio-ffmpeg is installed), whole or not at all."""
 
 import importlib.util
+import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,13 @@ def check_name(option: str, path: Path) -> None:
         raise ValueError(f"{option} {path}: the name must end in .mp4 or .gif")
     if path.suffix == ".mp4" and importlib.util.find_spec("imageio_ffmpeg") is None:
         raise ValueError(f"{option} OUT.mp4 needs imageio-ffmpeg: pip install imageio-ffmpeg; OUT.gif works without")
+    if path.is_dir():
+        raise ValueError(f"{option} {path}: it is a folder")
+    folder = next(parent for parent in path.absolute().parents if parent.exists())
+    try:
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError as error:
+        raise ValueError(f"{option} {path}: nothing can be written in {folder}: {error.strerror}") from error
 
 
 def write(path: Path, frames: Iterable[np.ndarray], fps: float) -> None:

@@ -134,6 +134,8 @@ def load(path: Path) -> ExportedPolicies:
     if not isinstance(kind, str) or kind not in _LOADERS:
         raise ValueError(f"{path} holds {kind!r}, this version knows {', '.join(_LOADERS)}")
     try:
+        if not str(about["method"]).isprintable():
+            raise ValueError("the name of their method cannot be printed")
         seeds = tuple(map(int, about["seeds"]))
         act, observation_size = _LOADERS[kind](about, arrays)
         observation = jax.ShapeDtypeStruct((len(seeds), 1, observation_size), np.float32)  # type: ignore[no-untyped-call]

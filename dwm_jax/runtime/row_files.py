@@ -7,7 +7,7 @@ Of a run's processes the first writes.
 
 import json
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,11 +17,21 @@ from dwm_jax.runtime.files import UnreadableError
 Row = Mapping[str, Any]
 
 
-class JsonLines:
-    """One JSON object a line; the columns may differ from row to row."""
+# What the rows of a phase have, in metrics.jsonl, and in timing.jsonl.
+OF_A_PHASE: Mapping[str, tuple[type, ...]] = {"phase": (str,), "step": (int,)}
+TIMES = {**OF_A_PHASE, "seconds": (int, float)}
 
-    def __init__(self, path: Path):
+
+class JsonLines:
+    """One JSON object a line; the columns may differ from row to row.
+
+    Attributes:
+      needs: what every row that is read has, and of which types; another one is refused by its line.
+    """
+
+    def __init__(self, path: Path, needs: Mapping[str, tuple[type, ...]] | None = None):
         self.path = path
+        self.needs = needs or {}
 
     def append(self, rows: Iterable[Row]) -> None:
         """Appends and flushes to the disk."""
@@ -35,7 +45,7 @@ class JsonLines:
           UnreadableError: naming the line.
         """
         lines = enumerate(files.read_lines(self.path), 1)
-        return [_object(self.path, f"line {number}", line) for number, line in lines]
+        return [self._object(f"line {number}", line) for number, line in lines]
 
     def last(self, phase: str) -> dict[str, Any] | None:
         """The newest row of `phase`, found from the end of the file; None where there is none.
@@ -44,7 +54,7 @@ class JsonLines:
           UnreadableError: a row that came after it is damaged.
         """
         for number, line in enumerate(files.lines_backwards(self.path), 1):
-            row = _object(self.path, f"line {number} from the end", line)
+            row = self._object(f"line {number} from the end", line)
             if row["phase"] == phase:
                 return row
         return None
@@ -54,6 +64,18 @@ class JsonLines:
         if processes.is_first() and self.path.exists():
             kept = [row for row in self.read() if row["phase"] != phase or row["step"] <= step]
             files.write(self.path, "".join(json.dumps(row) + "\n" for row in kept))
+
+    def _object(self, place: str, line: str) -> dict[str, Any]:
+        try:
+            row = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            raise UnreadableError(f"{self.path} cannot be read: {place}: {error}") from error
+        if not isinstance(row, dict):
+            raise UnreadableError(f"{self.path} cannot be read: {place} is no JSON object")
+        for key, types in self.needs.items():
+            if type(row.get(key)) not in types:
+                raise UnreadableError(f"{self.path} cannot be read: {place} has {row.get(key)!r} for its {key}")
+        return row
 
 
 class Result(NamedTuple):
@@ -124,19 +146,15 @@ class Results:
             kept = [row for row in self.read() if row.method != method or row.step <= step]
             files.write(self.path, "".join(map(_line, [Result._fields, *kept])))
 
+    def drop(self, method: str, steps: Collection[int]) -> None:
+        """Drops the rows of `method` at some steps."""
+        if processes.is_first() and self.path.exists():
+            kept = [row for row in self.read() if row.method != method or row.step not in steps]
+            files.write(self.path, "".join(map(_line, [Result._fields, *kept])))
+
 
 def _line(row: Iterable[Any]) -> str:
     return ",".join(map(str, row)) + "\n"
-
-
-def _object(path: Path, place: str, line: str) -> dict[str, Any]:
-    try:
-        row = json.loads(line)
-    except (ValueError, RecursionError) as error:
-        raise UnreadableError(f"{path} cannot be read: {place}: {error}") from error
-    if not isinstance(row, dict):
-        raise UnreadableError(f"{path} cannot be read: {place} is no JSON object")
-    return row
 
 
 def _result(path: Path, place: str, line: str) -> Result:

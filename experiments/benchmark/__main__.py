@@ -39,7 +39,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
-from dwm_jax.runtime import files, provenance
+from dwm_jax.runtime import files, provenance, terminal
 from dwm_jax.runtime.progress import say
 
 from .denoiser import sampling, training
@@ -59,6 +59,8 @@ WHOLE = ("first-step", "whole-run", "time-to-score")
 SLOW = ("engines", "devices")  # not measured with --quick either
 MEASUREMENTS = ("peak", "training", "parts", "sampling", "policies", "evaluation", "engines", "devices", *WHOLE)
 DEFAULT_SIZES = ("quickstart", "paper-hopper")
+# Repetitions, seconds of each, trajectories of a chunk.
+MOST = 10_000_000
 
 
 class Job(NamedTuple):
@@ -78,6 +80,7 @@ class Parser(argparse.ArgumentParser):
         self.exit(2, f"error: {message}; --help explains\n")
 
 
+@terminal.printing()
 def main(arguments: list[str] | None = None) -> None:
     options = parse(arguments)
     if options.quick:
@@ -94,7 +97,9 @@ def main(arguments: list[str] | None = None) -> None:
         say(f"measuring {job.label} ...")
         try:
             figures = run(job, isolated=not options.quick)
-        except (RuntimeError, ValueError, OSError, MemoryError) as error:
+        except BrokenPipeError:
+            raise  # whoever read has seen enough
+        except (ArithmeticError, RuntimeError, ValueError, OSError, MemoryError) as error:
             failed = True
             say(f"error: {job.label}: {' '.join(str(error).split()) or type(error).__name__}")
             continue
@@ -128,8 +133,8 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     for name in ("repetitions", "seconds", "chunk"):
         value = getattr(options, name)
         if value is not None:
-            if not value > 0:
-                parser.error(f"--{name} {value}: must be above 0")
+            if not 0 < value <= MOST:
+                parser.error(f"--{name} {value}: must be above 0 and at most {MOST:,}")
             plan = plan._replace(**{name: value})
     options.plan = plan
     usual = tuple(name for name in MEASUREMENTS if name not in (*WHOLE, *(SLOW if options.quick else ())))

@@ -30,7 +30,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from dwm_jax.config import ConfigError
-from dwm_jax.runtime import own_modules, terminal
+from dwm_jax.runtime import files, own_modules, terminal
 from dwm_jax.runtime.progress import printable
 
 from ..report import markdown
@@ -62,6 +62,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         parser.error("--auto prints what it finds: leave -o out")
     try:
         own_modules.import_all(options.own_modules)
+        if options.output is not None:  # before the critics are fitted
+            files.make_folder(options.output.absolute())
         groups = candidates.groups_below(options.runs)
         if options.auto:
             advise(groups, options.runs)

@@ -31,6 +31,9 @@ from .of_programs import parts_of_programs
 from .of_runs import growth_of_runs
 from .points import Point, by_curve
 
+# What a line of points has.
+OF_A_POINT = {"kind": (str,), "curve": (str,), "size": (int, float), "cost": (int, float)}
+
 # By what of the command line asks for it: points up to a largest size.
 KINDS: dict[str, Callable[[int], Iterator[Point]]] = {
     "data": growth_of_data,
@@ -65,17 +68,33 @@ def main(arguments: list[str] | None = None) -> None:
         )
         reading.add_argument("-o", "--output", type=Path, required=True, metavar=output)
     options = parser.parse_args(arguments)
-    if options.command == "measure":
-        chosen = options.only.split(",")
-        if unknown := [kind for kind in chosen if kind not in KINDS]:
-            parser.error(f"--only: unknown {', '.join(unknown)}; known: {', '.join(KINDS)}")
-        circumstances = provenance.circumstances()
-        for kind in chosen:
-            for point in KINDS[kind](options.largest):
-                say(f"{point.curve}: {point.size:,g} {point.against}: {point.cost:.4g} {point.unit}")
-                files.append(options.jsonl, json.dumps({"kind": kind, **point._asdict(), **circumstances}) + "\n")
-        return
-    rows = JsonLines(options.jsonl).read()
+    try:
+        if options.command == "measure":
+            measure(parser, options)
+        else:
+            show(parser, options)
+    except (ArithmeticError, LookupError, OSError, TypeError, ValueError) as error:  # files may hold anything
+        parser.error(f"{type(error).__name__}: {error}")
+
+
+def measure(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
+    """Appends a line per point."""
+    chosen = options.only.split(",")
+    if unknown := [kind for kind in chosen if kind not in KINDS]:
+        parser.error(f"--only: unknown {', '.join(unknown)}; known: {', '.join(KINDS)}")
+    if options.largest is not None and options.largest < 1:
+        parser.error("--largest must be at least 1")
+    options.jsonl.open("a").close()  # before anything is measured
+    circumstances = provenance.circumstances()
+    for kind in chosen:
+        for point in KINDS[kind](options.largest):
+            say(f"{point.curve}: {point.size:,g} {point.against}: {point.cost:.4g} {point.unit}")
+            files.append(options.jsonl, json.dumps({"kind": kind, **point._asdict(), **circumstances}) + "\n")
+
+
+def show(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
+    """Draws the points, or predicts from them."""
+    rows = JsonLines(options.jsonl, OF_A_POINT).read()
     if not rows:
         parser.error(f"--jsonl {options.jsonl} holds no points")
     if options.command == "draw":

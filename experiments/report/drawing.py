@@ -101,7 +101,7 @@ def lines(
             axes.fill_between(line.at, mean - std, mean + std, color=colour, alpha=0.15, linewidth=0)
         else:
             axes.plot(line.at, mean, color=colour, marker="x", linestyle="--", label=f"{line.label}, {paper}")
-    if is_log:
+    if is_log and any(np.any(np.isfinite(line.mean) & (np.array(line.mean) > 0)) for line in shown):
         axes.set_yscale("log", nonpositive="clip")
         plain_numbers(axes.yaxis)
     axes.set_xticks(sorted({value for line in shown for value in line.at}))

@@ -55,6 +55,11 @@ def main() -> None:
         members = list(members_of(options.studies, options.tasks, options.methods, options.variants, options.scale))
         runs_folder = (options.runs or Path("runs") / f"sweep-{options.scale}").resolve()
         checkpoints.refuse_place(runs_folder)
+        for place in (runs_folder, *runs_folder.parents):
+            if place.exists() and not place.is_dir():
+                raise ConfigError(f"--runs {runs_folder}: {place} is no folder")
+        if options.launcher == "print" and any(character.isspace() for character in str(runs_folder)):
+            raise ConfigError(f"--runs {runs_folder} has a space in its path, which manifests cannot hold; rename it")
         stages = stages_of(members, runs_folder, options.scale)
         record = Record(runs_folder, options.scale)
         if options.dry_run:

@@ -32,7 +32,8 @@ class Record:
         self._content: dict[str, Any] = {"scale": scale, "members": {}}
         earlier = files.find_json(self._path)
         if earlier is not None and isinstance(earlier.get("members"), dict) and "scale" in earlier:
-            self._content = earlier
+            members = {name: entry for name, entry in earlier["members"].items() if isinstance(entry, dict)}
+            self._content = earlier | {"members": members}
         if self._content["scale"] != scale:
             raise ValueError(
                 f"{runs_folder} holds a sweep of scale {self._content['scale']}, not {scale}; choose another --runs"

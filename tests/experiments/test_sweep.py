@@ -578,3 +578,30 @@ def alive(pid: str) -> bool:
         return "stub_train" in Path(f"/proc/{pid}/cmdline").read_text()
     except OSError:
         return False
+
+
+@pytest.mark.parametrize(
+    ("below", "launcher", "reason"),
+    [
+        ("file", "local", "is no folder"),
+        ("file/a", "print", "is no folder"),
+        ("a b", "print", "has a space in its path"),
+    ],
+)
+def test_runs_that_could_lie_nowhere_are_refused(
+    below: str, launcher: str, reason: str, tmp_path: Path, run_module: RunModule
+) -> None:
+    (tmp_path / "file").write_text("")
+    result = run_module("experiments.sweep", "main", "--runs", str(tmp_path / below), "--launcher", launcher)
+    assert result.returncode == 2
+    (line,) = result.stderr.strip().splitlines()
+    assert reason in line
+    assert {path.name for path in tmp_path.iterdir()} == {"file"}
+
+
+def test_a_record_that_says_something_else_of_a_run_is_taken_as_silent(tmp_path: Path, run_module: RunModule) -> None:
+    record = {"scale": "smoke", "members": {"main/maze2d-umaze/DWM-TD3BC-H1": "done", "a": 3}}
+    (tmp_path / "sweep.json").write_text(json.dumps(record))
+    result = run_module("experiments.sweep", "main", "--dry-run", "--runs", str(tmp_path))
+    assert result.returncode == 0, result.stderr
+    assert "# 0 done" in result.stdout

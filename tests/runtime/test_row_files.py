@@ -1,11 +1,13 @@
 """The files a run appends to, cut where a run resumes."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from dwm_jax.runtime import files
 from dwm_jax.runtime.files import UnreadableError
-from dwm_jax.runtime.row_files import JsonLines, Result, Results
+from dwm_jax.runtime.row_files import OF_A_PHASE, JsonLines, Result, Results
 
 
 @pytest.fixture
@@ -131,3 +133,26 @@ def test_last_evaluations_are_those_of_each_method(tmp_path):
         handle.write("B,maze,0,20,\n")
     with pytest.raises(UnreadableError, match=r"results\.csv cannot be read: a row of the last evaluation is no row"):
         file.last_evaluations()
+
+
+@pytest.mark.parametrize(
+    "row",
+    ["{}", '{"phase": "a"}', '{"phase": "a", "step": "x"}', '{"phase": "a", "step": true}', '{"phase": 3, "step": 1}'],
+)
+def test_a_row_without_what_it_needs_is_named(row: str, tmp_path: Path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    path.write_text('{"phase": "a", "step": 1}\n' + row + "\n")
+    rows = JsonLines(path, OF_A_PHASE)
+    with pytest.raises(UnreadableError, match=r"metrics.jsonl cannot be read: line 2 has .* for its (phase|step)"):
+        rows.read()
+    with pytest.raises(UnreadableError, match="line 1 from the end"):
+        rows.last("b")
+    assert JsonLines(path).read()[0] == {"phase": "a", "step": 1}
+
+
+def test_some_evaluations_are_dropped(tmp_path: Path) -> None:
+    results = Results(tmp_path / "results.csv")
+    rows = [Result(method, "t", 0, step, 0, 1.0, 0.1, 10.0, 1.0, 1.0) for method in "ab" for step in (10, 20, 30)]
+    results.append(rows)
+    results.drop("a", {10, 30})
+    assert results.read() == [row for row in rows if row.method == "b" or row.step == 20]

@@ -3,6 +3,7 @@
 import csv
 import datetime
 import json
+import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -176,3 +177,33 @@ def test_what_asks_for_more_than_the_data_has_is_refused_before_compute(
     with pytest.raises(ConfigError, match=line):
         train(tiny.config(methods="DWM-TD3BC", **overrides), tmp_path / "run")
     assert not (tmp_path / "run" / "checkpoints").exists()
+
+
+def test_evaluations_that_were_lost_are_said(
+    undisturbed: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(undisturbed, tmp_path / "copy")
+    results = tmp_path / "copy" / "run" / "results.csv"
+    rows = results.read_text().splitlines(keepends=True)
+    # Of DWM-TD3BC's first evaluation one of two rows; a row of somebody else's.
+    lost = next(row for row in rows if row.startswith("DWM-TD3BC,maze2d-umaze,1,10,"))
+    theirs = "foo,maze2d-umaze,0,20,0,1.0,0.1,10.0,1.0,1.0\n"
+    results.write_text("".join(row for row in rows if row != lost) + theirs)
+    (tmp_path / "copy" / "run" / "metrics.jsonl").unlink()
+    capsys.readouterr()
+    train(tiny.config(), tmp_path / "copy" / "run")
+    said = capsys.readouterr().err
+    assert "results.csv has lost the evaluation of update 10; means go without" in said
+    left = [row for row in rows if not row.startswith(("DWM-TD3BC,maze2d-umaze,0,10,", "DWM-TD3BC,maze2d-umaze,1,10,"))]
+    assert results.read_text() == "".join([*left, theirs])
+    assert "nan" in (tmp_path / "copy" / "run" / "summary.md").read_text()
+
+
+@pytest.mark.parametrize("earlier", [{}, {"steps": "many"}, {"steps": None, "fingerprint": 3}, {"fingerprint": None}])
+def test_odd_descriptions_of_the_data_are_one_line(
+    undisturbed: Path, tmp_path: Path, earlier: dict[str, object]
+) -> None:
+    shutil.copytree(undisturbed / "run", tmp_path / "run")
+    (tmp_path / "run" / "data.json").write_text(json.dumps(earlier))
+    with pytest.raises(ConfigError, match="an unknown number of steps with the fingerprint"):
+        train(tiny.config(), tmp_path / "run")

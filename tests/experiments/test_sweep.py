@@ -604,4 +604,4 @@ def test_a_record_that_says_something_else_of_a_run_is_taken_as_silent(tmp_path:
     (tmp_path / "sweep.json").write_text(json.dumps(record))
     result = run_module("experiments.sweep", "main", "--dry-run", "--runs", str(tmp_path))
     assert result.returncode == 0, result.stderr
-    assert "# 0 done" in result.stdout
+    assert "# 9 to do" in result.stdout

@@ -136,11 +136,11 @@ def task_and_recipe(argument: str, default: str) -> tuple[str, Callable[[ConfigD
 
 
 def shrink_models(config: ConfigDict, num_updates: int) -> None:
-    """Sizes of every model that two CPU cores train in a minute or a few, in place.
+    """Sizes of every model that two CPU cores train in minutes, in place.
 
     Args:
       num_updates: of the diffusion models and the Transformer; a distillation gets half as many, the one-step models
-        5,000, Decision Diffuser, whose sequences are four times as long, half as many.
+        half as many but at least 5,000, Decision Diffuser, whose sequences are four times as long, half as many.
     """
     models = config.world_models
     diffusion = {
@@ -164,5 +164,7 @@ def shrink_models(config: ConfigDict, num_updates: int) -> None:
 
     models.transformer.update({"num_updates": num_updates, "num_layers": 2, "width": 64, "learning_rate": 1e-3})
     for one_step in (models.one_step, models.ensemble):
-        one_step.update({"num_updates": 5_000, "hidden": (128, 128, 128, 128), "learning_rate": 3e-4})
+        one_step.update(
+            {"num_updates": max(5_000, num_updates // 2), "hidden": (128, 128, 128, 128), "learning_rate": 3e-4}
+        )
     models.inverse_dynamics.update({"num_updates": 5_000, "learning_rate": 1e-3})

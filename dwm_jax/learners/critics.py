@@ -8,7 +8,7 @@ import optax
 
 from dwm_jax.networks.mlp import Critic
 from dwm_jax.networks.optimization import apply_gradients
-from dwm_jax.types import Array, Average, Batch, Key, Metrics, PyTree
+from dwm_jax.types import Array, Average, Key, Metrics, PyTree
 
 
 class TwinCritics(NamedTuple):
@@ -44,7 +44,8 @@ class TwinCritics(NamedTuple):
         params: PyTree,
         optimizer: optax.GradientTransformation,
         optimizer_state: PyTree,
-        batch: Batch,
+        observation_B: Array,
+        action_B: Array,
         target_B: Array,
         average: Average,
     ) -> tuple[PyTree, Any, Metrics]:
@@ -55,7 +56,7 @@ class TwinCritics(NamedTuple):
         """
 
         def loss(params: PyTree) -> tuple[Array, Metrics]:
-            q_2B = self.values(params, batch.observation, batch.action)
+            q_2B = self.values(params, observation_B, action_B)
             loss = ((q_2B - target_B) ** 2).mean(axis=1).sum()
             return loss, {"critic/loss": loss, "critic/q": q_2B.mean(), "critic/target": target_B.mean()}
 

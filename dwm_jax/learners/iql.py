@@ -121,7 +121,13 @@ class ImplicitQLearning(Learner):
 
         y_B = jax.vmap(lambda trajectory: expand(trajectory, bootstrap))(batch.trajectory)
         critics, critic_optimizer_state, critic_metrics = self.critics.regress(
-            online.critics, self.optimizer, optimizer_states.critics, batch, y_B, average
+            online.critics,
+            self.optimizer,
+            optimizer_states.critics,
+            batch.observation,
+            batch.action,
+            y_B,
+            average,
         )
         return State(
             online=Weights(actor, critics, value),

@@ -86,7 +86,8 @@ class TD3BC(Learner):
             state.online.critics,
             self.critic_optimizer,
             state.optimizer_states.critics,
-            batch,
+            batch.observation,
+            batch.action,
             self.critic_targets(state.target, batch, expand, keys),
             average,
         )

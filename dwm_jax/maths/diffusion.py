@@ -206,18 +206,15 @@ def sampling_coefficients(
     Returns:
       Arrays of shape (N,), float64; k is int32. The last std is 0.
     """
-    alpha_bar = np.asarray(alphas_bar, np.float64)[np.asarray(steps) - 1]
-    below = np.concatenate([[1.0], alpha_bar[:-1]])
+    alpha_bar, below = _strided_signal(alphas_bar, steps)
     alpha = alpha_bar / below
-    coefficients = {
-        "k": np.asarray(steps, np.int32),
-        "signal": np.sqrt(alpha_bar),
-        "noise": np.sqrt(1 - alpha_bar),
-        "mean_x0": np.sqrt(below) * (1 - alpha) / (1 - alpha_bar),
-        "mean_x": np.sqrt(alpha) * (1 - below) / (1 - alpha_bar),
-        "std": temperature * np.sqrt((1 - alpha) * (1 - below) / (1 - alpha_bar)),
-    }
-    return {name: values[::-1] for name, values in coefficients.items()}
+    return _by_step(
+        steps,
+        alpha_bar,
+        mean_x0=np.sqrt(below) * (1 - alpha) / (1 - alpha_bar),
+        mean_x=np.sqrt(alpha) * (1 - below) / (1 - alpha_bar),
+        std=temperature * np.sqrt((1 - alpha) * (1 - below) / (1 - alpha_bar)),
+    )
 
 
 def deterministic_coefficients(
@@ -229,17 +226,21 @@ def deterministic_coefficients(
 
     Source: Song et al. 2021 (DDIM), equation 12 with sigma = 0, the noise written as that of the clipped x0.
     """
-    alpha_bar = np.asarray(alphas_bar, np.float64)[np.asarray(steps) - 1]
-    below = np.concatenate([[1.0], alpha_bar[:-1]])
+    alpha_bar, below = _strided_signal(alphas_bar, steps)
     kept = np.sqrt((1 - below) / (1 - alpha_bar))
-    coefficients = {
-        "k": np.asarray(steps, np.int32),
-        "signal": np.sqrt(alpha_bar),
-        "noise": np.sqrt(1 - alpha_bar),
-        "mean_x0": np.sqrt(below) - np.sqrt(alpha_bar) * kept,
-        "mean_x": kept,
-    }
-    return {name: values[::-1] for name, values in coefficients.items()}
+    return _by_step(steps, alpha_bar, mean_x0=np.sqrt(below) - np.sqrt(alpha_bar) * kept, mean_x=kept)
+
+
+def _strided_signal(alphas_bar: Sequence[float] | np.ndarray, steps: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
+    """(abar, abar') of the steps used: (N,) each."""
+    alpha_bar = np.asarray(alphas_bar, np.float64)[np.asarray(steps) - 1]
+    return alpha_bar, np.concatenate([[1.0], alpha_bar[:-1]])
+
+
+def _by_step(steps: tuple[int, ...], alpha_bar: np.ndarray, **of_sampler: np.ndarray) -> dict[str, np.ndarray]:
+    """What every sampler needs and what this one does, in the order of sampling."""
+    shared = {"k": np.asarray(steps, np.int32), "signal": np.sqrt(alpha_bar), "noise": np.sqrt(1 - alpha_bar)}
+    return {name: values[::-1] for name, values in (shared | of_sampler).items()}
 
 
 def sample(

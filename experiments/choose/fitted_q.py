@@ -22,9 +22,8 @@ import optax
 from dwm_jax.data.dataset import Dataset, start_rows, transition_rows
 from dwm_jax.learners.critics import TwinCritics
 from dwm_jax.maths.normalizers import fit_standard
-from dwm_jax.networks.optimization import apply_gradients
 from dwm_jax.runtime.keys import key_for, tagged
-from dwm_jax.types import Array, Key, Metrics, PyTree
+from dwm_jax.types import Array, Key, PyTree
 
 UPDATES_PER_DISPATCH = 500
 
@@ -110,12 +109,9 @@ def fitting(
         batch, next_action = draw_batch(data, next_PA, jax.random.fold_in(key, step), settings.batch_size)
         next_q = critics.values(state.target, batch.next_observation, next_action).min(axis=0)
         target_B = batch.reward + batch.discount * next_q
-
-        def loss(params: PyTree) -> tuple[Array, Metrics]:
-            q_2B = critics.values(params, batch.observation, batch.action)
-            return jnp.sum(jnp.mean((q_2B - target_B) ** 2, axis=1)), {}
-
-        params, optimizer_state, _ = apply_gradients(loss, adam, state.params, state.optimizer_state, lambda tree: tree)
+        params, optimizer_state, _ = critics.regress(
+            state.params, adam, state.optimizer_state, batch.observation, batch.action, target_B, lambda tree: tree
+        )
         target = optax.incremental_update(params, state.target, settings.target_rate)
         return _State(params, target, optimizer_state)
 

@@ -29,7 +29,7 @@ from dwm_jax.imagination.sources import at_most
 from dwm_jax.limits import is_used
 from dwm_jax.phases.kept_models import check_pretrained
 from dwm_jax.phases.phase import Run
-from dwm_jax.registry import MODELS, Alone
+from dwm_jax.registry import MODELS, Alone, names_in
 from dwm_jax.results.evaluator import Evaluator
 from dwm_jax.runtime import files, mirrors, processes, provenance, stopwatch
 from dwm_jax.runtime.locks import exclusive
@@ -189,13 +189,16 @@ def _checked(check: Callable[[], Checked]) -> Checked:
 def refuse_other_config(config: ConfigDict, workdir: Path) -> None:
     """Refuses a workdir that holds a run with another config, and prints the difference.
 
-    Where config.json cannot be read, the starts say whether it was another.
+    Methods may be added: each learns by itself, whatever others there are. Where config.json cannot be read, the starts
+    say whether it was another.
     """
     earlier = files.find_json(workdir / "config.json")
     if earlier is None:
         refuse_other_start(workdir, "config", digest(config))
         return
-    changed = differences(config, earlier)
+    methods = earlier.get("methods")
+    keeps_all = isinstance(methods, str) and set(names_in(methods)) <= methods_of(config).keys()
+    changed = differences(config, earlier | {"methods": config.methods} if keeps_all else earlier)
     if changed:
         raise ConfigError(
             f"{workdir} holds a run with another config; choose another --workdir. Different: {'; '.join(changed)}"

@@ -140,6 +140,23 @@ def test_finished_world_model_is_found_again(
 def test_other_config_is_refused_with_the_difference(undisturbed: Path) -> None:
     with pytest.raises(ConfigError, match=r"policy\.horizon: 3 -> 2"):
         train(tiny.config(policy__horizon=2), undisturbed / "run")
+    with pytest.raises(ConfigError, match=r"methods: DWM-TD3BC,TD3\+BC,OneStep-TD3BC -> DWM-TD3BC,TD3\+BC,IQL"):
+        train(tiny.config(methods="DWM-TD3BC,TD3+BC,IQL"), undisturbed / "run")
+
+
+def test_methods_that_are_added_learn_as_if_they_had_been_there(undisturbed: Path, tmp_path: Path) -> None:
+    shutil.copytree(undisturbed / "world_models", tmp_path / "world_models")
+    train(tiny.config(methods="TD3+BC"), tmp_path / "run")
+    train(tiny.config(), tmp_path / "run")
+
+    expected, arrays = tiny.final_arrays(undisturbed / "run"), tiny.final_arrays(tmp_path / "run")
+    assert expected.keys() == arrays.keys()
+    for name, array in expected.items():
+        np.testing.assert_array_equal(arrays[name], array, err_msg=name)
+    for file, rows in tiny.files(undisturbed / "run").items():
+        assert sorted(tiny.files(tmp_path / "run")[file].splitlines()) == sorted(rows.splitlines()), file
+    summaries = [(folder / "run" / "summary.md").read_text() for folder in (tmp_path, undisturbed)]
+    assert [text.count("| 2 | 20 |") for text in summaries] == [3, 3]
 
 
 def test_other_data_under_the_same_name_is_refused(undisturbed: Path, monkeypatch: pytest.MonkeyPatch) -> None:

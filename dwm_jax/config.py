@@ -73,6 +73,9 @@ def default_config() -> ConfigDict:
     policy.num_updates = 500_000
     policy.batch_size = 128
     policy.horizon = 5  # H, of imagined trajectories and of *-H; other learners see one recorded step
+    # Policies see what a world model imagines before the first step whose squared state error on held-out segments is
+    # above this share of the data's variance, one step at least; 0: all H (phases/held_out.py).
+    policy.largest_error = 0.0
     policy.return_to_go = 0.6  # g_eval, scaled like the training labels
     # What is asked of a world model for a pair: "constant", g_eval; or "reachable", g_eval but no more than the
     # world model's reachable_quantile of what pairs like it reached in the data.

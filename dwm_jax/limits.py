@@ -45,6 +45,8 @@ def is_used(key: str, config: ConfigDict, methods: Iterable[Method]) -> bool:
         return rest.split(".")[1] in learners
     if name == "pessimism":
         return any(LEARNERS[method.learner].pessimistic for method in imagining)
+    if name == "largest_error":
+        return bool(imagining)
     if name == "generated_fraction":
         return bool(generators)
     if name == "inferred_share":
@@ -105,6 +107,7 @@ OF_A_RUN: dict[str, tuple[Callable[[Any], bool], str]] = {
     "data.holdout_fraction": (lambda v: 0 <= v < 1, "a fraction in [0, 1)"),
     "data.pad": (lambda v: v in ("absorb", "drop"), '"absorb" or "drop"'),
     "policy.horizon": (lambda v: v >= 1, "at least 1"),
+    "policy.largest_error": (lambda v: 0 <= v < math.inf, "0 (never looked at) or more"),
     "policy.num_updates": (lambda v: v >= 1, "at least 1"),
     "policy.imagined_per_pair": (lambda v: v >= 0, "0 (fresh) or more"),
     "policy.imagined_pairs": (lambda v: v >= 0, "0 (all) or more"),

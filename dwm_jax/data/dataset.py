@@ -19,6 +19,8 @@ from dwm_jax.types import Array, Episode, Segment, Trajectory, Transition
 
 # Arrays that start at a multiple of this many bytes are taken over by a CPU device without a copy.
 ALIGNMENT = 64
+# The first steps of an episode that count as near its start.
+START_STEPS = 20
 
 
 class Dataset(NamedTuple):

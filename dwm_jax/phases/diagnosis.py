@@ -5,56 +5,29 @@ labels, once and a few times more for the spread, and asked for what the run's p
 """
 
 from collections.abc import Callable, Mapping
-from itertools import pairwise
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from dwm_jax.data import dataset as data
 from dwm_jax.data.maze2d import Maze
 from dwm_jax.data.recording import Recording
 from dwm_jax.imagination.sources import at_most, make_ask
 from dwm_jax.learners.policies import Learnt, TrainedMethod, exploring
-from dwm_jax.maths.normalizers import fit_standard
+from dwm_jax.phases.held_out import Imaginer, Measured, imagination_of, own_draw, state_normalizer
 from dwm_jax.phases.phase import Run
-from dwm_jax.phases.policy_source import START_STEPS
 from dwm_jax.registry import METHODS
 from dwm_jax.results import diagnostics, pictures
 from dwm_jax.results.diagnostics import Comparison, Diagnosis, with_recorded_actions
-from dwm_jax.runtime.keys import key_for, tagged
-from dwm_jax.types import Array, ChooseAction, PyTree, Segment, Trajectory
-from dwm_jax.world_models.base import Rollout, TrainedModel, WorldModel
+from dwm_jax.types import Array, ChooseAction, Segment
+from dwm_jax.world_models.base import TrainedModel
 
-# Segments that are measured, that are drawn, and that are sampled at once when sampling is timed.
-NUM_MEASURED, NUM_DRAWN, NUM_TIMED = 1024, 60, 128
+# Segments that are drawn, and that are sampled at once when sampling is timed.
+NUM_DRAWN, NUM_TIMED = 60, 128
 # Draws of each segment, for the spread.
 NUM_DRAWS = 4
-
-
-class Imaginer(NamedTuple):
-    """A world model with someone to act inside it."""
-
-    model_name: str
-    world_model: WorldModel
-    inference: PyTree
-    choose_action: Callable[[Segment], ChooseAction]
-
-    def rollout(self, horizon: int, gamma: float) -> Rollout:
-        return self.world_model.rollout(horizon, gamma)
-
-
-class Measured(NamedTuple):
-    """Segments: any, those whose task ends within them, those that begin near an episode's start; in this order."""
-
-    origin: str  # "held-out", or "training" where no episode is held out
-    segments: Segment  # leading axis n
-    rows: np.ndarray  # (n,) where they start
-    any: slice
-    falls: slice
-    starts: slice
 
 
 def diagnose(
@@ -75,20 +48,13 @@ def diagnose_one(
 ) -> Diagnosis:
     """All measurements of one world model."""
     config, recording = run.config, run.recording
-    horizon, gamma, scale = config.policy.horizon, config.gamma, recording.return_scale
-    normalizer = fit_standard(recording.dataset.observations[data.transition_rows(recording.dataset)])
-    imagine = diagnostics.imagining(imaginer.rollout(horizon, gamma), imaginer.choose_action)
-    segments, key = measured.segments, key_for(0, "diagnostics")
-
-    def imagined(returns_n: np.ndarray, purpose: str) -> Trajectory:
-        return imagine(imaginer.inference, segments, returns_n, tagged(key, purpose))
-
-    labels_n = np.asarray(segments.return_to_go)
-    own_M = [Comparison(segments, imagined(labels_n, f"draw {number}")) for number in range(NUM_DRAWS)]
+    gamma, scale = config.gamma, recording.return_scale
+    normalizer, imagined = state_normalizer(recording), imagination_of(run, imaginer, measured)
+    own_M = [own_draw(imagined, measured, number) for number in range(NUM_DRAWS)]
     whole_M = [diagnostics.part_of(own, measured.any) for own in own_M]
     own, whole = own_M[0], whole_M[0]
-    asked_n = asked_returns(config, imaginer, segments)
-    asked = diagnostics.part_of(Comparison(segments, imagined(asked_n, "asked")), measured.any)
+    asked_n = asked_returns(config, imaginer, measured.segments)
+    asked = diagnostics.part_of(Comparison(measured.segments, imagined(asked_n, "asked")), measured.any)
     return Diagnosis(
         error=diagnostics.prediction_error(whole, normalizer),
         calibration=diagnostics.calibration(whole, gamma, scale),
@@ -109,25 +75,6 @@ def diagnose_one(
         else sampling_seconds(config, imaginer, recording, measured.rows[:NUM_TIMED]),
         asked=asked,
     )
-
-
-def measured_segments(recording: Recording, horizon: int) -> Measured:
-    """Segments of the held-out episodes; of all episodes, if none is held out.
-
-    Raises:
-      ValueError: none of them is long enough.
-    """
-    is_held_out = len(recording.heldout_episodes) > 0
-    episodes = recording.heldout_episodes if is_held_out else recording.training_episodes
-    known, ending = diagnostics.known_rows(recording.dataset, horizon, episodes)
-    rng = np.random.default_rng(0)
-    starting = np.intersect1d(known, data.start_rows(recording.dataset, START_STEPS))
-    groups = [rng.permutation(rows)[:NUM_MEASURED] for rows in (known, ending, starting)]
-    rows = np.concatenate(groups)
-    ends = np.cumsum([0, *map(len, groups)])
-    parts = [slice(int(start), int(end)) for start, end in pairwise(ends)]
-    segments = diagnostics.recorded_segments(recording.dataset, rows, horizon)
-    return Measured("held-out" if is_held_out else "training", segments, rows, *parts)
 
 
 def asked_returns(config: ConfigDict, imaginer: Imaginer, segments: Segment) -> np.ndarray:

@@ -15,15 +15,13 @@ from dwm_jax.imagination.relabelling import relabelling
 from dwm_jax.imagination.sources import Pairs, Source
 from dwm_jax.learners.base import Learner
 from dwm_jax.learners.policies import Units
+from dwm_jax.phases.held_out import trusted_horizon
 from dwm_jax.phases.phase import Run
 from dwm_jax.registry import INFERS_ACTIONS, Learning
 from dwm_jax.runtime import parallel
 from dwm_jax.runtime.keys import key_for
 from dwm_jax.types import Array, PyTree
 from dwm_jax.world_models.base import Generator, TrainedModel
-
-# Steps of an episode that `policy.start_share` repeats.
-START_STEPS = 20
 
 
 def make_source(
@@ -66,17 +64,18 @@ def make_imagination(
     config, policy, trained = run.config, run.config.policy, models[method.model]
     model: Any = trained.model
     infers_actions = method.infers_actions and policy.inferred_share > 0
+    horizon = trusted_horizon(run, method.model, trained)
     # One step more, where the model can, makes a pair of the state that a recorded pair's target is bootstrapped at.
-    horizon = min(policy.horizon + 1, model.longest_horizon) if infers_actions else policy.horizon
+    drawn = min(horizon + 1, model.longest_horizon) if infers_actions else horizon
     ask = sources.make_ask(policy.ask, policy.return_to_go, model)
-    source = sources.fresh(pairs, model.rollout(horizon, config.gamma), trained.inference, ask, model.needs_policy)
+    source = sources.fresh(pairs, model.rollout(drawn, config.gamma), trained.inference, ask, model.needs_policy)
     if learner.pessimistic:
-        alternatives = model.alternatives(horizon, config.gamma, policy.pessimism.num_samples)
+        alternatives = model.alternatives(drawn, config.gamma, policy.pessimism.num_samples)
         source = sources.pessimistic(source, alternatives, ask, policy.pessimism.kappa)
     if infers_actions:
         inverse: Any = models[INFERS_ACTIONS]
         source = with_inferred_actions(
-            source, inverse.model.infer, inverse.inference, horizon=policy.horizon, share=policy.inferred_share
+            source, inverse.model.infer, inverse.inference, horizon=horizon, share=policy.inferred_share
         )
     return source
 
@@ -117,5 +116,7 @@ def make_pairs(run: Run, method: Learning, units: Units, models: dict[str, Train
         transitions = in_bulk(f"generating with {method.model}", chunks, count, models[method.model].inference)
         dataset = data.append_transitions(dataset, transitions)
     rows, share = data.transition_rows(dataset), run.config.policy.start_share
-    repeated = np.resize(data.start_rows(run.recording.dataset, START_STEPS), round(len(rows) * share / (1 - share)))
+    repeated = np.resize(
+        data.start_rows(run.recording.dataset, data.START_STEPS), round(len(rows) * share / (1 - share))
+    )
     return Pairs(dataset, jnp.asarray(np.concatenate([rows, repeated])), units)

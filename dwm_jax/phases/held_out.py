@@ -1,0 +1,137 @@
+"""World models on held-out segments: which segments, what is imagined from them, and how far it can be trusted."""
+
+import json
+from collections.abc import Callable
+from itertools import pairwise
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from dwm_jax.data import dataset as data
+from dwm_jax.data.recording import Recording
+from dwm_jax.maths.normalizers import AffineNormalizer, fit_standard
+from dwm_jax.phases.phase import Run
+from dwm_jax.results import diagnostics
+from dwm_jax.results.diagnostics import Comparison, with_recorded_actions
+from dwm_jax.runtime import files, processes
+from dwm_jax.runtime.keys import key_for, tagged
+from dwm_jax.runtime.progress import say
+from dwm_jax.types import ChooseAction, PyTree, Segment, Trajectory
+from dwm_jax.world_models.base import Rollout, TrainedModel, WorldModel
+
+# Segments that are measured.
+NUM_MEASURED = 1024
+
+
+class Imaginer(NamedTuple):
+    """A world model with someone to act inside it."""
+
+    model_name: str
+    world_model: WorldModel
+    inference: PyTree
+    choose_action: Callable[[Segment], ChooseAction]
+
+    def rollout(self, horizon: int, gamma: float) -> Rollout:
+        return self.world_model.rollout(horizon, gamma)
+
+
+class Measured(NamedTuple):
+    """Segments: any, those whose task ends within them, those that begin near an episode's start; in this order."""
+
+    origin: str  # "held-out", or "training" where no episode is held out
+    segments: Segment  # leading axis n
+    rows: np.ndarray  # (n,) where they start
+    any: slice
+    falls: slice
+    starts: slice
+
+
+def measured_segments(recording: Recording, horizon: int) -> Measured:
+    """Segments of the held-out episodes; of all episodes, if none is held out.
+
+    Raises:
+      ValueError: none of them is long enough.
+    """
+    is_held_out = len(recording.heldout_episodes) > 0
+    episodes = recording.heldout_episodes if is_held_out else recording.training_episodes
+    known, ending = diagnostics.known_rows(recording.dataset, horizon, episodes)
+    rng = np.random.default_rng(0)
+    starting = np.intersect1d(known, data.start_rows(recording.dataset, data.START_STEPS))
+    groups = [rng.permutation(rows)[:NUM_MEASURED] for rows in (known, ending, starting)]
+    rows = np.concatenate(groups)
+    ends = np.cumsum([0, *map(len, groups)])
+    parts = [slice(int(start), int(end)) for start, end in pairwise(ends)]
+    segments = diagnostics.recorded_segments(recording.dataset, rows, horizon)
+    return Measured("held-out" if is_held_out else "training", segments, rows, *parts)
+
+
+def imagination_of(run: Run, imaginer: Imaginer, measured: Measured) -> Callable[[np.ndarray, str], Trajectory]:
+    """(returns asked for (n,), purpose of the draw) -> what is imagined from all segments; compiled once."""
+    imagine = diagnostics.imagining(
+        imaginer.rollout(run.config.policy.horizon, run.config.gamma), imaginer.choose_action
+    )
+    key = key_for(0, "diagnostics")
+    return lambda returns_n, purpose: imagine(imaginer.inference, measured.segments, returns_n, tagged(key, purpose))
+
+
+def own_draw(imagined: Callable[[np.ndarray, str], Trajectory], measured: Measured, number: int) -> Comparison:
+    """One of several draws of all segments, asked for their own labels."""
+    labels_n = np.asarray(measured.segments.return_to_go)
+    return Comparison(measured.segments, imagined(labels_n, f"draw {number}"))
+
+
+def state_normalizer(recording: Recording) -> AffineNormalizer:
+    """Standardises states before they are compared."""
+    return fit_standard(recording.dataset.observations[data.transition_rows(recording.dataset)])
+
+
+def trusted_horizon(run: Run, name: str, trained: TrainedModel) -> int:
+    """How many steps policies see of what world model `name` imagines: at least 1, at most `policy.horizon`.
+
+    The steps before the first whose state error e_h on held-out segments is above `policy.largest_error`,
+
+        e_h = mean |s^_{t+h} - s_{t+h}|^2 / O,  states standardised over the data: 1 is the error of their mean.
+
+    It is asked for the segments' own labels, and told the recorded actions where it follows actions: the first draw of
+    the run's diagnostics. All steps count where `policy.largest_error` is 0. What was found stays in horizons.json, so
+    that a run which another machine resumes goes on with it.
+    """
+    bound, longest = run.config.policy.largest_error, run.config.policy.horizon
+    if not bound:
+        return int(longest)
+
+    def find() -> int:
+        path = run.workdir / "horizons.json"
+        found = files.find_json(path) or {}
+        if found.get(name) not in range(1, longest + 1):
+            found[name] = measure_horizon(run, name, trained)
+            files.write(path, json.dumps(found, indent=2) + "\n")
+        return int(found[name])
+
+    return processes.from_first(find)
+
+
+def measure_horizon(run: Run, name: str, trained: TrainedModel) -> int:
+    """`trusted_horizon`, measured and said; all steps where no episode is long enough to measure on."""
+    bound, longest = run.config.policy.largest_error, run.config.policy.horizon
+    try:
+        measured = measured_segments(run.recording, longest)
+    except ValueError as error:
+        say(f"world model {name}: how far it can be trusted is not known: {error}; policies see {longest} steps")
+        return int(longest)
+    model: Any = trained.model
+    imaginer = Imaginer(name, model, trained.inference, with_recorded_actions)
+    whole = diagnostics.part_of(own_draw(imagination_of(run, imaginer, measured), measured, 0), measured.any)
+    error_H = diagnostics.prediction_error(whole, state_normalizer(run.recording)).observation
+    horizon = steps_within(error_H, bound)
+    said = ", ".join(f"{error:.2g}" for error in error_H[: horizon + 1])
+    say(
+        f"world model {name}: state error by step {said}; policies see {horizon} of {longest} "
+        f"(policy.largest_error={bound:g})"
+    )
+    return horizon
+
+
+def steps_within(error_H: np.ndarray, bound: float) -> int:
+    """The number of steps before the first whose error is above the bound; 1 at least."""
+    return max(1, int(np.cumprod(error_H <= bound).sum()))

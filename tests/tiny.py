@@ -27,6 +27,7 @@ def config(**overrides: object) -> ConfigDict:
     config.evaluation.every = 10
     config.evaluation.episodes = 1
     config.policy.num_updates = 20
+    config.policy.largest_error = 0.0  # after 20 updates no world model is to be trusted: every horizon would be 1
     for world_model in config.world_models.values():
         world_model.num_updates = 20
         world_model.update({"distil_updates": 20} if "distil_updates" in world_model else {})

@@ -21,6 +21,8 @@ from dwm_jax.world_models.base import Rollout, TrainedModel, WorldModel
 
 # Segments that are measured.
 NUM_MEASURED = 1024
+# The file of a run that keeps how far its world models are trusted.
+HORIZONS = "horizons.json"
 
 
 class Imaginer(NamedTuple):
@@ -96,19 +98,29 @@ def trusted_horizon(run: Run, name: str, trained: TrainedModel) -> int:
     the run's diagnostics. All steps count where `policy.largest_error` is 0. What was found stays in horizons.json, so
     that a run which another machine resumes goes on with it.
     """
-    bound, longest = run.config.policy.largest_error, run.config.policy.horizon
-    if not bound:
-        return int(longest)
+    if not run.config.policy.largest_error:
+        return int(run.config.policy.horizon)
 
     def find() -> int:
-        path = run.workdir / "horizons.json"
-        found = files.find_json(path) or {}
-        if found.get(name) not in range(1, longest + 1):
+        found = horizons_of(run)
+        if name not in found:
             found[name] = measure_horizon(run, name, trained)
-            files.write(path, json.dumps(found, indent=2) + "\n")
-        return int(found[name])
+            files.write(run.workdir / HORIZONS, json.dumps(found, indent=2) + "\n")
+        return found[name]
 
     return processes.from_first(find)
+
+
+def horizons_of(run: Run) -> dict[str, int]:
+    """`trusted_horizon` by world model, as far as it was measured; what it cannot have been is left out."""
+    longest = run.config.policy.horizon
+    found = files.find_json(run.workdir / HORIZONS) or {}
+    return {name: int(steps) for name, steps in found.items() if steps in range(1, longest + 1)}
+
+
+def known_horizon(run: Run, name: str) -> int:
+    """`trusted_horizon` where a policy has asked for it; else all steps, which nobody has cut."""
+    return horizons_of(run).get(name, int(run.config.policy.horizon))
 
 
 def measure_horizon(run: Run, name: str, trained: TrainedModel) -> int:

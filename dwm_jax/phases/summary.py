@@ -11,7 +11,7 @@ from dwm_jax.data import dataset as data
 from dwm_jax.learners.policies import TrainedMethod
 from dwm_jax.phases import kept_models
 from dwm_jax.phases.diagnosis import diagnose
-from dwm_jax.phases.held_out import measured_segments
+from dwm_jax.phases.held_out import known_horizon, measured_segments
 from dwm_jax.phases.phase import Run
 from dwm_jax.phases.pretraining import identity_of
 from dwm_jax.registry import LEARNERS, METHODS, learner_of, models_needed
@@ -61,8 +61,9 @@ def write_summary(run: Run, models: Mapping[str, TrainedModel], methods: Mapping
             seconds = {name: trained.seconds for name, trained in models.items()}
             named = {called(run, label): one for label, one in found.items()}
             falls = {name: scores.fall_of_loss(losses_of(run, name)) for name in world_models}
-            tables.append(scores.model_summary(named, seconds, falls, segments.origin, data.START_STEPS))
-            measured |= by_measurement(found) | {"fall_of_loss": falls}
+            horizons = {name: known_horizon(run, name) for name in world_models}
+            tables.append(scores.model_summary(named, seconds, falls, horizons, segments.origin, data.START_STEPS))
+            measured |= by_measurement(found) | {"fall_of_loss": falls, "horizons": horizons}
     files.write(run.workdir / "diagnostics.json", json.dumps(measured, indent=2, default=np.ndarray.tolist) + "\n")
     files.write(run.workdir / "summary.md", "\n".join(tables))
     return "\n".join(tables)

@@ -179,16 +179,18 @@ def model_summary(
     found: Mapping[str, Diagnosis],
     pretraining: Mapping[str, float],
     falls: Mapping[str, float],
+    horizons: Mapping[str, int],
     origin: str,
     start_steps: int,
 ) -> str:
     """The table of the world models as Markdown.
 
     Args:
-      falls: `fall_of_loss` by model.
-      origin, start_steps: of the segments, and within how many steps of an episode those at starts begin.
       found: by world model and who acted in it, as "model, following ...".
       pretraining: wall seconds by model.
+      falls: `fall_of_loss` by model.
+      horizons: by model, how many of the steps policies saw.
+      origin, start_steps: of the segments, and within how many steps of an episode those at starts begin.
     """
     horizon = len(next(iter(found.values())).error.reward)
     lines = [
@@ -199,13 +201,13 @@ def model_summary(
         "1 is right. Falls: of the recorded ends of the task the share imagined by then, and of the segments that "
         "went on the share imagined to have ended. Loss fell: by how much the training loss of the last third of the "
         "updates lies below that of the third before; one that fell by more than a few percent was not trained to its "
-        "end.",
+        "end. Seen: how many of these steps policies see (policy.largest_error).",
         "",
         f"| world model | state, step 1 | state, step {horizon} | at starts, step {horizon} | reward, step 1 "
         f"| reward, step {horizon} "
         f"| spread, step 1 | spread, step {horizon} | narrowest | falls found | falls invented by step {horizon} "
-        "| loss fell | pretraining (s) |",
-        "|---|---|---|---|---|---|---|---|---|---|---|---|---|",
+        "| loss fell | seen | pretraining (s) |",
+        "|---|---|---|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     for label, one in found.items():
         state, reward, spread = one.error.observation, one.error.reward, one.spread_over_error
@@ -226,7 +228,7 @@ def model_summary(
         cells.append(f"{one.terminations.invented[-1]:.3g}")
         name = label.split(",")[0]
         cells.append(f"{falls[name]:.1%}" if np.isfinite(falls[name]) else "-")
-        lines.append(f"| {label} | {' | '.join(cells)} | {pretraining[name]:.0f} |")
+        lines.append(f"| {label} | {' | '.join(cells)} | {horizons[name]} | {pretraining[name]:.0f} |")
     return "\n".join(lines) + "\n"
 
 

@@ -36,6 +36,7 @@ def get_config() -> ConfigDict:
     config.policy.num_updates = 40
     config.policy.batch_size = 16
     config.policy.horizon = 3
+    config.policy.largest_error = 10.0  # looked at, and large enough for a world model that has learnt next to nothing
     config.policy.refresh_every = config.policy.imagined_pairs = 0  # there are fewer pairs than the quickstart imagines
     config.policy.pessimism.num_samples = 2
     for settings in config.learners.values():

@@ -24,6 +24,7 @@ from .variations import (
     asking,
     asking_as_searched,
     both,
+    exactly,
     horizon,
     long_sequence,
     of_swept_learners,
@@ -108,7 +109,7 @@ def transformer(task: str, scale: str) -> Iterator[Cell]:
         asked.append(asking(TRANSFORMER_RETURNS_TO_GO[task.split("-")[0]]))
     for steps in GRIDS[scale].horizons:
         for return_to_go in asked:
-            yield ["T-TD3BC", "T-IQL"], both(horizon(steps), return_to_go)
+            yield ["T-TD3BC", "T-IQL"], both(exactly(scale), both(horizon(steps), return_to_go))
 
 
 def decision_diffuser(task: str, scale: str) -> Iterator[Cell]:
@@ -132,16 +133,16 @@ def sampling_time(task: str, scale: str) -> Iterator[Cell]:
 
 def long_horizons(task: str, scale: str) -> Iterator[Cell]:
     for setting in searched(task, scale, GRIDS[scale].long_horizons):
-        yield of_swept_learners("DWM", scale), both(long_sequence(scale), setting)
+        yield of_swept_learners("DWM", scale), both(exactly(scale), both(long_sequence(scale), setting))
     for steps in GRIDS[scale].one_step_horizons:
-        yield of_swept_learners("OneStep", scale), horizon(steps)
+        yield of_swept_learners("OneStep", scale), both(exactly(scale), horizon(steps))
 
 
 def sequence_length(task: str, scale: str) -> Iterator[Cell]:
     common = [steps for steps in GRIDS[scale].horizons if steps in GRIDS[scale].long_horizons]
     for setting in searched(task, scale, common):
-        yield of_swept_learners("DWM", scale), setting
-        yield of_swept_learners("DWM", scale), both(long_sequence(scale), setting)
+        for length in (AS_CONFIGURED, long_sequence(scale)):
+            yield of_swept_learners("DWM", scale), both(exactly(scale), both(length, setting))
 
 
 def prediction_error(task: str, scale: str) -> Iterator[Cell]:

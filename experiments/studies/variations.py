@@ -34,6 +34,11 @@ def horizon(steps: int) -> Setting:
     return Setting(f"H{steps}", {"policy.horizon": str(steps)})
 
 
+def exactly(scale: str) -> Setting:
+    """Policies see the horizon that is named, also where the recipe of a scale would show them less of it."""
+    return AS_CONFIGURED if scale == "paper" else Setting("", {"policy.largest_error": "0.0"})
+
+
 def asking(return_to_go: float) -> Setting:
     return Setting(f"rtg{return_to_go:g}", {"policy.return_to_go": str(return_to_go)})
 

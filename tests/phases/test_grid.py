@@ -146,6 +146,26 @@ def test_cell_trains_on_the_target_its_imagination_implies(name, distil, models)
     np.testing.assert_allclose(trace["critic/target"][-1], np.mean(targets), rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize(
+    ("name", "steps"), [("DWM-TD3BC", 2), ("DAWM-TD3BC", 2), ("OneStep-PQL", 1), ("TD3+BC-H", 3), ("TD3+BC", 1)]
+)
+def test_policies_see_as_many_steps_as_their_own_world_model_is_trusted_for(name, steps, models, tmp_path):
+    settings, method = config(), METHODS[name]
+    settings.policy.largest_error = 0.3
+    (tmp_path / "horizons.json").write_text('{"dwm": 2, "ensemble": 1}')
+    learner, state = untrained(method.learner)
+    trained = {model: models(model) for model in models_needed([method])}
+    units = fit_units(learner, recording().dataset)
+    source = make_source(tiny.run_of(settings, recording(), tmp_path), name, method, learner, units, trained)
+    on_device = jax.device_put(source.make(Policies((), units), 0)[1])
+
+    def entry():
+        drawn = source.draw((), on_device, 0, exploring(learner, state, units), KEY)
+        return source.complete(on_device.pairs, 0, drawn, KEY)
+
+    assert jax.eval_shape(entry).trajectory.rewards.shape == (steps,)
+
+
 def test_dawm_without_a_share_is_dwm_bit_for_bit(models):
     settings = tiny.config(methods="DAWM-TD3BC", policy__inferred_share=0.0)
     trained = {name: models(name) for name in models_needed([METHODS["DAWM-TD3BC"]])}

@@ -8,8 +8,8 @@ the error is at most `NEGLIGIBLE_ERROR`, next to nothing is left unexplained, an
 The return-to-go is the quantile `LEVEL` of the recorded labels: high, but reached by one recorded pair in ten, so that
 the world model has seen what it is asked for.
 
-The first bound is the recommended recipe's, whose runs look at the error themselves (`policy.largest_error`); the others
-are a choice, not a measurement: no scores went into them.
+The bound of the error is the recommended recipe's, whose runs look at it themselves (`policy.largest_error`). The other
+bounds are a choice, not a measurement: no scores went into them.
 """
 
 from pathlib import Path

@@ -8,8 +8,8 @@ A config that serves many tasks takes one as its argument: --config maze2d:mediu
 
 Phases: data -> one pretraining per model the methods need, then its distillation where asked -> per method how far its
 world model is trusted, its imagination (drawn in bulk where the world model allows) and its policy, evaluated as it
-learns -> diagnostics, table and pictures. Start the same command again to resume; it goes on from the last checkpoint and ends as if it had never
-stopped. The same command with more methods adds them to what is there.
+learns -> diagnostics, table and pictures. Start the same command again to resume; it goes on from the last checkpoint
+and ends as if it had never stopped. The same command with more methods adds them to what is there.
 
 The run folder: config.json, data.json, starts.jsonl, metrics.jsonl, results.csv, summary.md, diagnostics.json,
 timing.jsonl, horizons.json, policies/, checkpoints/, figures/.

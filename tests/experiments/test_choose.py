@@ -162,7 +162,7 @@ def test_no_step_is_trusted_behind_one_that_is_not() -> None:
 
 
 def test_the_horizon_is_the_last_before_error_or_spread_leave_the_bounds() -> None:
-    error, spread = np.array([0.1, 0.3, 0.4, 0.7]), np.array([1.0, 0.6, 1.9, 1.0])
+    error, spread = np.array([0.1, 0.2, 0.3, 0.7]), np.array([1.0, 0.6, 1.9, 1.0])
     assert Measured(error, spread, (0, 0, 0)).horizon == 3
     assert Measured(error, np.array([1.0, 0.4, 1.0, 1.0]), (0, 0, 0)).horizon == 1
     assert Measured(error, np.array([2.1, 1.0, 1.0, 1.0]), (0, 0, 0)).horizon == 0

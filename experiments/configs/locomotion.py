@@ -7,7 +7,8 @@ The argument is any task that `python -m dwm_jax.data list` shows; by the recomm
 as published. `python -m experiments.sweep --scale small` starts from this config on locomotion; the paper's sizes are
 in `experiments/configs/paper.py`.
 
-Reproduces: the paper's comparison on locomotion with small models, 100,000 updates and H = 7 at most (the paper: 500,000).
+Reproduces: the paper's comparison on locomotion with small models, 100,000 updates (the paper: 500,000) and H = 7, less
+where the world model is not to be trusted so far.
 
 Measured with a world model of 10,000 updates, on one core of an AMD EPYC (30,000 take 1,202 s there instead of 316):
 Time: 1 hour for DWM-TD3BC.

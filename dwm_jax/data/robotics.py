@@ -1,10 +1,25 @@
-"""gymnasium_robotics, imported without the notice it prints about environments that are not used here."""
+"""MuJoCo and gymnasium_robotics, imported without what they print or refuse for reasons that are none here."""
 
 import contextlib
 import io
+import os
 
+from dwm_jax.runtime.progress import say
+
+try:
+    import mujoco
+except Exception as error:  # whatever the drawing library raises that MUJOCO_GL names
+    if "MUJOCO_GL" not in os.environ:
+        raise
+    # A container may name one that a machine lacks, and MuJoCo refuses to be imported. Only films draw.
+    name = os.environ["MUJOCO_GL"]
+    say(f"MUJOCO_GL={name} cannot be used here ({type(error).__name__}: {error}); all but films works without")
+    os.environ["MUJOCO_GL"] = "disable"
+    import mujoco
+
+# It tells of environments that are not used here.
 with contextlib.redirect_stderr(io.StringIO()):
     import gymnasium_robotics
     from gymnasium_robotics.envs.maze import maps
 
-__all__ = ["gymnasium_robotics", "maps"]
+__all__ = ["gymnasium_robotics", "maps", "mujoco"]

@@ -11,13 +11,13 @@ from functools import partial
 from typing import Any, NamedTuple
 
 import gymnasium as gym
-import mujoco
 import numpy as np
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
 from dwm_jax.data import d4rl_tasks, environments, maze2d, minari_reading, minari_store
 from dwm_jax.data.d4rl_tasks import D4RL_TASKS
 from dwm_jax.data.minari_reading import Stored
+from dwm_jax.data.robotics import mujoco
 from dwm_jax.data.spaces import ActionRange
 from dwm_jax.types import Episode
 

@@ -94,7 +94,7 @@ def with_recorded_actions(segment: Segment) -> ChooseAction:
 
 def recorded_segments(dataset: Dataset, rows: np.ndarray, horizon: int) -> Segment:
     """The segments of H + 1 rows that start at some rows: leading axis n; host arrays."""
-    return jax.device_get(_segments_at(jax.tree.map(jnp.asarray, dataset), jnp.asarray(rows), horizon + 1))
+    return jax.device_get(_segments_at(dataset, rows, horizon + 1))
 
 
 @partial(jax.jit, static_argnums=2)

@@ -1,6 +1,8 @@
 """Films: frames in, a file out (.gif, or .mp4 where imageio-ffmpeg is installed), whole or not at all."""
 
 import importlib.util
+import itertools
+import math
 import tempfile
 from collections.abc import Iterable
 from pathlib import Path
@@ -10,6 +12,10 @@ import imageio.v2 as imageio
 import numpy as np
 
 from dwm_jax.runtime import files
+
+# The simulator of some robots draws 125 a second. A .gif counts in hundredths of a second, and what shows one takes
+# less than two of them for ten.
+MOST_FPS = 30
 
 
 def check_name(option: str, path: Path) -> None:
@@ -35,18 +41,24 @@ def check_name(option: str, path: Path) -> None:
 
 
 def write(path: Path, frames: Iterable[np.ndarray], fps: float) -> None:
-    """Writes frames, uint8 (height, width, 3), as they come.
+    """Writes frames, uint8 (height, width, 3), as they come; of more than MOST_FPS only every second, third and so on.
+
+    Args:
+      fps: frames a second of the film's own time.
 
     Raises:
       WriteError: the disk is full or cannot be written; what was there before is still there.
     """
     files.make_folder(path.parent)
     aside = path.with_name(f".partial-{path.name}")  # its ending tells the writer the format
+    every = math.ceil(fps / MOST_FPS)
     timing: dict[str, Any] = (
-        {"fps": fps, "macro_block_size": 1} if path.suffix == ".mp4" else {"duration": 1000 / fps, "loop": 0}
+        {"fps": fps / every, "macro_block_size": 1}
+        if path.suffix == ".mp4"
+        else {"duration": 1000 * every / fps, "loop": 0}
     )
     writer: Any = imageio.get_writer(aside, **timing)
     with writer as film:
-        for frame in frames:
+        for frame in itertools.islice(frames, 0, None, every):
             film.append_data(frame)
     files.put_in_place(aside, path)

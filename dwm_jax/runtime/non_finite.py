@@ -45,16 +45,25 @@ def first_metric(metrics: Mapping[str, np.ndarray], first_step: int) -> tuple[in
 
 
 def first_leaf(tree: PyTree) -> str | None:
-    """The path of a leaf that holds a number that is not finite; only one flag a leaf leaves the device."""
+    """The path of a leaf that holds a number that is not finite; from an accelerator only one flag a leaf comes."""
     flags = jax.device_get(jax.tree.map(_is_finite, tree))
     bad = [path for path, finite in jax.tree_util.tree_leaves_with_path(flags) if not finite]
     return jax.tree_util.keystr(bad[0]) if bad else None
 
 
+def _is_finite(leaf: jax.Array) -> jax.Array | np.bool:
+    """Whether all of a leaf's numbers are finite."""
+    if not jnp.issubdtype(leaf.dtype, jnp.inexact):
+        return np.bool(True)
+    # On a CPU numpy reads the device's own memory, and no shape needs a program.
+    on_host = all(device.platform == "cpu" for device in leaf.devices())
+    return np.isfinite(np.asarray(leaf)).all() if on_host else _is_finite_there(leaf)
+
+
 # A program for each shape: one for the whole tree, of hundreds of leaves, takes seconds to compile.
 @jax.jit
-def _is_finite(leaf: jax.Array) -> jax.Array:
-    return jnp.isfinite(leaf).all() if jnp.issubdtype(leaf.dtype, jnp.inexact) else jnp.array(True)
+def _is_finite_there(leaf: jax.Array) -> jax.Array:
+    return jnp.isfinite(leaf).all()
 
 
 def first_number(metrics: Mapping[str, np.ndarray], on_devices: PyTree, steps: range) -> str | None:

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from typing import ClassVar, NamedTuple, Protocol
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from dwm_jax.types import Array, Average, ChooseAction, Key, Metrics, PyTree, Segment, Start, Trajectory, Transition
@@ -163,4 +162,4 @@ class TrainedModel(NamedTuple):
     @property
     def inference(self) -> PyTree:
         """What a rollout, a plan or a generation needs of the state; jax arrays."""
-        return jax.tree.map(jnp.asarray, self.model.inference(self.state))
+        return jax.device_put(self.model.inference(self.state))

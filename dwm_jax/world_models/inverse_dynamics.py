@@ -62,7 +62,7 @@ class InverseDynamicsModel(Model):
         network = self.network(rows.actions.shape[1])
         params = compute_once(partial(network.init, training=False), key, states_2O)
         changes = fit_standard(rows.next_observations - rows.observations)
-        return State(InferenceState(params, fit_standard(rows.states), changes), self.optimizer.init(params))
+        return State(InferenceState(params, fit_standard(rows.states), changes), jax.jit(self.optimizer.init)(params))
 
     def predict(self, model: InferenceState, observation_O: Array, next_observation_O: Array) -> Array:
         """f(s, s'), raw units: (A,)."""

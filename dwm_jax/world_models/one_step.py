@@ -96,7 +96,7 @@ class OneStep(WorldModel):
         # A single model draws its weights from the key itself, as a model without an ensemble would.
         keys_M = jax.random.split(key, self.num_members) if self.num_members > 1 else key[None]
         params = compute_once(jax.vmap(self.network(units).init, in_axes=(0, None)), keys_M, inputs)
-        return State(InferenceState(params, units), self.optimizer.init(params))
+        return State(InferenceState(params, units), jax.jit(self.optimizer.init)(params))
 
     def predict(self, model: InferenceState, observation_O: Array, action_A: Array) -> StepDistribution:
         """Every member's, leading axis M."""

@@ -75,7 +75,7 @@ class WithReachableReturn(WorldModel):
         pairs = np.concatenate([rows.observations, rows.actions], axis=1)
         params = compute_once(self.network.init, tagged(key, "reachable return"), pairs[0])
         normalizer = fit_standard(pairs)
-        return State(self.model.init(key, rows), params, normalizer, self.optimizer.init(params))
+        return State(self.model.init(key, rows), params, normalizer, jax.jit(self.optimizer.init)(params))
 
     def taught_by(self, teacher_state: State) -> State:
         """The state before the first update of a model that is distilled; the quantile goes on from its own."""

@@ -89,7 +89,7 @@ class TransformerWorldModel(WorldModel):
         rows_HO = jnp.zeros((self.sequence_length - 1, rows.observations.shape[1]))
         first_action, return_to_go = jnp.zeros(rows.actions.shape[1]), jnp.zeros(())
         params = compute_once(self.network(units).init, key, rows_HO, first_action, return_to_go)
-        return State(InferenceState(params, units), self.optimizer.init(params))
+        return State(InferenceState(params, units), jax.jit(self.optimizer.init)(params))
 
     def segment_loss(self, model: InferenceState, segment: Segment) -> Array:
         units = model.units

@@ -32,6 +32,9 @@ def test_a_leaf_that_is_not_finite_is_named(bad):
     tree = {"count": jnp.array(3), "params": {"w": jnp.array([1.0, bad]), "b": jnp.zeros(2)}, "empty": ()}
     assert non_finite.first_leaf(tree) == "['params']['w']"
     assert non_finite.first_leaf(tree | {"params": {"w": jnp.ones(2)}}) is None
+    # What an accelerator is asked instead.
+    assert not non_finite._is_finite_there(tree["params"]["w"])
+    assert non_finite._is_finite_there(tree["params"]["b"])
 
 
 def update(state, data, step):

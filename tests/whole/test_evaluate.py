@@ -255,8 +255,17 @@ def test_a_film_is_written(finished: Path, tmp_path: Path, monkeypatch: pytest.M
             assert render_mode == "rgb_array"
             return Env()
 
-    evaluate.film(policy_files.load(finished / "policies" / "IQL.npz"), Task, 0, tmp_path / "film.gif")
+    policies = policy_files.load(finished / "policies" / "IQL.npz")
+    evaluate.film(policies, Task, 0, tmp_path / "film.gif")
     assert len(imageio.mimread(tmp_path / "film.gif")) == 6
+
+    # 125 frames a second are more than a film shows: frames 0 and 5 are left, at 25 a second.
+    Env.metadata["render_fps"] = 125
+    frames.clear()
+    evaluate.film(policies, Task, 0, tmp_path / "fast.gif")
+    film = imageio.mimread(tmp_path / "fast.gif")
+    assert [frame[0, 0, 0] for frame in film] == [0, 200]
+    assert imageio.get_reader(tmp_path / "fast.gif").get_meta_data()["duration"] == 40
 
 
 def test_a_dream_is_filmed_from_a_finished_run_without_a_display(

@@ -24,6 +24,16 @@ def test_a_notebooks_backend_is_no_reason_to_stop(tmp_path: Path) -> None:
 
 
 @pytest.mark.end_to_end
+def test_a_way_of_drawing_that_is_not_there_is_one_line_and_the_work_goes_on() -> None:
+    listed = run("dwm_jax.data", "list", MUJOCO_GL="no_such_library")
+    assert listed.returncode == 0
+    (line,) = listed.stderr.splitlines()
+    assert line.startswith("MUJOCO_GL=no_such_library cannot be used here (RuntimeError: ")
+    assert line.endswith("; all but films works without")
+    assert "maze2d-umaze" in listed.stdout
+
+
+@pytest.mark.end_to_end
 def test_a_terminal_that_knows_only_ascii_shows_a_question_mark(tmp_path: Path) -> None:
     (tmp_path / "é").mkdir()
     found = run("experiments.status", str(tmp_path / "é"), PYTHONIOENCODING="ascii")

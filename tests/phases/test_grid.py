@@ -119,7 +119,7 @@ def test_cell_trains_on_the_target_its_imagination_implies(name, distil, models)
     def advance(state, data, step):
         batch, keys_B = learn.draw_batch((), data, exploring(learner, state, units), KEY, step)
         drawn = batch, jax.random.key_data(keys_B)
-        after, _, metrics = learn.learn_inside(state, (), KEY, *data, step[None])
+        after, metrics = learn.learn_from(state, jax.tree.map(lambda leaf: leaf[None], (batch, keys_B)), step[None])
         metrics = {name: value[0] for name, value in metrics.items()}
         return after, metrics | {"before": state, "after": after, "drawn": drawn}
 

@@ -136,10 +136,10 @@ class AntmazeV2(gym.Wrapper[np.ndarray, np.ndarray, Any, Any]):
         positions = np.concatenate([self._origin, self._ant.init_qpos[2:]])
         positions = positions + noise.uniform(-ANT_START_JITTER, ANT_START_JITTER, ANT_POSITIONS)
         positions[ATTITUDE] /= np.linalg.norm(positions[ATTITUDE])
-        self._ant.set_state(positions, ANT_START_SPEED * noise.standard_normal(ANT_VELOCITIES))
         simulator: Any = self.env.unwrapped
         simulator.goal = self._origin + self._goal
         simulator.update_target_site_pos()
+        self._ant.set_state(positions, ANT_START_SPEED * noise.standard_normal(ANT_VELOCITIES))
         return self._observation(), info
 
     def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:

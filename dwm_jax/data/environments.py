@@ -16,8 +16,8 @@ import gymnasium as gym
 import numpy as np
 from gymnasium.envs.registration import EnvSpec
 
-from dwm_jax.data import d4rl_adroit, d4rl_mazes, trust
-from dwm_jax.data.robotics import gymnasium_robotics, mujoco
+from dwm_jax.data import cameras, d4rl_adroit, d4rl_mazes, trust
+from dwm_jax.data.robotics import gymnasium_robotics
 from dwm_jax.data.spaces import ActionRange, KeyPath, action_range, flatten_observations, observation_keys
 
 # By robot, the name of a locomotion environment without its version: D4RL's (min, max) return.
@@ -32,8 +32,6 @@ RETURN_SCALES = {"Hopper": 400.0, "Walker2d": 550.0, "HalfCheetah": 1200.0}
 OLD_ANT_SIZE = 111
 # Arguments of `gym.make` that are not the data's to say.
 _OURS = ("render_mode", "id", "vectorization_mode", "disable_env_checker", "max_episode_steps")
-# MuJoCo's word for none.
-NO_CAMERA = -1
 # Environments that D4RL had and Gymnasium has not, by D4RL's names.
 D4RL_ENVIRONMENTS: dict[str, Callable[..., gym.Env[Any, Any]]] = {
     **d4rl_mazes.ENVIRONMENTS,
@@ -215,18 +213,8 @@ def _make(environment: str, spec: str | None, render_mode: str | None, clock: in
                     f"{_remedy(environment, spec)}"
                 ) from error
     if render_mode is not None:
-        _follow_robot(env)
+        cameras.place(env)
     return env if clock is None else gym.wrappers.TimeLimit(env, clock)
-
-
-def _follow_robot(env: gym.Env[Any, Any]) -> None:
-    """Draws through the camera that goes with a robot, "track", where its model has one and none was asked for.
-
-    Gymnasium's own choice stands still, and a robot soon leaves its picture.
-    """
-    renderer = getattr(env.unwrapped, "mujoco_renderer", None)
-    if renderer is not None and renderer.camera_id == NO_CAMERA:
-        renderer.camera_id = mujoco.mj_name2id(renderer.model, mujoco.mjtObj.mjOBJ_CAMERA, "track")
 
 
 def _arguments_of(spec: str) -> dict[str, Any]:

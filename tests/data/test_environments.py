@@ -2,6 +2,7 @@
 
 import gymnasium as gym
 import mujoco
+import numpy as np
 import pytest
 
 from dwm_jax.data import environments
@@ -23,3 +24,20 @@ def test_a_camera_that_the_data_names_is_kept() -> None:
 def test_robots_without_such_a_camera_keep_the_one_they_have() -> None:
     env = environments.make("InvertedPendulum-v5", render_mode="rgb_array")
     assert env.unwrapped.mujoco_renderer.camera_id == -1
+
+
+@pytest.mark.parametrize(("name", "side"), [("antmaze-large-play-v2", 48), ("AntMaze_Medium-v4", 32)])
+def test_a_film_shows_the_whole_maze_around_an_ant(name: str, side: float) -> None:
+    # 12 and 8 cells of 4 along the longer side; half the picture's angle is 22.5 degrees, so that from 0.5 / tan(22.5
+    # degrees) = 1.207 sides above the middle the side just fits.
+    camera = environments.make(name, render_mode="rgb_array").unwrapped.ant_env.mujoco_renderer.default_cam_config
+    assert camera["distance"] > 1.207 * side
+    assert camera["lookat"].tolist() == [0, 0, 0]
+
+
+def test_the_goal_of_an_ant_is_drawn_where_it_is_from_the_first_frame_on() -> None:
+    env = environments.make("antmaze-umaze-v2", render_mode="rgb_array")
+    env.reset(seed=3)
+    simulator = env.unwrapped
+    drawn = simulator.ant_env.data.site_xpos[simulator.target_site_id]
+    np.testing.assert_allclose(drawn[:2], simulator.goal)

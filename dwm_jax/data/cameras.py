@@ -1,0 +1,29 @@
+"""Where films are taken from: the simulator's own cameras lose a robot that walks, and see walls where an ant is."""
+
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+
+from dwm_jax.data.robotics import mujoco
+
+# MuJoCo's word for none.
+NO_CAMERA = -1
+# Of a maze, whose middle is the origin: in sides of the maze, so far away that all of it is seen.
+DISTANCE = 1.25
+FROM_ABOVE = {"lookat": np.zeros(3), "azimuth": 90.0, "elevation": -75.0}
+
+
+def place(env: gym.Env[Any, Any]) -> None:
+    """Has `env.render` show a robot wherever it goes, or the whole maze around an ant.
+
+    A robot is seen by the camera that its model calls "track", where it has one and the data names none. Other
+    environments keep the camera they have.
+    """
+    simulator: Any = env.unwrapped
+    if (ant := getattr(simulator, "ant_env", None)) is not None:
+        maze = simulator.maze
+        side = maze.maze_size_scaling * max(maze.map_length, maze.map_width)
+        ant.mujoco_renderer.default_cam_config = FROM_ABOVE | {"distance": DISTANCE * side}
+    elif (renderer := getattr(simulator, "mujoco_renderer", None)) is not None and renderer.camera_id == NO_CAMERA:
+        renderer.camera_id = mujoco.mj_name2id(renderer.model, mujoco.mjtObj.mjOBJ_CAMERA, "track")

@@ -53,6 +53,7 @@ def diagnose_one(
     own_M = [own_draw(imagined, measured, number) for number in range(NUM_DRAWS)]
     whole_M = [diagnostics.part_of(own, measured.any) for own in own_M]
     own, whole = own_M[0], whole_M[0]
+    imagined_M = [drawn.imagined for drawn in whole_M]
     asked_n = asked_returns(config, imaginer, measured.segments)
     asked = diagnostics.part_of(Comparison(measured.segments, imagined(asked_n, "asked")), measured.any)
     return Diagnosis(
@@ -61,9 +62,8 @@ def diagnose_one(
         calibration_asked=diagnostics.calibration(asked, gamma, scale),
         error_at_starts=diagnostics.prediction_error(diagnostics.part_of(own, measured.starts), normalizer),
         terminations=diagnostics.terminations(whole, diagnostics.part_of(own, measured.falls)),
-        spread_over_error=diagnostics.spread_over_error(
-            whole.recorded, [drawn.imagined for drawn in whole_M], normalizer
-        ),
+        spread_over_error=diagnostics.spread_over_error(whole.recorded, imagined_M, normalizer),
+        energy_score=diagnostics.energy_score(whole.recorded, imagined_M, normalizer),
         variance_by_label=diagnostics.variance_by_label(whole, normalizer),
         values={
             name: diagnostics.value_agreement(value_of(method.learnt), whole)
@@ -145,7 +145,10 @@ def draw(run: Run, measured: Measured, found: Mapping[str, Diagnosis]) -> None:
         f"{task}: return of {horizon} steps",
         run.recording.return_scale,
     )
-    by_step = {"spread over error (1 is right)": {label: one.spread_over_error for label, one in found.items()}}
+    by_step = {
+        "energy score (0 is right, 1 knows nothing)": {label: one.energy_score for label, one in found.items()},
+        "spread over error (1 is right)": {label: one.spread_over_error for label, one in found.items()},
+    }
     falls = {label: one.terminations for label, one in found.items()}
     if any(np.isfinite(of.found).any() for of in falls.values()):
         by_step["terminations found"] = {label: of.found for label, of in falls.items()}

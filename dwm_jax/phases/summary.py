@@ -126,6 +126,7 @@ def by_measurement(found: Mapping[str, Diagnosis]) -> dict[str, Any]:
         "calibration_asked": {label: one.calibration_asked._asdict() for label, one in found.items()},
         "terminations": {label: one.terminations._asdict() for label, one in found.items()},
         "spread_over_error": {label: one.spread_over_error for label, one in found.items()},
+        "energy_score": {label: one.energy_score for label, one in found.items()},
         "variance_by_label": {label: one.variance_by_label for label, one in found.items()},
         "values": {
             label: {name: of._asdict() for name, of in one.values.items()} for label, one in found.items() if one.values

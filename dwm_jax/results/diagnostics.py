@@ -3,11 +3,13 @@
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
+from itertools import combinations
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from scipy.spatial.distance import pdist
 
 from dwm_jax.data.dataset import Dataset, segment_at, segment_rows
 from dwm_jax.maths.normalizers import AffineNormalizer
@@ -81,6 +83,7 @@ class Diagnosis(NamedTuple):
     calibration_asked: Calibration  # asked for what the policies ask
     terminations: Terminations
     spread_over_error: np.ndarray  # (H,)
+    energy_score: np.ndarray  # (H,)
     variance_by_label: np.ndarray  # (bins,) at the last step, the lowest labels first
     values: dict[str, ValueAgreement]  # by the method whose critics were asked
     sampling_seconds: dict[int, float]  # by horizon
@@ -206,6 +209,40 @@ def spread_over_error(
     spread_H = (taken_nH * draws_MnHO.var(axis=0, ddof=1).mean(axis=-1)).sum(axis=0)
     error_H = (taken_nH * (errors_MnHO**2).mean(axis=(0, 3))).sum(axis=0)
     return np.asarray(spread_H / np.maximum(error_H - spread_H, np.finfo(np.float32).tiny))
+
+
+def energy_score(
+    recorded: Segment, imagined_M: Sequence[Trajectory], observation_normalizer: AffineNormalizer
+) -> np.ndarray:
+    """How far imagined states are from what the recorded ones were drawn from, by step h = 1 .. H: shape (H,).
+
+    With draws x_i and the recorded state y, both given the same pair and label, and other recorded states y' at the
+    same step,
+
+        (mean |x_i - y| - mean_{i != j} |x_i - x_j| / 2) / (mean |y - y'| / 2),
+
+    the energy score over that of states drawn from the recording without a look at the pair: 0 is right about
+    everything, 1 knows nothing. No other distribution has a lower expectation than the true one (Gneiting and Raftery
+    2007, section 4.3), so that a lack of spread costs as errors do; the squared error of one draw rewards it instead.
+    NaN at a step that fewer than two segments took.
+
+    Args:
+      recorded, imagined_M, observation_normalizer: as for `spread_over_error`.
+    """
+    draws_MnHO = np.stack([observation_normalizer.normalize(drawn.next_observations) for drawn in imagined_M])
+    states_nHO = np.asarray(observation_normalizer.normalize(recorded.observations[:, 1:]))
+    taken_nH = steps_taken(recorded)
+
+    def at_step(step: int) -> float:
+        taken_n = taken_nH[:, step]
+        draws_MnO, states_nO = draws_MnHO[:, taken_n, step], states_nHO[taken_n, step]
+        if len(states_nO) < 2:
+            return np.nan
+        to_recorded = np.linalg.norm(draws_MnO - states_nO, axis=-1).mean()
+        between = np.mean([np.linalg.norm(one - other, axis=-1) for one, other in combinations(draws_MnO, 2)])
+        return float((to_recorded - between / 2) / max(pdist(states_nO).mean() / 2, np.finfo(np.float32).tiny))
+
+    return np.array([at_step(step) for step in range(taken_nH.shape[1])])
 
 
 def variance_by_label(

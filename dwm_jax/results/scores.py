@@ -198,16 +198,19 @@ def model_summary(
         "units of the data's variance, averaged over dimensions; at starts: of segments that begin within the first "
         f"{start_steps} steps of an episode. Spread: variance between draws over the variance that is unexplained, "
         "and, narrowest, the least variance of imagined over recorded states in any tenth of the segments by label; "
-        "1 is right. Falls: of the recorded ends of the task the share imagined by then, and of the segments that "
-        "went on the share imagined to have ended. Loss fell: by how much the training loss of the last third of the "
-        "updates lies below that of the third before; one that fell by more than a few percent was not trained to its "
-        "end. Seen: how many of these steps policies see (policy.largest_error).",
+        "1 is right. Energy score: of the distribution of the draws, over that of recorded states drawn blindly; 0 is "
+        "right about everything, 1 knows nothing, and a lack of spread costs as errors do. Falls: of the recorded ends "
+        "of the task the share imagined by then, and of the segments that went on the share imagined to have ended. "
+        "Loss fell: by how much the training loss of the last third of the updates lies below that of the third "
+        "before; one that fell by more than a few percent was not trained to its end. Seen: how many of these steps "
+        "policies see (policy.largest_error).",
         "",
         f"| world model | state, step 1 | state, step {horizon} | at starts, step {horizon} | reward, step 1 "
         f"| reward, step {horizon} "
-        f"| spread, step 1 | spread, step {horizon} | narrowest | falls found | falls invented by step {horizon} "
+        f"| spread, step 1 | spread, step {horizon} | narrowest | energy score, step 1 | energy score, step {horizon} "
+        f"| falls found | falls invented by step {horizon} "
         "| loss fell | seen | pretraining (s) |",
-        "|---|---|---|---|---|---|---|---|---|---|---|---|---|---|",
+        "|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     for label, one in found.items():
         state, reward, spread = one.error.observation, one.error.reward, one.spread_over_error
@@ -224,6 +227,7 @@ def model_summary(
         known = np.isfinite(one.terminations.found)
         narrowness = one.variance_by_label[np.isfinite(one.variance_by_label)]
         cells.append(f"{narrowness.min():.3g}" if len(narrowness) else "-")
+        cells += [f"{score:.3g}" for score in one.energy_score[[0, -1]]]
         cells.append(f"{one.terminations.found[known].mean():.3g}" if known.any() else "-")
         cells.append(f"{one.terminations.invented[-1]:.3g}")
         name = label.split(",")[0]

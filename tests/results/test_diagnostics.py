@@ -11,6 +11,7 @@ from dwm_jax.results.diagnostics import (
     Comparison,
     calibration,
     discounted_returns,
+    energy_score,
     imagining,
     known_rows,
     prediction_error,
@@ -190,6 +191,47 @@ def test_the_spread_of_draws_is_measured_against_what_is_unexplained(spread):
         for _ in range(4)
     ]
     np.testing.assert_allclose(spread_over_error(recorded, draws, NORMALIZER), [spread], atol=0.06)
+
+
+@pytest.mark.parametrize(
+    ("centre", "noise", "score"),
+    [
+        (1.0, 0.6, 0.6),  # the true conditional distribution: s
+        (1.0, 0.0, 0.6 * np.sqrt(2)),  # its mean alone: sqrt(2) s, though its squared error is half of the draws'
+        (0.0, 1.0, 1.0),  # the recording without a look at the pair
+    ],
+)
+def test_the_energy_score_has_its_value_for_gaussians(centre, noise, score):
+    # In one dimension y = m + s e with m ~ N(0, 0.8^2), s = 0.6, so that y ~ N(0, 1). E|N(0, v)| = sqrt(2 v / pi):
+    # draws x = m + s e' have E|x - y| = E|x - x'| = 2 s / sqrt(pi), a score of s / sqrt(pi); the mean m alone has
+    # E|m - y| = s sqrt(2 / pi); blind draws have 1 / sqrt(pi), which divides them.
+    rng = np.random.default_rng(0)
+    means = 0.8 * rng.normal(size=(3_000, 1, 1))
+    recorded = segments_ending_at([None] * 3_000, 1)
+    recorded = recorded._replace(
+        observations=np.concatenate([means, means + 0.6 * rng.normal(size=means.shape)], axis=1)
+    )
+    draws = [
+        Trajectory(centre * means + noise * rng.normal(size=means.shape), np.zeros((3_000, 1)), np.ones((3_000, 1)))
+        for _ in range(4)
+    ]
+    one = AffineNormalizer(jnp.zeros(1), jnp.ones(1), -jnp.ones(1), jnp.ones(1))
+    np.testing.assert_allclose(energy_score(recorded, draws, one), [score], atol=0.03)
+
+
+def test_the_energy_score_by_hand():
+    # y: (0, 0), (6, 8), 10 apart; draws of the first (3, 4) and (-3, 4), of the second (6, 8) twice. Mean |x - y| is
+    # (5 + 5 + 0 + 0) / 4 = 2.5, mean |x - x'| (6 + 0) / 2 = 3: (2.5 - 3 / 2) / (10 / 2) = 0.2. At the second step only
+    # one segment goes on, which is nothing to compare with.
+    recorded = segments_ending_at([0, None], 2)._replace(
+        observations=np.array([[[9, 9], [0, 0], [0, 0]], [[9, 9], [6, 8], [0, 0]]], float)
+    )
+    draws = [
+        trajectories_ending_at([0, None], 2)._replace(next_observations=np.array([[x, x], [[6, 8], [6, 8]]], float))
+        for x in ([3, 4], [-3, 4])
+    ]
+    one = AffineNormalizer(jnp.zeros(2), jnp.ones(2), -jnp.ones(2), jnp.ones(2))
+    np.testing.assert_allclose(energy_score(recorded, draws, one), [0.2, np.nan], rtol=1e-6)
 
 
 def test_the_variance_is_compared_within_tenths_by_label():

@@ -5,7 +5,7 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 
-from dwm_jax.data.robotics import mujoco
+from dwm_jax.data.robotics import Maze, MujocoRenderer, mujoco
 
 # MuJoCo's word for none.
 NO_CAMERA = -1
@@ -20,10 +20,17 @@ def place(env: gym.Env[Any, Any]) -> None:
     A robot is seen by the camera that its model calls "track", where it has one and the data names none. Other
     environments keep the camera they have.
     """
-    simulator: Any = env.unwrapped
-    if (ant := getattr(simulator, "ant_env", None)) is not None:
-        maze = simulator.maze
+    maze: Any = getattr(env.unwrapped, "maze", None)
+    renderer = renderer_of(env.unwrapped)
+    of_ant = renderer_of(getattr(env.unwrapped, "ant_env", None))
+    if of_ant is not None and isinstance(maze, Maze):
         side = maze.maze_size_scaling * max(maze.map_length, maze.map_width)
-        ant.mujoco_renderer.default_cam_config = FROM_ABOVE | {"distance": DISTANCE * side}
-    elif (renderer := getattr(simulator, "mujoco_renderer", None)) is not None and renderer.camera_id == NO_CAMERA:
+        of_ant.default_cam_config = FROM_ABOVE | {"distance": DISTANCE * side}
+    elif renderer is not None and renderer.camera_id == NO_CAMERA:
         renderer.camera_id = mujoco.mj_name2id(renderer.model, mujoco.mjtObj.mjOBJ_CAMERA, "track")
+
+
+def renderer_of(simulator: Any) -> Any:
+    """What draws a simulator of Gymnasium's; None for any other."""
+    renderer = getattr(simulator, "mujoco_renderer", None)
+    return renderer if isinstance(renderer, MujocoRenderer) else None

@@ -20,6 +20,8 @@ except Exception as error:  # whatever the drawing library raises that MUJOCO_GL
 # It tells of environments that are not used here.
 with contextlib.redirect_stderr(io.StringIO()):
     import gymnasium_robotics
+    from gymnasium.envs.mujoco.mujoco_rendering import MujocoRenderer
     from gymnasium_robotics.envs.maze import maps
+    from gymnasium_robotics.envs.maze.maze_v4 import Maze
 
-__all__ = ["gymnasium_robotics", "maps", "mujoco"]
+__all__ = ["Maze", "MujocoRenderer", "gymnasium_robotics", "maps", "mujoco"]

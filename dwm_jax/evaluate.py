@@ -145,22 +145,26 @@ def evaluated_row(policies: ExportedPolicies, task: Task, num_episodes: int, see
 
 
 def film(policies: ExportedPolicies, task: Task, seed: int, path: Path) -> None:
-    """One episode of the first seed's policy, frame by frame into the file."""
+    """One episode of the first seed's policy, frame by frame into the file, at the simulator's own speed."""
     env: gym.Env[Any, Any] = task.make_env(render_mode="rgb_array")
+    steps_a_second = int(env.metadata.get("render_fps", 30))
+    each = films.steps_a_frame(steps_a_second)
 
     def frames() -> Iterator[np.ndarray]:
         observation, _ = env.reset(seed=seed)
         yield np.asarray(env.render())
-        decisions, running = itertools.count(), True
-        while running:
+        for decision in itertools.count():
             # The other seeds' policies see the same observation and are not asked.
             observation_SEO = np.broadcast_to(np.float32(observation), (len(policies.seeds), 1, len(observation)))
-            action_A = np.asarray(policies.act(observation_SEO, next(decisions))[0, 0])
+            action_A = np.asarray(policies.act(observation_SEO, decision)[0, 0])
             observation, _, terminated, truncated, _ = env.step(action_A)
-            yield np.asarray(env.render())
-            running = not (terminated or truncated)
+            is_last = terminated or truncated
+            if is_last or (decision + 1) % each == 0:
+                yield np.asarray(env.render())
+            if is_last:
+                return
 
-    films.write(path, frames(), fps=int(env.metadata.get("render_fps", 30)))
+    films.write(path, frames(), steps_a_second / each)
     env.close()
 
 

@@ -1,7 +1,6 @@
 """Films: frames in, a file out (.gif, or .mp4 where imageio-ffmpeg is installed), whole or not at all."""
 
 import importlib.util
-import itertools
 import math
 import tempfile
 from collections.abc import Iterable
@@ -40,25 +39,24 @@ def check_name(option: str, path: Path) -> None:
         raise ValueError(f"{option} {path}: nothing can be written in {folder}: {error.strerror}") from error
 
 
-def write(path: Path, frames: Iterable[np.ndarray], fps: float) -> None:
-    """Writes frames, uint8 (height, width, 3), as they come; of more than MOST_FPS only every second, third and so on.
+def steps_a_frame(fps: float) -> int:
+    """Of how many steps one is shown, where a simulator makes so many a second."""
+    return math.ceil(fps / MOST_FPS)
 
-    Args:
-      fps: frames a second of the film's own time.
+
+def write(path: Path, frames: Iterable[np.ndarray], fps: float) -> None:
+    """Writes frames, uint8 (height, width, 3), as they come.
 
     Raises:
       WriteError: the disk is full or cannot be written; what was there before is still there.
     """
     files.make_folder(path.parent)
     aside = path.with_name(f".partial-{path.name}")  # its ending tells the writer the format
-    every = math.ceil(fps / MOST_FPS)
     timing: dict[str, Any] = (
-        {"fps": fps / every, "macro_block_size": 1}
-        if path.suffix == ".mp4"
-        else {"duration": 1000 * every / fps, "loop": 0}
+        {"fps": fps, "macro_block_size": 1} if path.suffix == ".mp4" else {"duration": 1000 / fps, "loop": 0}
     )
     writer: Any = imageio.get_writer(aside, **timing)
     with writer as film:
-        for frame in itertools.islice(frames, 0, None, every):
+        for frame in frames:
             film.append_data(frame)
     files.put_in_place(aside, path)

@@ -104,6 +104,20 @@ def target_by_hand(trajectory, values, lambda_):
     return g
 
 
+class Telling:
+    """A learner whose metrics also tell what an update was given, and what it made of it."""
+
+    def __init__(self, learner):
+        self._learner = learner
+
+    def __getattr__(self, name):
+        return getattr(self._learner, name)
+
+    def update(self, state, batch, expand, keys_B, step, average):
+        after, metrics = self._learner.update(state, batch, expand, keys_B, step, average)
+        return after, metrics | {"before": state, "after": after, "drawn": (batch, jax.random.key_data(keys_B))}
+
+
 @pytest.mark.parametrize(("name", "distil"), [*((name, False) for name in TRAINED), ("DWM-TD3BC", True)])
 def test_cell_trains_on_the_target_its_imagination_implies(name, distil, models):
     settings, method = config(), METHODS[name]
@@ -114,16 +128,12 @@ def test_cell_trains_on_the_target_its_imagination_implies(name, distil, models)
     on_device = source.make(Policies((), units), 0)[1]
     lambda_, batch_size = settings.policy.lambda_[method.learner], settings.policy.batch_size
     on_device = parallel.replicate(on_device)
-    learn = PolicyUpdates(learner, source, expansion(lambda_), batch_size, KEY[None])
+    learn = PolicyUpdates(Telling(learner), source, expansion(lambda_), batch_size, KEY[None])
 
-    def advance(state, data, step):
-        batch, keys_B = learn.draw_batch((), data, exploring(learner, state, units), KEY, step)
-        drawn = batch, jax.random.key_data(keys_B)
-        after, metrics = learn.learn_from(state, jax.tree.map(lambda leaf: leaf[None], (batch, keys_B)), step[None])
-        metrics = {name: value[0] for name, value in metrics.items()}
-        return after, metrics | {"before": state, "after": after, "drawn": drawn}
+    def updates(state, data, steps_U):
+        after, _, trace = learn.learn_inside(state, (), KEY, *data, steps_U)
+        return after, trace
 
-    updates = parallel.one_after_another(advance)
     trace = parallel.in_one_dispatch(updates, NUM_UPDATES)(parallel.replicate(start), on_device, 0)[1]
     before, after, (batch, key_data_B) = (
         jax.tree.map(lambda leaf: np.asarray(leaf[-1]), trace.pop(key)) for key in ("before", "after", "drawn")

@@ -116,7 +116,14 @@ def make_pairs(run: Run, method: Learning, units: Units, models: dict[str, Train
         transitions = in_bulk(f"generating with {method.model}", chunks, count, models[method.model].inference)
         dataset = data.append_transitions(dataset, transitions)
     rows, share = data.transition_rows(dataset), run.config.policy.start_share
-    repeated = np.resize(
-        data.start_rows(run.recording.dataset, data.START_STEPS), round(len(rows) * share / (1 - share))
-    )
+    starts = data.start_rows(run.recording.dataset, data.START_STEPS)
+    repeated = repeat_evenly(starts, round(len(rows) * share / (1 - share)))
     return Pairs(dataset, jnp.asarray(np.concatenate([rows, repeated])), units)
+
+
+def repeat_evenly(rows: np.ndarray, count: int) -> np.ndarray:
+    """`count` of the rows, each equally often up to one copy; the odd copies are spread over all of them: (count,).
+
+    Spread, since the first episodes of a replay buffer are not like the last.
+    """
+    return rows[np.arange(count) * len(rows) // max(count, 1)]

@@ -7,11 +7,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from dwm_jax.data import dataset
 from dwm_jax.imagination import sources
 from dwm_jax.imagination.sources import Data
 from dwm_jax.learners.policies import Policies, fit_units
 from dwm_jax.maths.value_expansion import expand_vanilla
-from dwm_jax.phases.policy_source import make_pairs
+from dwm_jax.phases.policy_source import make_pairs, repeat_evenly
 from dwm_jax.phases.policy_updates import PolicyUpdates
 from dwm_jax.registry import LEARNERS, METHODS
 from dwm_jax.runtime import parallel
@@ -70,6 +71,30 @@ def test_drawn_ahead_is_learnt_as_if_drawn_inside(name, per_dispatch, num_seeds)
     for metric, values in metrics.items():
         assert values.shape == (12, num_seeds)
         np.testing.assert_allclose(values, expected_metrics[metric], rtol=1e-3, atol=1e-5, err_msg=metric)
+
+
+def test_repeated_rows_are_spread_over_all_episodes():
+    rows = np.array([3, 5, 8, 9])
+    np.testing.assert_array_equal(repeat_evenly(rows, 0), [])
+    np.testing.assert_array_equal(repeat_evenly(rows, 2), [3, 8])  # 0 and 4 // 2 of [0 .. 3]
+    np.testing.assert_array_equal(repeat_evenly(rows, 6), [3, 3, 5, 8, 8, 9])  # 0, 4, 8, 12, 16, 20 over 6
+    np.testing.assert_array_equal(np.bincount(repeat_evenly(np.arange(7), 100)), [15, 14, 14, 15, 14, 14, 14])
+
+
+def test_the_share_of_starts_falls_on_late_episodes_as_on_early_ones():
+    config = tiny.config(methods="TD3+BC", policy__start_share=0.1)
+    recording = load_recording(config)[1]
+    units = fit_units(learner_of("td3_bc"), recording.dataset)
+    rows = make_pairs(tiny.run_of(config, recording), METHODS["TD3+BC"], units, {}).rows
+    recorded = len(dataset.transition_rows(recording.dataset))
+    np.testing.assert_array_equal(rows[:recorded], dataset.transition_rows(recording.dataset))
+    assert len(rows) == round(recorded / 0.9)
+    copies = np.bincount(np.asarray(rows[recorded:]))
+    starts = dataset.start_rows(recording.dataset, dataset.START_STEPS)
+    assert set(np.flatnonzero(copies)) <= set(starts)
+    assert np.ptp(copies[starts]) <= 1
+    half = len(starts) // 2
+    assert abs(copies[starts[:half]].sum() - copies[starts[half:]].sum()) <= 1 + copies[starts].max()
 
 
 def test_a_draw_that_asks_the_policy_is_refused_ahead_of_the_updates():

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 
 from dwm_jax.imagination.sources import Data, Pairs, Source, recorded_pair
 from dwm_jax.learners.policies import Policies
-from dwm_jax.maths.value_expansion import stand_still
+from dwm_jax.maths.value_expansion import pad_to
 from dwm_jax.runtime.keys import tagged
 from dwm_jax.types import Array, Batch, ChooseAction, Key, NextPair, PyTree, Trajectory
 
@@ -75,7 +75,7 @@ def with_inferred_actions(source: Source, infer: Infer, inverse: PyTree, *, hori
     def complete(pairs: Pairs, pair: Array, drawn: Drawn, key: Key) -> Batch:
         recorded = recorded_pair(pairs, pair, drawn.trajectory, key)
         # In a batch all trajectories are equally long.
-        trajectory = stand_still(drawn.imagined.trajectory, len(drawn.trajectory.rewards))
+        trajectory = pad_to(drawn.imagined.trajectory, len(drawn.trajectory.rewards))
         is_imagined = drawn.exists & jax.random.bernoulli(key, share)
         choices = drawn.imagined._replace(trajectory=trajectory), recorded
         return jax.tree.map(lambda imagined, recorded: jnp.where(is_imagined, imagined, recorded), *choices)
@@ -88,7 +88,8 @@ def imagined_pair(
 ) -> tuple[Batch, Array]:
     """One of the imagined pairs of a trajectory of L steps, with its next step; and whether there is one.
 
-    Its next pair is the imagined one at s_{t+h+1}; not known for the last, whose s_{t+h+2} was not imagined.
+    Its next pair is the imagined one at s_{t+h+1}; not known for the last, whose s_{t+h+2} was not imagined, nor where
+    the step ended the task.
 
     Args:
       trajectory: whose discounts are 0 from the step on that ended it.
@@ -102,8 +103,8 @@ def imagined_pair(
     def state(index: Array) -> Array:
         return trajectory.next_observations[jnp.minimum(index, length - 1)]
 
-    has_next = i + 2 < length
     step = jax.tree.map(lambda leaf: leaf[jnp.minimum(i + 1, length - 1)][None], trajectory)
+    has_next = (i + 2 < length) & (step.discounts[0] > 0)
     next_action_A = jnp.where(has_next, action_between(state(i + 1), state(i + 2)), 0.0)
     pair = Batch(
         observation=state(i),

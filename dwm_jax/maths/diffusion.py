@@ -21,11 +21,14 @@ from dwm_jax.types import Array, Key, PyTree
 
 Denoise = Callable[[Array, Array], Array]
 
+# Of the cosine schedule.
+OFFSET, LARGEST_BETA = 0.008, 0.999
 
-def cosine_schedule(num_diffusion_steps: int, s: float = 0.008, max_beta: float = 0.999) -> np.ndarray:
+
+def cosine_schedule(num_diffusion_steps: int) -> np.ndarray:
     """Cumulative signal fractions abar_1 .. abar_K of the cosine schedule.
 
-        f(k) = cos^2( (k/K + s) / (1 + s) * pi/2 ),  beta_k = min(1 - f(k)/f(k-1), max_beta),
+        f(k) = cos^2( (k/K + s) / (1 + s) * pi/2 ),  beta_k = min(1 - f(k)/f(k-1), 0.999),   s = 0.008,
         abar_k = prod_{i<=k} (1 - beta_i)
 
     Source: Nichol & Dhariwal 2021, equation 17. K = 5 gives .899 .647 .341 .094 9.4e-5.
@@ -37,8 +40,8 @@ def cosine_schedule(num_diffusion_steps: int, s: float = 0.008, max_beta: float 
       abar, shape (K,), float64, decreasing in (0, 1); index k - 1 belongs to step k.
     """
     k = np.arange(num_diffusion_steps + 1, dtype=np.float64)
-    f = np.cos((k / num_diffusion_steps + s) / (1 + s) * np.pi / 2) ** 2
-    betas = np.minimum(1 - f[1:] / f[:-1], max_beta)
+    f = np.cos((k / num_diffusion_steps + OFFSET) / (1 + OFFSET) * np.pi / 2) ** 2
+    betas = np.minimum(1 - f[1:] / f[:-1], LARGEST_BETA)
     return np.asarray(np.cumprod(1 - betas))
 
 
@@ -308,7 +311,7 @@ def sample_deterministically(
     alphas_bar: Sequence[float] | np.ndarray,
     steps: tuple[int, ...],
 ) -> Array:
-    """The clean sequence that the deterministic sampler makes of a noise: all its randomness is in `noise_TD`.
+    """DDIM sampling: the clean sequence that an initial noise is mapped to; deterministic given `noise_TD`.
 
     For each step, with abar' as in `sample` (see `deterministic_coefficients`):
 

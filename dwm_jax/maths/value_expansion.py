@@ -43,8 +43,8 @@ def collapse(trajectory: Trajectory) -> Trajectory:
     )
 
 
-def stand_still(trajectory: Trajectory, horizon: int) -> Trajectory:
-    """The same targets over H steps: behind its last step state and return stand still, as past a truncation.
+def pad_to(trajectory: Trajectory, horizon: int) -> Trajectory:
+    """A trajectory of H steps with the same targets: behind its end its last state, reward 0 and discount 1.
 
         r = 0,   d = 1,   s' = the last state
 

@@ -13,6 +13,7 @@ from typing import ClassVar, NamedTuple, Protocol
 import jax
 import numpy as np
 
+from dwm_jax.runtime.settings import require
 from dwm_jax.types import Array, Average, ChooseAction, Key, Metrics, PyTree, Segment, Start, Trajectory, Transition
 
 
@@ -31,6 +32,11 @@ class TrainingRows(NamedTuple):
         """Every state: those that steps start from, and those that steps lead to, which may have ended an episode."""
         return np.concatenate([self.observations, self.next_observations])
 
+    @property
+    def rewards_with_padding(self) -> np.ndarray:
+        """Every reward of a segment: the recorded ones, and the 0 of the padding where episodes terminate."""
+        return np.append(self.rewards, np.zeros(int(self.absorbing), np.float32))
+
 
 class Rollout(Protocol):
     """Imagines what follows one data pair. Raw units; `jax.vmap` makes a batch."""
@@ -38,7 +44,8 @@ class Rollout(Protocol):
     def __call__(self, model: PyTree, start: Start, choose_action: ChooseAction, key: Key) -> Trajectory:
         """H steps from (s_t, a_t), asked for a return-to-go.
 
-        `choose_action` acts at steps 1 .. H-1; a model that generates the future at once never calls it.
+        `choose_action` is called at steps 1 .. H by a model that follows a policy (what it answers at H is unused), and
+        never by one that generates the future at once.
         """
         ...
 
@@ -60,7 +67,7 @@ class Model(ABC):
     Attributes:
       title: the paper's name, in those of the methods.
       training: defaults of its training.
-      is_asked: whether it is asked for a return-to-go; others follow actions, or make up whole transitions.
+      is_asked: whether it is conditioned on a return-to-go.
     """
 
     title: ClassVar[str]
@@ -118,10 +125,15 @@ class WorldModel(Model):
     def rollout(self, horizon: int, gamma: float) -> Rollout:
         """Raises ValueError where the model cannot reach the horizon."""
 
-    def alternatives(self, horizon: int, gamma: float, count: int) -> Rollout:
-        """A rollout whose trajectory has a leading axis m: what else might happen, for a pessimist to compare.
+    def refuse_horizon(self, horizon: int) -> None:
+        """Raises ValueError where a horizon is beyond `longest_horizon`."""
+        if self.longest_horizon is not None and horizon > self.longest_horizon:
+            raise ValueError(f"horizon {horizon} is too long: this world model imagines at most {self.longest_horizon}")
 
-        The first is the one to follow. Here of a model whose own randomness is its doubt: m draws, one key each.
+    def alternatives(self, horizon: int, gamma: float, count: int) -> Rollout:
+        """A rollout with a leading axis m: imagined trajectories of one pair, whose disagreement is uncertainty.
+
+        The first is used as the trajectory. By default they are m independent samples, one key each.
         """
         imagine_one = self.rollout(horizon, gamma)
 
@@ -132,6 +144,19 @@ class WorldModel(Model):
             return jax.vmap(draw)(jax.random.split(key, count))
 
         return imagine
+
+
+@dataclass(frozen=True, kw_only=True)
+class AskedForReturn(WorldModel):
+    """A world model that is conditioned on a return-to-go."""
+
+    is_asked = True
+
+    # Level of the quantile of recorded returns that policy.ask = "reachable" needs; 0: none is learnt.
+    reachable_quantile: float = 0.0
+
+    def __post_init__(self) -> None:
+        require(self, "reachable_quantile", 0 <= self.reachable_quantile < 1, "0 (none) or a level in (0, 1)")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -37,6 +37,8 @@ class Distilled(WorldModel):
     rows is Song et al. 2021's.
     """
 
+    is_asked = True
+
     teacher: dwm.DiffusionWorldModel
 
     @property
@@ -56,7 +58,7 @@ class Distilled(WorldModel):
         return self.teacher.longest_horizon
 
     def init(self, key: Key, rows: TrainingRows) -> State:
-        """The pupil of a teacher that has learnt nothing; `taught_by` has the one that training starts from."""
+        """A student of an untrained teacher, whose shapes restore a checkpoint; training starts from `taught_by`."""
         return self.taught_by(self.teacher.init(key, rows))
 
     def taught_by(self, teacher_state: row_diffusion.State) -> State:
@@ -86,8 +88,7 @@ class Distilled(WorldModel):
     def one_pass(self, params: PyTree, noise_TD: Array, observation_O: Array, condition: Condition) -> Array:
         """f(z): (T, D)."""
         x_TD = diffusion.overwrite_first_observation(noise_TD, observation_O)
-        last = self.teacher.num_diffusion_steps
-        alpha_bar = diffusion.cosine_schedule(last)[-1]
+        last, alpha_bar = self.teacher.num_diffusion_steps, self.teacher.alphas_bar[-1]
         velocity_TD = self.teacher.network.apply(params, x_TD, jnp.asarray(last), *condition)
         return jnp.sqrt(alpha_bar) * x_TD - jnp.sqrt(1 - alpha_bar) * velocity_TD
 

@@ -8,14 +8,13 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from dwm_jax.maths.normalizers import FITTERS, Normalizer
 from dwm_jax.maths.returns import discounts_until_end
 from dwm_jax.networks.optimization import start_ema
 from dwm_jax.runtime.settings import require
 from dwm_jax.types import Array, Average, ChooseAction, Condition, Key, Metrics, PyTree, Segment, Start, Trajectory
-from dwm_jax.world_models.base import Rollout, Training, TrainingRows, WorldModel
+from dwm_jax.world_models.base import AskedForReturn, Rollout, Training, TrainingRows
 from dwm_jax.world_models.row_diffusion import Denoiser, State, mean_loss
 
 
@@ -58,7 +57,7 @@ def trajectory_from_rows(units: InferenceState, x_TD: Array, horizon: int, gamma
 
 
 @dataclass(frozen=True, kw_only=True)
-class DiffusionWorldModel(Denoiser, WorldModel):
+class DiffusionWorldModel(Denoiser, AskedForReturn):
     """DWM (section 3.1, algorithm 1): rows x in R^{T x (O+1)} given s_t, a_t and the return-to-go.
 
     Trained on the masked denoising loss with the return dropped with probability `condition_dropout`;
@@ -72,21 +71,18 @@ class DiffusionWorldModel(Denoiser, WorldModel):
 
     title = "DWM"
     training = Training(num_updates=2_000_000, batch_size=64)
-    is_asked = True
 
     sequence_length: int = 8  # T; imagines at most T - 1 steps
     observation_normalizer: str = "cdf"  # or "min_max", "standard"; rewards always go by min-max
     terminations: bool = False  # whether rows say that the task ended
-    # Level of the quantile of recorded returns that policy.ask = "reachable" needs; 0: none is learnt.
-    reachable_quantile: float = 0.0
     # Whether its sampler, as it is set, is folded into one pass of the network once it is trained
     # (`distillation.Distilled`), and by how many updates. Not measured here at the paper's sizes.
     distil: bool = False
     distil_updates: int = 500_000
 
     def __post_init__(self) -> None:
-        require(self, "reachable_quantile", 0 <= self.reachable_quantile < 1, "0 (none) or a level in (0, 1)")
-        super().__post_init__()
+        Denoiser.__post_init__(self)
+        AskedForReturn.__post_init__(self)
         require(self, "sequence_length", self.sequence_length >= 2, "at least 2 rows")
         known = self.observation_normalizer in FITTERS
         require(self, "observation_normalizer", known, f"one of {', '.join(FITTERS)}")
@@ -99,8 +95,8 @@ class DiffusionWorldModel(Denoiser, WorldModel):
         observation_size, action_size = rows.observations.shape[1], rows.actions.shape[1]
         x_TD = jnp.zeros((self.sequence_length, observation_size + 1 + int(self.terminations)))
         params = self.init_denoiser(key, x_TD, Condition(jnp.zeros(action_size), jnp.zeros(())))
-        rewards = np.append(rows.rewards, np.zeros(int(rows.absorbing), np.float32))
-        normalizers = (FITTERS[self.observation_normalizer](rows.states), FITTERS["min_max"](rewards[:, None]))
+        rewards_1 = rows.rewards_with_padding[:, None]
+        normalizers = (FITTERS[self.observation_normalizer](rows.states), FITTERS["min_max"](rewards_1))
         return State(params, jax.jit(self.optimizer.init)(params), InferenceState(start_ema(params), *normalizers))
 
     def update(
@@ -123,8 +119,7 @@ class DiffusionWorldModel(Denoiser, WorldModel):
         return state.ema
 
     def rollout(self, horizon: int, gamma: float) -> Rollout:
-        if horizon >= self.sequence_length:
-            raise ValueError(f"horizon {horizon} must be below sequence_length {self.sequence_length}")
+        self.refuse_horizon(horizon)
 
         def imagine(model: InferenceState, start: Start, choose_action: ChooseAction, key: Key) -> Trajectory:
             del choose_action  # the whole future is generated at once

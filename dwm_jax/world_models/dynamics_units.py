@@ -44,13 +44,12 @@ class DynamicsUnits(NamedTuple):
 def fit_dynamics_units(rows: TrainingRows) -> DynamicsUnits:
     """Fits all of them on recorded transitions."""
     states, changes = rows.states, rows.next_observations - rows.observations
-    earned = np.append(rows.rewards, np.zeros(int(rows.absorbing), np.float32))
     return DynamicsUnits(
         observation_normalizer=fit_standard(states),
         action_normalizer=fit_standard(rows.actions),
         target_normalizer=fit_standard(np.concatenate([changes, rows.rewards[:, None]], axis=1)),
         observation_low=jnp.asarray(states.min(axis=0)),
         observation_high=jnp.asarray(states.max(axis=0)),
-        reward_low=jnp.asarray(earned.min()),
-        reward_high=jnp.asarray(earned.max()),
+        reward_low=jnp.asarray(rows.rewards_with_padding.min()),
+        reward_high=jnp.asarray(rows.rewards_with_padding.max()),
     )

@@ -6,14 +6,13 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import optax
 
 from dwm_jax.maths.normalizers import AffineNormalizer, fit_standard
 from dwm_jax.networks.initialization import compute_once
 from dwm_jax.networks.inverse_dynamics import InverseDynamics
-from dwm_jax.networks.optimization import apply_gradients
 from dwm_jax.types import Array, Average, Key, Metrics, PyTree, Segment
 from dwm_jax.world_models.base import Model, Training, TrainingRows
+from dwm_jax.world_models.trained_by_adam import State, TrainedByAdam
 
 
 class InferenceState(NamedTuple):
@@ -22,13 +21,8 @@ class InferenceState(NamedTuple):
     change_normalizer: AffineNormalizer  # of s' - s
 
 
-class State(NamedTuple):
-    model: InferenceState
-    optimizer_state: PyTree
-
-
 @dataclass(frozen=True, kw_only=True)
-class InverseDynamicsModel(Model):
+class InverseDynamicsModel(TrainedByAdam, Model):
     """f(s, s') -> a, trained on the recorded step that a segment starts with:
 
         loss = mean over entries of  (a_t - f(s_t, s_{t+1}))^2
@@ -50,10 +44,6 @@ class InverseDynamicsModel(Model):
     def sequence_length(self) -> int:
         return 2
 
-    @property
-    def optimizer(self) -> optax.GradientTransformation:
-        return optax.adam(self.learning_rate)
-
     def network(self, action_size: int) -> Any:
         return InverseDynamics(tuple(self.hidden), action_size, dropout=0.0)
 
@@ -62,7 +52,7 @@ class InverseDynamicsModel(Model):
         network = self.network(rows.actions.shape[1])
         params = compute_once(partial(network.init, training=False), key, states_2O)
         changes = fit_standard(rows.next_observations - rows.observations)
-        return State(InferenceState(params, fit_standard(rows.states), changes), jax.jit(self.optimizer.init)(params))
+        return self.start(InferenceState(params, fit_standard(rows.states), changes))
 
     def predict(self, model: InferenceState, observation_O: Array, next_observation_O: Array) -> Array:
         """f(s, s'), raw units: (A,)."""
@@ -74,22 +64,14 @@ class InverseDynamicsModel(Model):
     def update(
         self, state: State, segments: Segment, keys: Array, step: Array, average: Average
     ) -> tuple[State, Metrics]:
-        def loss(params: PyTree) -> tuple[Array, Metrics]:
+        def loss(model: InferenceState) -> tuple[Array, Metrics]:
             # Never masked: a segment starts at an action, and the state it led to was recorded.
             states_BO, next_states_BO = segments.observations[:, 0], segments.observations[:, 1]
-            predicted_BA = jax.vmap(self.predict, in_axes=(None, 0, 0))(
-                state.model._replace(params=params), states_BO, next_states_BO
-            )
+            predicted_BA = jax.vmap(self.predict, in_axes=(None, 0, 0))(model, states_BO, next_states_BO)
             loss = jnp.mean((segments.actions[:, 0] - predicted_BA) ** 2)
             return loss, {"world_model/loss": loss}
 
-        params, optimizer_state, metrics = apply_gradients(
-            loss, self.optimizer, state.model.params, state.optimizer_state, average
-        )
-        return State(state.model._replace(params=params), optimizer_state), metrics
-
-    def inference(self, state: State) -> InferenceState:
-        return state.model
+        return self.descend(loss, state, average)
 
     def infer(self, model: InferenceState, observation_O: Array, next_observation_O: Array) -> Array:
         """f(s, s') within [-1, 1], the range of actions. Raw units: 2 x (O,) -> (A,)."""

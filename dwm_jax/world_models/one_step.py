@@ -12,11 +12,11 @@ import optax
 from dwm_jax.maths.returns import discounts_until_end
 from dwm_jax.networks.initialization import compute_once
 from dwm_jax.networks.mlp import MLP
-from dwm_jax.networks.optimization import apply_gradients
 from dwm_jax.runtime.settings import require
 from dwm_jax.types import Array, Average, ChooseAction, Key, Metrics, PyTree, Segment, Start, Trajectory
 from dwm_jax.world_models.base import Rollout, Training, TrainingRows, WorldModel
 from dwm_jax.world_models.dynamics_units import DynamicsUnits, fit_dynamics_units
+from dwm_jax.world_models.trained_by_adam import State, TrainedByAdam
 
 # Smallest standard deviation, in units of the targets' own; keeps the likelihood of deterministic systems finite.
 MIN_STD = 1e-3
@@ -25,11 +25,6 @@ MIN_STD = 1e-3
 class InferenceState(NamedTuple):
     params: PyTree  # of all members, leading axis M
     units: DynamicsUnits
-
-
-class State(NamedTuple):
-    model: InferenceState
-    optimizer_state: PyTree
 
 
 class StepDistribution(NamedTuple):
@@ -56,7 +51,7 @@ class GaussianDynamics(nn.Module):
 
 
 @dataclass(frozen=True, kw_only=True)
-class OneStep(WorldModel):
+class OneStep(TrainedByAdam, WorldModel):
     """p(s', r | s, a) = N(mean, diag(std^2)), trained by maximum likelihood, called H times.
 
         loss = mean over entries of  log std + ((y - mean) / std)^2 / 2,     y = normalised (s' - s, r)
@@ -76,16 +71,11 @@ class OneStep(WorldModel):
     num_members = 1
 
     hidden: tuple[int, ...] = (256, 256, 256, 256)  # widths of the hidden layers of both MLPs
-    learning_rate: float = 1e-4  # Adam's
     terminations: bool = False  # whether it says that the task ended
 
     @property
     def sequence_length(self) -> int:
         return 2
-
-    @property
-    def optimizer(self) -> optax.GradientTransformation:
-        return optax.adam(self.learning_rate)
 
     def network(self, units: DynamicsUnits) -> Any:
         return GaussianDynamics(tuple(self.hidden), units.target_normalizer.low.shape[0], self.terminations)
@@ -96,7 +86,7 @@ class OneStep(WorldModel):
         # A single model draws its weights from the key itself, as a model without an ensemble would.
         keys_M = jax.random.split(key, self.num_members) if self.num_members > 1 else key[None]
         params = compute_once(jax.vmap(self.network(units).init, in_axes=(0, None)), keys_M, inputs)
-        return State(InferenceState(params, units), jax.jit(self.optimizer.init)(params))
+        return self.start(InferenceState(params, units))
 
     def predict(self, model: InferenceState, observation_O: Array, action_A: Array) -> StepDistribution:
         """Every member's, leading axis M."""
@@ -125,20 +115,13 @@ class OneStep(WorldModel):
         del step  # every step is the same
         weights_BM = jax.vmap(self.weigh)(keys)
 
-        def loss(params: PyTree) -> tuple[Array, Metrics]:
-            model = state.model._replace(params=params)
+        def loss(model: InferenceState) -> tuple[Array, Metrics]:
             losses_BM, errors_BM = jax.vmap(self.sample_losses, in_axes=(None, 0))(model, segments)
             # The sum over members: each has the gradient it would have alone.
             total = (weights_BM * losses_BM).mean(axis=0).sum()
             return total, {"world_model/loss": losses_BM.mean(), "world_model/mse": errors_BM.mean()}
 
-        params, optimizer_state, metrics = apply_gradients(
-            loss, self.optimizer, state.model.params, state.optimizer_state, average
-        )
-        return State(state.model._replace(params=params), optimizer_state), metrics
-
-    def inference(self, state: State) -> InferenceState:
-        return state.model
+        return self.descend(loss, state, average)
 
     def follow(self, horizon: int, gamma: float, count: int) -> Rollout:
         """Follows one member, drawn at random, and asks `count` - 1 others at every step what they would expect.
@@ -203,8 +186,6 @@ class Ensemble(OneStep):
 
     def alternatives(self, horizon: int, gamma: float, count: int) -> Rollout:
         """Raises ValueError where more are asked for than there are members."""
-        if self.num_members == 1:
-            return super().alternatives(horizon, gamma, count)
         if count > self.num_members:
             raise ValueError(f"{count} alternatives need as many members; num_members is {self.num_members}")
         return self.follow(horizon, gamma, count)

@@ -1,7 +1,7 @@
 """What return a data pair can still reach, learnt beside any world model that is asked for one.
 
-One return for every pair asks the impossible of most: of a state that is about to fall it asks that it does not. An
-upper quantile of the recorded returns-to-go, given the pair, is the most that the data have seen from there.
+Asking every pair for the same return asks some for returns that they cannot reach: a state that is about to fall, for
+one, is asked not to fall. An upper quantile of the recorded returns-to-go, given (s, a), bounds what is asked.
 """
 
 from collections.abc import Callable
@@ -44,9 +44,11 @@ class WithReachableReturn(WorldModel):
 
         loss = mean over the batch of  pinball_loss(g_t - q(s_t, a_t)),   level in (0, 1)
 
-    on the segments that the world model trains on. Nothing of the world model changes by it. Source of the loss:
+    on the segments that the world model trains on. The world model's own training is unaffected. Source of the loss:
     Koenker & Bassett 1978.
     """
+
+    is_asked = True
 
     model: WorldModel  # any that is asked for a return
     level: float  # of the quantile
@@ -78,7 +80,7 @@ class WithReachableReturn(WorldModel):
         return State(self.model.init(key, rows), params, normalizer, jax.jit(self.optimizer.init)(params))
 
     def taught_by(self, teacher_state: State) -> State:
-        """The state before the first update of a model that is distilled; the quantile goes on from its own."""
+        """The state before the first update of a model that is distilled; the quantile keeps its own parameters."""
         model: Any = self.model
         return teacher_state._replace(model=model.taught_by(teacher_state.model))
 

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from dwm_jax.maths import diffusion
@@ -49,8 +50,8 @@ class Denoiser:
 
     num_diffusion_steps: int = 5  # K
     num_sampling_steps: int = 3  # N <= K
-    width: int = 128  # of the temporal U-Net, a multiple of 8 (group norm),
-    multipliers: tuple[int, ...] = (1, 4, 8)  # times this at each of its levels
+    width: int = 128  # base number of channels of the temporal U-Net, a multiple of 8 (group norm)
+    multipliers: tuple[int, ...] = (1, 4, 8)  # channels of each of its levels, in units of `width`
     # What the U-Net puts out and is trained to be, a key of `diffusion.PREDICTIONS`: the "noise" as in the paper, or
     # the "velocity". A small network that puts out the noise gets it wrong by a percent at the last of K = 5 steps,
     # which the sampler magnifies a hundredfold; a velocity that is wrong by a percent is a clean row that is wrong by
@@ -58,8 +59,8 @@ class Denoiser:
     prediction: str = "noise"
     activations: str = "float32"  # or "bfloat16": faster products on accelerators; parameters stay float32
     learning_rate: float = 1e-4  # Adam's
-    ema_rate: float = 0.995  # ema <- rate * ema + (1 - rate) * params,
-    ema_every: int = 10  # once every so many updates
+    ema_rate: float = 0.995  # ema <- rate * ema + (1 - rate) * params
+    ema_every: int = 10  # updates between two steps of the EMA
     condition_dropout: float = 0.25  # p_uncond, how often training hides the return-to-go
     guidance_weight: float = 1.2  # w; 1 follows the condition, more exaggerates it
     temperature: float = 0.5  # factor on the sampler's noise
@@ -110,7 +111,7 @@ class Denoiser:
             return self.network.apply(params, x_TD, k, condition_E, method="denoise")
 
         target = diffusion.PREDICTIONS[self.prediction].target
-        alphas_bar = jnp.asarray(diffusion.cosine_schedule(self.num_diffusion_steps), jnp.float32)
+        alphas_bar = jnp.asarray(self.alphas_bar, jnp.float32)
         return diffusion.denoising_loss(predict, target, x0_TD, mask_T, observation_size, alphas_bar, loss_key)
 
     def sample_rows(
@@ -123,19 +124,22 @@ class Denoiser:
         key: Key,
     ) -> Array:
         """`diffusion.sample` of T = `length` rows within `bounds`, 2 x (D,), guided towards the condition: (T, D)."""
-        alphas_bar_K = diffusion.cosine_schedule(self.num_diffusion_steps)
         guided, steps = self.guided_denoiser(params, condition), self.sampling_steps
-        return diffusion.sample(guided, observation_O, length, *bounds, alphas_bar_K, steps, self.temperature, key)
+        return diffusion.sample(guided, observation_O, length, *bounds, self.alphas_bar, steps, self.temperature, key)
 
     def rows_from_noise(
         self, params: PyTree, noise_TD: Array, observation_O: Array, bounds: tuple[Array, Array], condition: Condition
     ) -> Array:
         """`diffusion.sample_deterministically` along the steps of `sample_rows`, of noise times the temperature."""
-        alphas_bar_K = diffusion.cosine_schedule(self.num_diffusion_steps)
         guided, noise_TD = self.guided_denoiser(params, condition), self.temperature * noise_TD
         return diffusion.sample_deterministically(
-            guided, noise_TD, observation_O, *bounds, alphas_bar_K, self.sampling_steps
+            guided, noise_TD, observation_O, *bounds, self.alphas_bar, self.sampling_steps
         )
+
+    @property
+    def alphas_bar(self) -> np.ndarray:
+        """Cumulative signal fractions of the schedule: (K,)."""
+        return diffusion.cosine_schedule(self.num_diffusion_steps)
 
     @property
     def sampling_steps(self) -> tuple[int, ...]:
@@ -143,7 +147,7 @@ class Denoiser:
 
     def guided_denoiser(self, params: PyTree, condition: Condition) -> diffusion.Denoise:
         """The noise that the network sees in rows, guided towards the condition."""
-        alphas_bar = jnp.asarray(diffusion.cosine_schedule(self.num_diffusion_steps), jnp.float32)
+        alphas_bar = jnp.asarray(self.alphas_bar, jnp.float32)
         embed = partial(self.network.apply, params, *condition, method="embed_condition")
 
         def denoise(x_TD: Array, k: Array, condition_E: Array) -> Array:

@@ -9,12 +9,12 @@ import optax
 
 from dwm_jax.maths.returns import discounts_until_end
 from dwm_jax.networks.initialization import compute_once
-from dwm_jax.networks.optimization import apply_gradients
 from dwm_jax.networks.transformer import CausalTransformer
 from dwm_jax.runtime.settings import require
 from dwm_jax.types import Array, Average, ChooseAction, Key, Metrics, PyTree, Segment, Start, Trajectory
-from dwm_jax.world_models.base import Rollout, Training, TrainingRows, WorldModel
+from dwm_jax.world_models.base import AskedForReturn, Rollout, Training, TrainingRows
 from dwm_jax.world_models.dynamics_units import DynamicsUnits, fit_dynamics_units
+from dwm_jax.world_models.trained_by_adam import State, TrainedByAdam
 
 
 class InferenceState(NamedTuple):
@@ -22,13 +22,8 @@ class InferenceState(NamedTuple):
     units: DynamicsUnits
 
 
-class State(NamedTuple):
-    model: InferenceState
-    optimizer_state: PyTree
-
-
 @dataclass(frozen=True, kw_only=True)
-class TransformerWorldModel(WorldModel):
+class TransformerWorldModel(TrainedByAdam, AskedForReturn):
     """A GPT over the rows of a segment: (s_t .. s_{t+h}, a_t, g_t) -> (s_{t+h+1}, r_{t+h}), by least squares.
 
         loss = mean over rows h < T - 1 and entries of  mask_h (y_h - prediction_h)^2,
@@ -53,31 +48,23 @@ class TransformerWorldModel(WorldModel):
 
     title = "T"
     training = Training(num_updates=1_000_000, batch_size=64)
-    is_asked = True
 
     sequence_length: int = 8  # T; imagines at most T - 1 steps
     num_layers: int = 4
     num_heads: int = 4
     width: int = 128  # a multiple of the heads
-    learning_rate: float = 1e-4  # Adam's
     terminations: bool = False  # whether it says that the task ended
-    # Level of the quantile of recorded returns that policy.ask = "reachable" needs; 0: none is learnt.
-    reachable_quantile: float = 0.0
 
     def __post_init__(self) -> None:
-        require(self, "reachable_quantile", 0 <= self.reachable_quantile < 1, "0 (none) or a level in (0, 1)")
+        super().__post_init__()
         require(self, "sequence_length", self.sequence_length >= 2, "at least 2 rows")
         require(self, "num_layers", self.num_layers >= 1, "at least 1")
-        fits = self.num_heads >= 1 and self.width % self.num_heads == 0
-        require(self, "width", fits, f"a multiple of num_heads = {self.num_heads}")
+        require(self, "num_heads", self.num_heads >= 1, "at least 1")
+        require(self, "width", self.width % self.num_heads == 0, f"a multiple of num_heads = {self.num_heads}")
 
     @property
     def longest_horizon(self) -> int | None:
         return self.sequence_length - 1
-
-    @property
-    def optimizer(self) -> optax.GradientTransformation:
-        return optax.adam(self.learning_rate)
 
     def network(self, units: DynamicsUnits, decode: bool = False) -> Any:
         target_size = units.target_normalizer.low.shape[0] + int(self.terminations)
@@ -89,7 +76,7 @@ class TransformerWorldModel(WorldModel):
         rows_HO = jnp.zeros((self.sequence_length - 1, rows.observations.shape[1]))
         first_action, return_to_go = jnp.zeros(rows.actions.shape[1]), jnp.zeros(())
         params = compute_once(self.network(units).init, key, rows_HO, first_action, return_to_go)
-        return State(InferenceState(params, units), jax.jit(self.optimizer.init)(params))
+        return self.start(InferenceState(params, units))
 
     def segment_loss(self, model: InferenceState, segment: Segment) -> Array:
         units = model.units
@@ -113,21 +100,14 @@ class TransformerWorldModel(WorldModel):
     ) -> tuple[State, Metrics]:
         del keys, step  # least squares draws nothing and is the same at every step
 
-        def loss(params: PyTree) -> tuple[Array, Metrics]:
-            losses_B = jax.vmap(self.segment_loss, in_axes=(None, 0))(state.model._replace(params=params), segments)
+        def loss(model: InferenceState) -> tuple[Array, Metrics]:
+            losses_B = jax.vmap(self.segment_loss, in_axes=(None, 0))(model, segments)
             return losses_B.mean(), {"world_model/loss": losses_B.mean()}
 
-        params, optimizer_state, metrics = apply_gradients(
-            loss, self.optimizer, state.model.params, state.optimizer_state, average
-        )
-        return State(state.model._replace(params=params), optimizer_state), metrics
-
-    def inference(self, state: State) -> InferenceState:
-        return state.model
+        return self.descend(loss, state, average)
 
     def rollout(self, horizon: int, gamma: float) -> Rollout:
-        if horizon >= self.sequence_length:
-            raise ValueError(f"horizon {horizon} must be below sequence_length {self.sequence_length}")
+        self.refuse_horizon(horizon)
 
         def imagine(model: InferenceState, start: Start, choose_action: ChooseAction, key: Key) -> Trajectory:
             del choose_action  # what happens after a_t is the data's behaviour

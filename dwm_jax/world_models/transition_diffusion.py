@@ -68,12 +68,11 @@ class TransitionDiffusion(Denoiser, Generator):
         changes = rows.next_observations - rows.observations
         x = np.column_stack([rows.observations, rows.actions, rows.rewards, changes, terminated])
         params = self.init_denoiser(key, jnp.zeros((1, x.shape[1])), Condition())
-        visited = np.stack([rows.observations, rows.next_observations])
         ema = InferenceState(
             params=start_ema(params),
             normalizer=FITTERS[self.normalizer](x),
-            observation_low=jnp.asarray(visited.min(axis=(0, 1))),
-            observation_high=jnp.asarray(visited.max(axis=(0, 1))),
+            observation_low=jnp.asarray(rows.states.min(axis=0)),
+            observation_high=jnp.asarray(rows.states.max(axis=0)),
         )
         return State(params, jax.jit(self.optimizer.init)(params), ema)
 

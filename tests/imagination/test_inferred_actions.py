@@ -10,7 +10,7 @@ from dwm_jax.data import dataset as data
 from dwm_jax.imagination import sources
 from dwm_jax.imagination.inferred_actions import with_inferred_actions
 from dwm_jax.imagination.pool import Pool, pooled
-from dwm_jax.imagination.sources import Pairs, nobody
+from dwm_jax.imagination.sources import Pairs, refuse_to_act
 from dwm_jax.learners.policies import Policies, Units
 from dwm_jax.maths.normalizers import AffineNormalizer
 from dwm_jax.maths.value_expansion import expand_vanilla
@@ -52,7 +52,7 @@ def entries(source, on_device, count=200):
 
     def one(key):
         draw_key, entry_key = jax.random.split(key)
-        drawn = source.draw((), on_device, jnp.array(0), nobody, draw_key)
+        drawn = source.draw((), on_device, jnp.array(0), refuse_to_act, draw_key)
         return source.complete(on_device.pairs, jnp.array(0), drawn, entry_key)
 
     return jax.jit(jax.vmap(one))(jax.random.split(jax.random.key(0), count))
@@ -87,7 +87,8 @@ def test_nothing_after_an_imagined_end_becomes_a_pair():
     found = by_state(entries(*make(ENDS_AT_THIRD, share=1.0)))
     # The third step, from 8, ends the task: it is a pair, worth its reward; 11 and 15 come after the end.
     assert found.keys() == {6, 8}
-    np.testing.assert_allclose(found[8][:3], [0.3, 30, 0], rtol=1e-5)
+    # Nobody acts at 11, where the task is over.
+    np.testing.assert_allclose(found[8], [0.3, 30, 0, 11, 0, 0], rtol=1e-5)
 
 
 def test_where_the_first_step_ends_all_the_recorded_pair_stays():

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from dwm_jax.maths.value_expansion import collapse, expand_lambda, expand_vanilla, expansion, stand_still
+from dwm_jax.maths.value_expansion import collapse, expand_lambda, expand_vanilla, expansion, pad_to
 from dwm_jax.types import Trajectory
 
 # States 10 and 20, worth their own number.
@@ -41,7 +41,7 @@ def test_a_recorded_terminal_step_is_worth_its_reward():
 
 
 def test_a_trajectory_that_stands_still_behind_its_last_step_has_the_targets_it_had():
-    longer = stand_still(TWO_STEPS, 4)
+    longer = pad_to(TWO_STEPS, 4)
     np.testing.assert_array_equal(longer.next_observations[:, 0], [10, 20, 20, 20])
     np.testing.assert_array_equal(longer.rewards, [1, 2, 0, 0])
     # 19 and 14.5, as above.

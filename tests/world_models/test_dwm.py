@@ -136,7 +136,7 @@ def test_reward_h_belongs_to_row_h_and_state_h_to_the_row_after(dwm, monkeypatch
 
 @pytest.mark.parametrize("horizon", [T, T + 3])
 def test_dwm_cannot_reach_beyond_its_sequence(horizon):
-    with pytest.raises(ValueError, match=f"horizon {horizon} must be below sequence_length {T}"):
+    with pytest.raises(ValueError, match=f"horizon {horizon} is too long: this world model imagines at most {T - 1}"):
         make_dwm().rollout(horizon, GAMMA)
 
 

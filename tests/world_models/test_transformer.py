@@ -234,10 +234,12 @@ def test_transformer_needs_no_policy():
 
 @pytest.mark.parametrize("horizon", [T, T + 3])
 def test_transformer_cannot_reach_beyond_its_sequence(horizon):
-    with pytest.raises(ValueError, match=f"horizon {horizon} must be below sequence_length {T}"):
+    with pytest.raises(ValueError, match=f"horizon {horizon} is too long: this world model imagines at most {T - 1}"):
         MODEL.rollout(horizon, GAMMA)
 
 
 def test_transformer_refuses_a_width_its_heads_cannot_share():
     with pytest.raises(ValueError, match="width=16 is not allowed: a multiple of num_heads = 3"):
         TransformerWorldModel(**SETTINGS | {"num_heads": 3})
+    with pytest.raises(ValueError, match="num_heads=0 is not allowed: at least 1"):
+        TransformerWorldModel(**SETTINGS | {"num_heads": 0})

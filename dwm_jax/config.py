@@ -2,7 +2,7 @@
 
 Files under `experiments/configs/` start from `default_config()` and override a little; keys are locked, so a
 misspelt one is refused. Settings of learners and models are the fields of their classes, with defaults and meaning
-there. Only `train.py`, `workdir.py`, `phases/` and `experiments/` read a config.
+there. Only the modules that `tests/test_layers.py` lists, and `experiments/`, read a config.
 """
 
 import json
@@ -42,7 +42,11 @@ class ConfigError(ValueError):
 
 
 def default_config() -> ConfigDict:
-    """The paper's settings (DWM appendix), on maze2d-umaze. Every key there is."""
+    """The paper's settings (DWM appendix), on maze2d-umaze; every key there is.
+
+    Two differ from the paper: imagined trajectories are drawn once per pair (`policy.imagined_per_pair = 0` draws fresh
+    ones, as the paper does), and segments past the end of an episode are padded (`data.pad = "drop"` is the paper's).
+    """
     config = ConfigDict()
     config.task = "maze2d-umaze"
     # Comma-separated cells of the grid (dwm_jax/registry.py), learnt one after the other on the same data.
@@ -60,7 +64,7 @@ def default_config() -> ConfigDict:
 
     config.data = data = ConfigDict()
     data.num_steps = 1_000_000  # of data that is made on the spot (maze2d)
-    data.seed = 0
+    data.seed = 0  # of data that is made on the spot, and of the choice of held-out episodes
     data.holdout_fraction = 0.05  # episodes no world model trains on; they measure its prediction error
     data.pad = "absorb"  # segments past the end of an episode: "absorb", or "drop" them as the paper does
 
@@ -73,7 +77,7 @@ def default_config() -> ConfigDict:
     policy.num_updates = 500_000
     policy.batch_size = 128
     policy.horizon = 5  # H, of imagined trajectories and of *-H; other learners see one recorded step
-    # Policies see what a world model imagines before the first step whose squared state error on held-out segments is
+    # Policies use imagined steps up to, not including, the first whose squared state error on held-out segments is
     # above this share of the data's variance, one step at least; 0: all H (phases/held_out.py).
     policy.largest_error = 0.0
     policy.return_to_go = 0.6  # g_eval, scaled like the training labels
@@ -81,7 +85,7 @@ def default_config() -> ConfigDict:
     # world model's reachable_quantile of what pairs like it reached in the data.
     policy.ask = "constant"
     # 1: H-step return; below: lambda-return. One entry per learner.
-    policy.lambda_ = ConfigDict({name: learner.imagined_lambda for name, learner in LEARNERS.items()})
+    policy.lambda_ = ConfigDict({name: learner.default_lambda for name, learner in LEARNERS.items()})
     # Share of a batch, on average, that is drawn from the first 20 steps of episodes besides what chance draws there.
     policy.start_share = 0.0
     # Imagined trajectories kept per data pair, drawn in bulk; 0 draws afresh in every update. One is what recorded
@@ -95,7 +99,8 @@ def default_config() -> ConfigDict:
     policy.imagined_pairs = 0
     # PQL: m imaginations of a pair are compared, and rewards lowered by kappa times their disagreement.
     policy.pessimism = ConfigDict({"num_samples": 4, "kappa": 0.1})
-    policy.generated_fraction = 0.5  # DA-*: how much of a batch is made up, on average, `start_share` of it left out
+    # DA-*: share of generated transitions among the pairs, not counting those that `start_share` repeats.
+    policy.generated_fraction = 0.5
     # DAWM-*: how much of a batch are imagined pairs with inferred actions, on average; 0: DWM-*, 1: nothing else.
     policy.inferred_share = 0.5
     policy.relabelling_warm_up = 0.1  # *+RTG: fraction of the updates before the world model is fine-tuned
@@ -142,7 +147,7 @@ def methods_of(config: ConfigDict) -> dict[str, Method]:
 
 
 def models_of(config: ConfigDict) -> list[str]:
-    """Keys of `registry.MODELS` that a config's methods need, each once; first what is only taken over."""
+    """Keys of `registry.MODELS` that a config's methods need, each once; those with `pretrained` set come first."""
     names = models_needed(methods_of(config).values())
     return sorted(names, key=lambda name: not config.world_models[name].pretrained)
 
@@ -191,10 +196,10 @@ def _check_made(config: ConfigDict, methods: dict[str, Method], require: limits.
     for name in models_of(config):
         model = _made_at(config, f"world_models.{name}", partial(make_model, name))
         if isinstance(model, WorldModel) and model.longest_horizon is not None:
-            limit = f"below world_models.{name}.sequence_length = {model.sequence_length}"
+            limit = f"at most {model.longest_horizon}, the longest that the world model {name} imagines"
             reached = longest <= model.longest_horizon
-            require(reached, "diagnostics.sampling_horizons", f"all {limit}")
-            require(config.policy.horizon <= model.longest_horizon, "policy.horizon", f"{limit} (H < T)")
+            require(reached, "diagnostics.sampling_horizons", limit)
+            require(config.policy.horizon <= model.longest_horizon, "policy.horizon", limit)
         if name in inferred and config.policy.inferred_share > 0:
             length = f"world_models.{name}.sequence_length"
             require(model.sequence_length >= 3, length, "at least 3 for an imagined pair (policy.inferred_share > 0)")

@@ -1,6 +1,6 @@
 """Which settings the chosen methods use, and between which bounds numbers mean something.
 
-What is not used is not refused: a run of TD3+BC does not care how deep a world model would be.
+A setting that the chosen methods do not use is not checked: a run of TD3+BC accepts any depth of a world model.
 """
 
 import math
@@ -24,7 +24,7 @@ OF_A_POOL = ("imagined_per_pair", "imagined_pairs", "refresh_every")
 
 
 def is_used(key: str, config: ConfigDict, methods: Iterable[Method]) -> bool:
-    """Whether a setting (a dotted key) changes anything of what these methods do."""
+    """Whether a setting (a dotted key) may change what these methods do; False only where it certainly does not."""
     group, _, rest = key.partition(".")
     name = rest.split(".")[0]
     methods = list(methods)
@@ -56,7 +56,11 @@ def is_used(key: str, config: ConfigDict, methods: Iterable[Method]) -> bool:
     if name in OF_A_POOL:
         # What is relabelled changes the world model, whose trajectories are drawn afresh.
         return any(not method.relabels_returns for method in imagining)
-    return bool(learning) or name in ("horizon", "return_to_go", "ask")
+    if name == "horizon":
+        return bool(models) or any(method.looks_ahead for method in learning)
+    if name in ("return_to_go", "ask"):
+        return bool(models)
+    return bool(learning)
 
 
 def check_numbers(config: ConfigDict, require: Require) -> None:
@@ -138,7 +142,6 @@ BOUNDS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "policy_noise": (lambda v: 0 <= v < math.inf, "0 or more"),
     "noise_clip": (lambda v: 0 <= v < math.inf, "0 or more"),
     "policy_delay": (lambda v: v >= 1, "at least 1"),
-    "expectile": (lambda v: 0 < v < 1, "in (0, 1)"),
     "beta": (lambda v: 0 <= v < math.inf, "0 or more"),
     "weight_clip": (lambda v: v > 0, "above 0"),
     "num_diffusion_steps": (lambda v: v >= 1, "at least 1"),

@@ -19,6 +19,7 @@ from dwm_jax.config import (
     differences,
     methods_of,
     models_of,
+    settings_at,
     to_json,
     without_places,
 )
@@ -29,7 +30,7 @@ from dwm_jax.imagination.sources import at_most
 from dwm_jax.limits import is_used
 from dwm_jax.phases.kept_models import check_pretrained
 from dwm_jax.phases.phase import Run
-from dwm_jax.registry import MODELS, Alone, names_in
+from dwm_jax.registry import MODELS, Alone, make_model, names_in
 from dwm_jax.results.evaluator import Evaluator
 from dwm_jax.runtime import files, mirrors, processes, provenance, stopwatch
 from dwm_jax.runtime.locks import exclusive
@@ -153,10 +154,10 @@ def say_what_is_asked(config: ConfigDict, dataset: data.Dataset) -> None:
         labels, asked = dataset.returns_to_go[data.transition_rows(dataset)], config.policy.return_to_go
         bound = at_most(config.policy.ask)
         guessed = not bound and asked > labels.max()
-        within = "; no pair reached it, and what is imagined for it is a guess" if guessed else ""
+        beyond = "; the world model extrapolates" if guessed else ""
         say(
-            f"asked for a return-to-go of {bound}{asked:g}: {np.mean(labels >= asked):.1%} of the recorded ones are as "
-            f"high, the largest is {labels.max():.2f}{within}"
+            f"policies ask for a return-to-go of {bound}{asked:g}; {np.mean(labels >= asked):.1%} of the recorded ones "
+            f"are as high, the largest is {labels.max():.2f}{beyond}"
         )
 
 
@@ -170,12 +171,13 @@ def refuse_too_little(config: ConfigDict, dataset: data.Dataset, training: np.nd
     if asked > pairs and is_used("policy.imagined_pairs", config, methods_of(config).values()):
         raise ConfigError(f"policy.imagined_pairs={asked:,} is not allowed: the data has {pairs:,}; 0 takes all")
     for name in models_of(config):
-        length = config.world_models[name].get("sequence_length", 2)
+        length = make_model(name, **settings_at(config, f"world_models.{name}")).sequence_length
         try:
             data.segment_rows(dataset, length, config.data.pad, training)
         except ValueError as error:
             raise ConfigError(
-                f"world_models.{name}.sequence_length={length}, data.pad={config.data.pad!r} is not allowed: {error}"
+                f"data.pad={config.data.pad!r} is not allowed for the world model {name}, which is trained on segments "
+                f"of {length} rows: {error}"
             ) from error
 
 

@@ -8,9 +8,10 @@ from ml_collections import ConfigDict
 
 from dwm_jax.config import ConfigError, check, default_config, differences, methods_of, to_json
 from dwm_jax.learners.td3_bc import TD3BC
-from dwm_jax.limits import is_used
-from dwm_jax.recipes import RECIPES
+from dwm_jax.limits import is_used, value_at
+from dwm_jax.recipes import PAPER, RECIPES, WITHOUT
 from dwm_jax.registry import LEARNERS, METHODS, MODELS, Learning, names_in
+from dwm_jax.world_models.dwm import DiffusionWorldModel
 from experiments.configs import grid, locomotion, maze2d, quickstart, smoke
 from tests import tiny
 
@@ -32,7 +33,7 @@ def test_shipped_configs_pass(config: ConfigDict) -> None:
 @pytest.mark.parametrize(
     ("key", "value", "allowed"),
     [
-        ("policy__horizon", 4, "H < T"),  # the tiny config's T is 4
+        ("policy__horizon", 4, "at most 3, the longest that the world model dwm imagines"),  # the tiny config's T is 4
         ("policy__horizon", 0, "at least 1"),
         ("world_models__dwm__num_sampling_steps", 6, "1 <= N <= K"),
         ("world_models__dwm__width", 12, "multiple of 8"),
@@ -125,6 +126,29 @@ def test_a_recipe_reaches_every_model_that_has_its_settings(recipe: str, normali
         settings.get("observation_normalizer", settings.get("normalizer")) for settings in config.world_models.values()
     }
     assert of_states == {normalizer, None}
+
+
+def test_a_recipe_sets_the_sampling_of_a_world_model_from_outside_as_of_dwm(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Mine(DiffusionWorldModel):
+        pass
+
+    monkeypatch.setitem(MODELS, "mine", Mine)
+    config = default_config()
+    RECIPES["recommended"](config)
+    for name in ("num_diffusion_steps", "num_sampling_steps", "guidance_weight", "temperature"):
+        assert config.world_models.mine[name] == config.world_models.dwm[name] != getattr(PAPER, name)
+    # A planner samples as published.
+    assert config.world_models.decision_diffuser.temperature == PAPER.temperature
+
+
+def test_what_the_attribution_takes_away_is_back_at_the_papers() -> None:
+    assert WITHOUT["sampling"]["world_models.dwm.temperature"] == "0.5"
+    published, whole = default_config(), default_config()
+    RECIPES["paper"](published)
+    RECIPES["recommended"](whole)
+    for overrides in WITHOUT.values():
+        for key, value in overrides.items():
+            assert str(value_at(published, key)) == value != str(value_at(whole, key))
 
 
 def test_a_comma_at_the_end_of_the_methods_names_none() -> None:

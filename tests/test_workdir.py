@@ -86,10 +86,10 @@ def test_an_environment_that_fits_is_no_obstacle(task):
 @pytest.mark.parametrize(
     ("ask", "asked", "said"),
     [
-        ("constant", 9.0, "asked for a return-to-go of 9: 0.0% of the recorded ones are as high"),
-        # No more than a pair can reach is asked for: nothing to guess.
-        ("reachable", 9.0, "asked for a return-to-go of at most 9: 0.0% of the recorded ones are as high"),
-        ("constant", 0.5, "asked for a return-to-go of 0.5: 8.3% of the recorded ones are as high"),
+        ("constant", 9.0, "policies ask for a return-to-go of 9; 0.0% of the recorded ones are as high"),
+        # No more than a pair can reach is asked for: nothing to extrapolate.
+        ("reachable", 9.0, "policies ask for a return-to-go of at most 9; 0.0% of the recorded ones are as high"),
+        ("constant", 0.5, "policies ask for a return-to-go of 0.5; 8.3% of the recorded ones are as high"),
     ],
 )
 def test_what_is_asked_is_held_against_the_data(ask, asked, said, capsys):
@@ -98,4 +98,4 @@ def test_what_is_asked_is_held_against_the_data(ask, asked, said, capsys):
     workdir.say_what_is_asked(config, dataset)
     line = capsys.readouterr().err
     assert line.startswith(said)
-    assert ("a guess" in line) == (ask == "constant" and asked == 9)
+    assert ("extrapolates" in line) == (ask == "constant" and asked == 9)

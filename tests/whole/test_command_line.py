@@ -17,7 +17,10 @@ ROOT = Path(__file__).parents[2]
         ("--config.policy.horizonn=5", "error: unknown config key: 'horizonn'; did you mean \"horizon\""),
         ("--config.policy.horizon=soon", "error: flag --config.policy.horizon=soon: invalid literal for int()"),
         ("--bogus=1", "error: Unknown command line flag 'bogus'"),
-        ("--config.policy.horizon=8", "error: policy.horizon=8 is not allowed: below world_models.dwm.sequence_length"),
+        (
+            "--config.policy.horizon=8",
+            "error: policy.horizon=8 is not allowed: at most 7",
+        ),
     ],
 )
 def test_bad_command_is_one_line_and_code_2(override: str, line: str, run_module: RunModule, tmp_path: Path) -> None:

@@ -184,7 +184,7 @@ def test_workdir_in_use_is_refused(tmp_path: Path) -> None:
         ),
         (
             {"data__pad": "drop", "world_models__dwm__sequence_length": 301},
-            r"world_models\.dwm\.sequence_length=301, data\.pad='drop' is not allowed: no episode",
+            r"data\.pad='drop' is not allowed for the world model dwm, .* of 301 rows: no episode",
         ),
     ],
 )

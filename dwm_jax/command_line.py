@@ -57,7 +57,7 @@ def run(
         "--config.key=value overrides a field",
         lock_config=True,
     )
-    flags.FLAGS["config"].parser = ByName(flags.FLAGS["config"].parser)
+    flags.FLAGS["config"].parser = ConfigFileParser(flags.FLAGS["config"].parser)
     workdir_flag = flags.DEFINE_string("workdir", None, "folder of the run: made, or resumed from")
     debug_flag = flags.DEFINE_bool(
         "debug-nans", False, "when a number is not finite, repeat that update to find the operation that made it"
@@ -132,7 +132,7 @@ def run(
     app.run(main, flags_parser=parse)
 
 
-class ByName(flags.ArgumentParser):
+class ConfigFileParser(flags.ArgumentParser):
     """Reads a config file by path or name; what is not there is refused at once, not when its config is first used."""
 
     def __init__(self, by_path: flags.ArgumentParser):

@@ -25,17 +25,17 @@ from dwm_jax.world_models.transition_diffusion import TransitionDiffusion
 Named = TypeVar("Named")
 
 
-class ByName(dict[str, Named]):
+class Registry(dict[str, Named]):
     """What a config, or the files of a run, may name."""
 
     def __missing__(self, name: str) -> Named:
-        raise ValueError(f"{name!r} is not known here; what is your own is known once --import names its module")
+        raise ValueError(f"unknown name {name!r}; one of your own is registered by naming its module with --import")
 
 
-LEARNERS: ByName[type[Learner]] = ByName(td3_bc=TD3BC, iql=IQL, pql=PQL, rebrac=ReBRAC)
+LEARNERS: Registry[type[Learner]] = Registry(td3_bc=TD3BC, iql=IQL, pql=PQL, rebrac=ReBRAC)
 
 # What is pretrained on segments; the keys are those of `config.world_models`.
-MODELS: ByName[type[Model]] = ByName(
+MODELS: Registry[type[Model]] = Registry(
     dwm=DiffusionWorldModel,
     one_step=OneStep,
     ensemble=Ensemble,
@@ -49,7 +49,7 @@ MODELS: ByName[type[Model]] = ByName(
 # The model that infers the actions of imagined steps.
 INFERS_ACTIONS = "inverse_dynamics"
 
-# A model that pessimists ask in the place of another, since it has several opinions.
+# Models that pessimistic learners use in the place of another, because the members of an ensemble can disagree.
 ASKED_BY_PESSIMISTS = {"one_step": "ensemble"}
 
 
@@ -109,9 +109,9 @@ def make_model(name: str, **settings: Any) -> Model:
     return with_reachable_return(model, level) if isinstance(model, WorldModel) else model
 
 
-def make_methods() -> ByName[Method]:
+def make_methods() -> Registry[Method]:
     """Every cell of the grid, and what stands beside it."""
-    return ByName([*_cells(), *_beside_the_grid()])
+    return Registry([*_cells(), *_beside_the_grid()])
 
 
 def _cells() -> Iterator[tuple[str, Method]]:

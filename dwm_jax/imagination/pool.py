@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dwm_jax.imagination.sources import Data, Source, nobody
+from dwm_jax.imagination.sources import Data, Source, refuse_to_act
 from dwm_jax.learners.base import Learner
 from dwm_jax.learners.policies import Policies, exploring
 from dwm_jax.maths.value_expansion import collapse
@@ -26,10 +26,10 @@ CHUNK = 1024
 class Pool(NamedTuple):
     """What is kept, and for how long."""
 
-    label: str  # while it is drawn
+    label: str  # of the progress shown while the pool is drawn
     per_pair: int  # M trajectories of every pair
     lambda_: float  # of the target, which says what of a trajectory is kept
-    # The pool belongs to the world model, not to a learner's seed.
+    # Of the world model's seed: all seeds and learners draw from the same keys.
     choice_key: Key
     draw_key: Key
     refresh_every: int = 0  # updates after which it is drawn anew; 0: never
@@ -56,7 +56,7 @@ def pooled(source: Source, pool: Pool, learner: Learner, seeds: Sequence[int], e
         key = jax.random.fold_in(jax.random.fold_in(pool.draw_key, number), data.pairs.rows[pair])
         key = jax.random.fold_in(key, copies[pair])
         if not source.asks_policy:
-            return draw_pair(data, pair, nobody, key)
+            return draw_pair(data, pair, refuse_to_act, key)
 
         def one_seed(seed: Array, state: PyTree) -> PyTree:
             choose_action = exploring(learner, state, data.pairs.units)

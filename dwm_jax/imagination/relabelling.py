@@ -29,7 +29,7 @@ def relabelling(
 ) -> Source:
     """A source whose world model is fine-tuned along with the policy; the memory of a seed is its training state.
 
-    After every update of the policy, from the `warm_up`-th on, one training update of the world model on segments
+    After every update of the policy except the first `warm_up`, one training update of the world model on segments
     whose label is
 
         g~_t = max(g_t, r_t + gamma V(s_{t+1})),   V the learner's value as just updated.
@@ -42,7 +42,7 @@ def relabelling(
       trained: the pretrained world model; every seed starts from it, optimiser included.
       starts: rows of the data set where training segments start.
       batch_size: segments per fine-tuning update.
-      warm_up: updates before the first fine-tuning.
+      warm_up: updates of the policy that are not followed by fine-tuning.
       gamma, return_scale: discount and divisor of the recorded labels.
     """
     model: Any = trained.model

@@ -96,7 +96,7 @@ class Source(NamedTuple):
 
 # (model, s_t (O,), a_t (A,)) -> the scaled return () that a world model is asked for; raw units.
 Ask = Callable[[PyTree, Array, Array], Array]
-# The pairs of a method, made when they are needed first: generated transitions take their time.
+# The pairs of a method, made on first use, since generating transitions is slow.
 MakePairs = Callable[[], Pairs]
 
 
@@ -191,6 +191,6 @@ def start_of(data: Data, pair: Array, ask: Ask) -> Start:
     return Start(observation_O, action_A, ask(data.drawn_from, observation_O, action_A))
 
 
-def nobody(step: Array, observation: Array, key: Key) -> Array:
-    """Who acts in imaginations of a world model that needs no policy."""
+def refuse_to_act(step: Array, observation: Array, key: Key) -> Array:
+    """The `choose_action` of world models that need no policy; raises ValueError if it is called."""
     raise ValueError("this world model follows a policy: its trajectories must be drawn for one")

@@ -18,14 +18,15 @@ class Learner(ABC):
 
     Attributes:
       title: the paper's name, in those of the methods.
-      imagined_lambda: default of `policy.lambda_`, for targets from imagined trajectories; 1: the H-step return.
+      default_lambda: default of `policy.lambda_`, of targets over several steps, imagined or recorded; 1: the H-step
+        return.
       scales_rewards: whether its rewards are scaled by 1000 / (largest - smallest return of an episode): the usual
         rule of IQL.
       pessimistic: whether imagined rewards are lowered where several imaginations of the same pair disagree.
     """
 
     title: ClassVar[str]
-    imagined_lambda: ClassVar[float] = 1.0
+    default_lambda: ClassVar[float] = 1.0
     scales_rewards: ClassVar[bool] = False
     pessimistic: ClassVar[bool] = False
 

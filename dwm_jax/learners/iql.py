@@ -174,7 +174,7 @@ class IQL(ImplicitQLearning):
     """
 
     title = "IQL"
-    imagined_lambda = 0.95
+    default_lambda = 0.95
 
     expectile: float = 0.7  # tau in (0, 1)
 
@@ -189,9 +189,9 @@ class IQL(ImplicitQLearning):
 class PQL(ImplicitQLearning):
     """Pessimistic Q-learning (DWM section 3.2): the squared error (Q' - V)^2 for the value, and pessimism.
 
-    Nothing in V prefers good actions any more, so its optimism must not come from imagination: imagined rewards
-    are lowered where imaginations disagree (`losses.pessimistic_rewards`). That happens to the trajectories before
-    they get here; recorded rewards are taken as they are.
+    With the squared error V estimates the mean of Q' over the recorded actions, without IQL's preference for good
+    ones. Imagined rewards are lowered where samples disagree (`losses.pessimistic_rewards`), before the trajectories
+    reach this class; recorded rewards are unchanged.
     """
 
     title = "PQL"

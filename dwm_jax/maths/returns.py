@@ -54,7 +54,8 @@ def h_step_return(rewards_H: Array, discounts_H: Array, bootstrap_value: Array) 
     chex.assert_rank([rewards_H, discounts_H, bootstrap_value], [1, 1, 0])
     chex.assert_equal_shape([rewards_H, discounts_H])
     weights_H = jnp.concatenate([jnp.ones((1,), discounts_H.dtype), jnp.cumprod(discounts_H)])
-    return jnp.dot(weights_H[:-1], rewards_H) + weights_H[-1] * bootstrap_value
+    # Not a dot product, which an accelerator may round to bfloat16 or TF32.
+    return jnp.sum(weights_H[:-1] * rewards_H) + weights_H[-1] * bootstrap_value
 
 
 def lambda_return(rewards_H: Array, discounts_H: Array, values_H: Array, lambda_: float) -> Array:

@@ -11,7 +11,8 @@ from dwm_jax.types import Array
 class InverseDynamics(nn.Module):
     """The action that leads from s to s': normalised (s, s') of shape (2, O) -> (A,).
 
-    The last layer is linear, as in Decision Diffuser's code: a plan that asks for more than full throttle gets it.
+    The last layer is linear, as in Decision Diffuser's code; callers clip the action to [-1, 1]. `training` switches
+    dropout on.
     """
 
     hidden: Sequence[int]

@@ -103,7 +103,7 @@ class ResidualBlock(nn.Module):
 
 
 class TemporalUnet(nn.Module):
-    """Predicts the noise in a noisy sequence of rows: x (T, D), k (), condition (E',) -> eps (T, D).
+    """Noisy rows to what it is trained to predict, noise or velocity: x (T, D), k (), condition (E',) -> (T, D).
 
     Any T: a level halves an even length and leaves an odd one as it is.
 
@@ -111,7 +111,7 @@ class TemporalUnet(nn.Module):
       width: channels of the first level, a multiple of 8 (the groups of the group norm).
       multipliers: channels of each level in units of `width`.
       dtype: of the activations, and of what the products along the rows multiply. Parameters, norms, embeddings and
-        the last layer are float32: at the noisiest step the sampler magnifies the predicted noise a hundredfold.
+        the last layer are float32: at the noisiest step the sampler magnifies errors of predicted noise a hundredfold.
     """
 
     width: int

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from dwm_jax.imagination.pool import CHUNK
-from dwm_jax.imagination.sources import Data, Source, nobody
+from dwm_jax.imagination.sources import Data, Source, refuse_to_act
 from dwm_jax.learners.base import Learner
 from dwm_jax.learners.policies import Policies, exploring
 from dwm_jax.runtime import parallel
@@ -66,7 +66,7 @@ class PolicyUpdates:
         limit = max(1, CHUNK * parallel.num_devices() // (self.batch_size * len(self.keys_S)))
         at_once = max(count for count in range(1, limit + 1) if len(steps_U) % count == 0)
         batches_U = jax.lax.map(
-            lambda step: self.draw_batch(memory, Data(pairs, drawn_from), nobody, key, step),
+            lambda step: self.draw_batch(memory, Data(pairs, drawn_from), refuse_to_act, key, step),
             steps_U,
             batch_size=at_once,
         )

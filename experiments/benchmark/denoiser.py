@@ -13,7 +13,7 @@ from dwm_jax.config import settings_at
 from dwm_jax.data import dataset as data
 from dwm_jax.imagination import sources
 from dwm_jax.imagination.pool import draw_several, keep_for_target
-from dwm_jax.imagination.sources import Data, Pairs, Source, nobody
+from dwm_jax.imagination.sources import Data, Pairs, Source, refuse_to_act
 from dwm_jax.learners.policies import Units
 from dwm_jax.maths.normalizers import fit_standard
 from dwm_jax.phases.pretraining import training_rows, update_from_segments
@@ -197,7 +197,7 @@ def bulk(source: Source, data: Data, num_draws: int, lambda_: float, chunk: int)
 
     def draw_one(data: Data, index: Array) -> Trajectory:
         key = jax.random.fold_in(jax.random.key(3), index)
-        return draw(data, index % data.pairs.rows.shape[0], nobody, key)
+        return draw(data, index % data.pairs.rows.shape[0], refuse_to_act, key)
 
     endless = np.iinfo(np.int32).max // 2
     yield from parallel.map_chunks(draw_one, chunk)(endless, data)

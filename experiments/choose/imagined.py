@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from dwm_jax.imagination.sources import make_ask, nobody
+from dwm_jax.imagination.sources import make_ask, refuse_to_act
 from dwm_jax.phases.phase import Run
 from dwm_jax.results.diagnostics import discounted_returns
 from dwm_jax.runtime.keys import key_for
@@ -43,7 +43,7 @@ def imagining(
     @partial(jax.vmap, in_axes=(None, 0, 0, 0))
     def draw(inference: PyTree, start_O: Array, action_A: Array, key: Key) -> Trajectory:
         start = Start(start_O, action_A, ask(inference, start_O, action_A))
-        return rollout(inference, start, nobody, key)
+        return rollout(inference, start, refuse_to_act, key)
 
     def returns_of(start_EO: np.ndarray, action_SEA: np.ndarray) -> np.ndarray:
         number = min(len(start_EO), NUM_STARTS)

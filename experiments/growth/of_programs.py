@@ -10,7 +10,7 @@ import numpy as np
 
 from dwm_jax.data import dataset as data
 from dwm_jax.imagination.pool import CHUNK
-from dwm_jax.imagination.sources import Data, nobody
+from dwm_jax.imagination.sources import Data, refuse_to_act
 from dwm_jax.phases.pretraining import update_from_segments
 from dwm_jax.runtime import parallel
 
@@ -47,7 +47,9 @@ def denoiser() -> list[Point]:
     imagined = make_source(SIZE, "fresh", random_pairs(bench.dataset), config, lambda_, PLAN)
 
     def draw(data: Data, keys: jax.Array) -> Any:
-        return jax.vmap(lambda pair, key: imagined.source.draw((), data, pair, nobody, key))(jnp.arange(CHUNK), keys)
+        return jax.vmap(lambda pair, key: imagined.source.draw((), data, pair, refuse_to_act, key))(
+            jnp.arange(CHUNK), keys
+        )
 
     keys = jax.random.split(jax.random.key(0), CHUNK)
     counted = {

@@ -24,7 +24,7 @@ OF_MINE = '{"methods": "Mine,TD3+BC", "num_seeds": 1, "policy": {"num_updates": 
 @pytest.fixture(autouse=True)
 def forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
     """What a test makes known is not known to the next."""
-    monkeypatch.setattr(registry, "LEARNERS", registry.ByName(registry.LEARNERS))
+    monkeypatch.setattr(registry, "LEARNERS", registry.Registry(registry.LEARNERS))
     for name in [name for name in registry.METHODS if "Mine" in name]:
         del registry.METHODS[name]
 

@@ -1,12 +1,13 @@
 """The runs below a folder, as far as they can be read. What is missing or broken is listed, never raised."""
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from dwm_jax.data.d4rl_tasks import OTHER
 from dwm_jax.phases.kept_models import last_update
 from dwm_jax.registry import METHODS, Learning, Planning, names_in
 from dwm_jax.results.diagnostics import Calibration, PredictionError, Terminations
@@ -247,6 +248,12 @@ def read_model(folder: Path, described: dict[str, Any]) -> FoundModel:
 def distinct(runs: Sequence[FoundRun]) -> list[FoundRun]:
     """Each folder once: one run may serve several studies, by a link."""
     return list({run.folder.resolve(): run for run in reversed(runs)}.values())[::-1]
+
+
+def common_origin(runs: Iterable[FoundRun]) -> str | None:
+    """What the runs of a task say of its data: one word of them all, else that it is not D4RL's or cannot be told."""
+    said = {run.origin for run in runs}
+    return said.pop() if len(said) == 1 else OTHER if OTHER in said else None
 
 
 def of_study(runs: Sequence[FoundRun], study: str) -> dict[str, list[FoundRun]]:

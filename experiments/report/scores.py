@@ -5,13 +5,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from dwm_jax.data.d4rl_tasks import OTHER
 from dwm_jax.registry import METHODS
 from dwm_jax.results.scores import Curve, final_scores
 
 from ..studies.reported import CORL, Counterpart, Reported, counterpart, peers
 from . import markdown
-from .reading import FoundRun
+from .reading import FoundRun, common_origin
 
 
 class Score(NamedTuple):
@@ -120,7 +119,7 @@ def lines(study: str, task: str, choices: Sequence[Choice], reported: Mapping[tu
     """
     by_peers = peers()
     tasks = {key[1] for key in reported} | {task for by_task in by_peers.values() for task in by_task}
-    beside = counterpart(task, tasks, _common_origin(choices))
+    beside = counterpart(task, tasks, common_origin(choice.score.run for choice in choices))
 
     def find(score: Score) -> Reported | None:
         return None if beside is None else reported.get((score.method, beside.task, *score.settings))
@@ -131,12 +130,6 @@ def lines(study: str, task: str, choices: Sequence[Choice], reported: Mapping[tu
         return by_peers.get((CORL, score.method), {}).get(beside.task)
 
     return [Line(study, task, choice, beside, find(choice.score), find_corl(choice.score)) for choice in choices]
-
-
-def _common_origin(choices: Sequence[Choice]) -> str | None:
-    """What the runs of a task say of its data: one word of them all, else that it is not D4RL's or cannot be told."""
-    said = {choice.score.run.origin for choice in choices}
-    return said.pop() if len(said) == 1 else OTHER if OTHER in said else None
 
 
 def other_peers(task: str) -> str:

@@ -14,7 +14,7 @@ from ..studies import reported
 from ..studies.reported import Counterpart
 from . import drawing, markdown
 from .drawing import Points
-from .reading import FoundRun
+from .reading import FoundRun, common_origin
 
 UNITS = (
     "Mean squared error on held-out segments by the number of steps after the recorded start (which the paper counts "
@@ -24,41 +24,47 @@ UNITS = (
 # Our labels, which say who acts in a model, by the paper's names.
 LABELS = {"dwm": "dwm", "one_step": "one_step, told the recorded actions"}
 QUANTITIES = {"observation": "state", "reward": "reward"}
+# Where the paper measured its curves.
+REPORTED_TASK = "walker2d-medium-expert-v2"
 # How a PNG file begins, and bytes beyond which it is none of a run's.
 PNG, LARGEST_PICTURE = b"\x89PNG\r\n\x1a\n", 10 * 2**20
 
 
 class ReportedErrors(NamedTuple):
-    """The paper's curves, by our labels, and where they were measured."""
+    """The paper's curves, by our labels, and what to call them beside ours."""
 
-    task: str
+    counterpart: Counterpart
     errors: dict[str, PredictionError]
 
-    def beside(self, task: str) -> Counterpart:
-        """How to call them beside figures on `task`."""
-        return Counterpart(self.task, self.task == task)
 
+def reported_errors(file: str, task: str, origin: str | None) -> ReportedErrors:
+    """The paper's curves, which are of one task, to be shown beside ours of `task`, whichever that is.
 
-def reported_errors(file: str) -> ReportedErrors:
-    """The paper's step 1 is the given state and the first reward: states are shifted by one, rewards are not."""
+    The paper's step 1 is the given state and the first reward: states are shifted by one, rewards are not.
+
+    Args:
+      origin: what our runs say of their data (`reported.counterpart`).
+    """
+    beside = reported.counterpart(task, {REPORTED_TASK}, origin) or Counterpart(REPORTED_TASK, is_same_data=False)
     rows = reported.rows(file)
     errors = {}
     for model, label in LABELS.items():
         mine = sorted((row for row in rows if row["model"] == model), key=lambda row: int(row["step"]))
         states, rewards = ([float(row[f"{name}_mse"]) for row in mine] for name in QUANTITIES)
         errors[label] = PredictionError(np.array(states[1:]), np.array(rewards[:-1]))
-    return ReportedErrors("walker2d-medium-expert-v2", errors)
+    return ReportedErrors(beside, errors)
 
 
 def prediction_error(study: str, by_task: Mapping[str, list[FoundRun]], file: str | None, folder: Path) -> str:
     """Error by step: mean and standard deviation over the runs of a task, which differ in the world models' seed."""
-    paper = reported_errors(file) if file else None
     text = [UNITS]
     for task, runs in by_task.items():
-        errors = errors_of(longest(runs))
+        shown = longest(runs)
+        errors = errors_of(shown)
         if errors:
+            paper = reported_errors(file, task, common_origin(shown)) if file else None
             text.append(f"{markdown.heading(task)}\n{spread_over(errors)}")
-            text += [error_table(task, name, errors, paper) for name in QUANTITIES]
+            text += [error_table(name, errors, paper) for name in QUANTITIES]
             text.append(markdown.figures(*error_pictures(study, task, errors, paper, folder)))
     return "\n".join(text)
 
@@ -111,9 +117,7 @@ def errors_of(runs: Sequence[FoundRun]) -> dict[str, list[PredictionError]]:
     return found
 
 
-def error_table(
-    task: str, quantity: str, errors: Mapping[str, list[PredictionError]], paper: ReportedErrors | None
-) -> str:
+def error_table(quantity: str, errors: Mapping[str, list[PredictionError]], paper: ReportedErrors | None) -> str:
     """A line per step, a column per world model, the paper's after ours."""
     beside = [label for label in errors if paper and label in paper.errors]
     ours = {label: np.array([getattr(error, quantity) for error in found]) for label, found in errors.items()}
@@ -129,7 +133,7 @@ def error_table(
             theirs = getattr(paper.errors[label], quantity)
             row.append(f"{theirs[step]:.3g}" if step < len(theirs) else markdown.NOTHING)
         rows.append(row)
-    head += [f"{label}: {paper.beside(task).heading}" for label in beside if paper]
+    head += [f"{label}: {paper.counterpart.heading()}" for label in beside if paper]
     return markdown.table(head, rows)
 
 
@@ -157,7 +161,7 @@ def error_pictures(
                 theirs = getattr(paper.errors[label], quantity).tolist()
                 lines.append(Points(label, range(1, len(theirs) + 1), theirs, [], is_ours=False))
         file = markdown.picture_file(study or "runs", task, quantity, "error")
-        label = paper.beside(task).label if paper else ""
+        label = paper.counterpart.label if paper else ""
         drawing.once(drawing.lines, folder / file, lines, task, "step", f"squared error, {name}", label, True)
         made.append((f"Prediction error of the {name} by step on {task}", file))
     return made

@@ -150,9 +150,36 @@ def test_the_peers_figures_are_on_the_papers_scale() -> None:
 
 def test_the_papers_steps_begin_at_the_given_state() -> None:
     # Its states at step 2 are our first; its rewards at step 1 are.
-    error = world_models.reported_errors("prediction_error.csv").errors["dwm"]
+    error = world_models.reported_errors("prediction_error.csv", TASK, None).errors["dwm"]
     assert (error.observation[0], error.reward[0]) == (0.1050, 8.89e-05)
     assert len(error.observation) == len(error.reward) == 7
+
+
+WALKER = "walker2d-medium-expert-v2"
+
+
+@pytest.mark.parametrize(
+    ("task", "origin", "heading", "legend"),
+    [
+        (WALKER, "D4RL's file", "dwm: paper", "paper"),
+        (WALKER, "not D4RL's file", f"dwm: paper, on other data ({WALKER})", "paper, other data"),
+        (WALKER, None, "dwm: paper (our data is unverified)", "paper"),
+        ("walker2d-medium-expert", None, f"dwm: paper, on other data ({WALKER})", "paper, other data"),
+        ("hopper-medium-expert", None, f"dwm: paper, on other data ({WALKER})", "paper, other data"),
+    ],
+)
+def test_the_papers_prediction_errors_say_whose_data_they_are_of(
+    tmp_path: Path, task: str, origin: str | None, heading: str, legend: str
+) -> None:
+    folder = make_run(tmp_path / f"runs/prediction_error/{task}/seed0", {"TD3+BC": [(0.5,)]}, task)
+    if origin is not None:
+        (folder / "data.json").write_text(json.dumps({"origin": origin}))
+    (run,) = read(tmp_path / "runs").runs
+    text = world_models.prediction_error("prediction_error", {task: [run]}, "prediction_error.csv", tmp_path)
+    heads = [line for line in text.splitlines() if line.startswith(("| state, step", "| reward, step"))]
+    assert heads == [f"| state, step | dwm | {heading} |", f"| reward, step | dwm | {heading} |"]
+    picture = tmp_path / f"figures/prediction_error-{task}-observation-error.svg"
+    assert f">dwm, {legend}<" in picture.read_text()
 
 
 # --------------------------------------------------------------------------------- comparing

@@ -64,10 +64,8 @@ class FoundRun(NamedTuple):
     curves: dict[str, Curve]  # by method
     errors: dict[str, PredictionError]  # by world model and who acts in it
     calibrations: dict[str, Calibration]
-    # By world model: share of the recorded ends of the task that are imagined, and of going on that is imagined to end.
-    terminations: dict[str, Terminations]
-    # By method: what its critics said of the starts of the last evaluations, and the discounted return that followed.
-    critics: dict[str, CriticCheck]
+    terminations: dict[str, Terminations]  # by world model: the shares found and invented
+    critics: dict[str, CriticCheck]  # by method: what they predicted for initial states, and what followed
     sampling_seconds: dict[str, dict[int, float]]  # by horizon, of one batch of trajectories
     acting_seconds: dict[str, float]  # of one decision, by method
     learning_seconds: dict[str, float]  # of all seeds side by side, by method
@@ -75,11 +73,11 @@ class FoundRun(NamedTuple):
 
 
 class FoundModel(NamedTuple):
-    """A world model that runs share, and what it cost."""
+    """A world model that runs share, and what it has cost so far."""
 
     folder: str
     model: str
-    updates: int
+    updates: int  # that took these seconds: all of them, or those up to its last checkpoint
     seconds: float
 
 
@@ -120,7 +118,9 @@ def read_all(folder: Path, studies: Sequence[str]) -> Found:
                 runs.append(run)
                 gaps += unfinished
             elif "num_updates" in described.get("settings", {}):
-                models.append(read_model(path, described))
+                found, untrained = read_model(place, path, described)
+                models += found
+                gaps += untrained
         except UNREADABLE as error:
             gaps.append(Gap(place, f"cannot be read: {type(error).__name__}: {_one_line(error)}"))
     sweep, damage = read_sweep(folder)
@@ -157,7 +157,8 @@ def read_run(place: str, folder: Path, config: dict[str, Any], studies: Sequence
     parts = Path(place).parts
     in_study = len(parts) == 3 and parts[0] in studies
     results = Results(folder / "results.csv").read()
-    finished, gaps = finished_curves(place, results, config)
+    whole = whole_evaluations(results, config)
+    finished, gaps = finished_curves(place, whole, config)
     try:
         measured = files.read_json(folder / "diagnostics.json")
     except FileNotFoundError:
@@ -182,7 +183,7 @@ def read_run(place: str, folder: Path, config: dict[str, Any], studies: Sequence
         {label: PredictionError(**_arrays(error)) for label, error in measured.get("prediction_error", {}).items()},
         {label: Calibration(**_arrays(columns)) for label, columns in measured.get("calibration", {}).items()},
         {label: Terminations(**_arrays(shares)) for label, shares in measured.get("terminations", {}).items()},
-        critic_checks(results),
+        critic_checks([row for row in whole if row.method in finished]),
         {
             label: {int(horizon): float(seconds) for horizon, seconds in by_horizon.items()}
             for label, by_horizon in measured.get("sampling_seconds", {}).items()
@@ -195,13 +196,19 @@ def read_run(place: str, folder: Path, config: dict[str, Any], studies: Sequence
     return run, gaps
 
 
-def finished_curves(
-    place: str, results: Sequence[Result], config: dict[str, Any]
-) -> tuple[dict[str, Curve], list[Gap]]:
-    """The curves of the methods that have come to their last evaluation; of the others how far they are."""
+def whole_evaluations(results: Sequence[Result], config: dict[str, Any]) -> list[Result]:
+    """The rows of the evaluations that have all their episodes: one may be read while it is written."""
     episodes = config["num_seeds"] * config["evaluation"]["episodes"]
     counts = Counter((row.method, row.step) for row in results)
-    whole = [row for row in results if counts[row.method, row.step] == episodes]
+    return [row for row in results if counts[row.method, row.step] == episodes]
+
+
+def finished_curves(place: str, whole: Sequence[Result], config: dict[str, Any]) -> tuple[dict[str, Curve], list[Gap]]:
+    """The curves of the methods that have come to their last evaluation; of the others how far they are.
+
+    Args:
+      whole: the rows of whole evaluations.
+    """
     finished: dict[str, Curve] = {}
     gaps: list[Gap] = []
     by_method = {curve.method: curve for curve in curves(whole)}
@@ -238,11 +245,14 @@ def read_start(row: dict[str, Any]) -> FoundStart:
     return FoundStart(str(row["time"]), [str(word) for word in row["command"]], str(row.get("xla_flags") or ""), known)
 
 
-def read_model(folder: Path, described: dict[str, Any]) -> FoundModel:
-    """A world model's folder."""
-    seconds = [row["seconds"] for row in JsonLines(folder / "timing.jsonl").read()]
-    updates = last_update(described["settings"])
-    return FoundModel(folder.name, described["model"], updates, max(seconds, default=float("nan")))
+def read_model(place: str, folder: Path, described: dict[str, Any]) -> tuple[list[FoundModel], list[Gap]]:
+    """A world model's folder: the model, as far as it is trained, and what it still lacks."""
+    total = last_update(described["settings"])
+    # A row per checkpoint, in the order of time: the last one has all the seconds so far.
+    rows = JsonLines(folder / "timing.jsonl").read()
+    reached = int(rows[-1]["step"]) if rows else 0
+    found = [FoundModel(folder.name, described["model"], reached, float(rows[-1]["seconds"]))] if reached else []
+    return found, [] if reached >= total else [Gap(place, f"trained up to update {reached:,} of {total:,}")]
 
 
 def distinct(runs: Sequence[FoundRun]) -> list[FoundRun]:

@@ -76,21 +76,21 @@ def by_setting(setting: str, study: str, by_task: Mapping[str, list[FoundRun]], 
         rows = []
         for run in runs:
             for method, check in run.critics.items():
-                said, true = check.last
+                predicted, measured = check.last
                 error, ends = run.errors.get("dwm"), run.terminations.get("dwm")
                 seconds = run.sampling_seconds.get("dwm", {}).get(max(run.sampling_seconds.get("dwm", {}), default=0))
                 found = ends.found[np.isfinite(ends.found)] if ends else np.zeros(0)
                 cells = [f"{error.observation[0]:.3g}", f"{error.observation[-1]:.3g}"] if error else ["-", "-"]
                 cells += [f"{found.mean():.2f}", f"{ends.invented[-1]:.3g}"] if ends and len(found) else ["-", "-"]
                 cells += [f"{1000 * seconds:.3g}" if seconds else markdown.NOTHING]
-                value = run.settings.get(method, {}).get(setting, "")
-                rows.append([method, value, *cells, f"{said:.4g}", f"{true:.4g}"])
+                value = run.settings[method][setting] or markdown.NOTHING
+                rows.append([method, value, *cells, f"{predicted:.4g}", f"{measured:.4g}"])
         if rows:
             horizon = max(run.horizon for run in runs)
-            head = ["method", setting, "state error, step 1", f"step {horizon}", "falls found", "falls invented"]
-            head.append("128 trajectories (ms)")
-            text.append(markdown.heading(task))
-            text.append(markdown.table([*head, "critics, of the starts", "discounted return there"], rows))
+            head = ["method", setting, "state error, step 1", f"step {horizon}"]
+            head += ["terminations found", "terminations invented", "128 trajectories (ms)"]
+            head += ["critic value at initial states", "discounted return"]
+            text += [markdown.heading(task), markdown.table(head, rows)]
     return "\n".join(text)
 
 
@@ -195,13 +195,13 @@ def own_picture(path: Path) -> bytes | None:
 
 
 def label_histogram(study: str, task: str, place: Path, folder: Path) -> str:
-    """The training labels that the returns-to-go are to be read against: a run's own picture; "" where it has none."""
+    """The recorded labels that the returns-to-go are to be read against: a run's own picture; "" where it has none."""
     picture = own_picture(place / "figures" / "returns_to_go.png")
     if picture is None:
         return ""
     file = markdown.picture_file(study, task, "labels", kind="png")
     files.write(folder / file, picture)
-    return markdown.figures((f"Returns-to-go of the training segments of {task}", file))
+    return markdown.figures((f"Return-to-go of all recorded steps of {task}", file))
 
 
 def diffusion_steps(study: str, by_task: Mapping[str, list[FoundRun]], file: str | None, folder: Path) -> str:

@@ -339,6 +339,47 @@ def test_what_is_missing_or_broken_is_listed(tmp_path: Path) -> None:
     assert all(name in (tmp_path / "out/report.md").read_text() for name in gaps)
 
 
+def make_model(folder: Path, trained: Mapping[int, float], total: int) -> None:
+    """A world model's folder. `trained`: seconds by the step of its checkpoints."""
+    folder.mkdir(parents=True)
+    (folder / "config.json").write_text(json.dumps({"model": "dwm", "settings": {"num_updates": total}}))
+    JsonLines(folder / "timing.jsonl").append(
+        {"phase": "world model dwm", "step": step, "seconds": seconds} for step, seconds in trained.items()
+    )
+
+
+def test_what_an_unfinished_world_model_cost_is_divided_by_what_it_has_done(tmp_path: Path) -> None:
+    make_run(tmp_path / "run", {"IQL": [(0.5,)]})
+    make_model(tmp_path / "world_models/half", {25_000: 480.0, 50_000: 1_000.0}, 200_000)
+    make_model(tmp_path / "world_models/new", {}, 200_000)
+    make_model(tmp_path / "world_models/whole", {1_000: 30.0}, 1_000)
+    found = read(tmp_path)
+    assert found.gaps == [
+        Gap("world_models/half", "trained up to update 50,000 of 200,000"),
+        Gap("world_models/new", "trained up to update 0 of 200,000"),
+    ]
+    # 1,000 s for 50 thousand updates; 30 s for one.
+    assert timing.pretraining(found.models).splitlines()[2:] == [
+        "| half | 50,000 | 1000 | 20 |",
+        "| whole | 1,000 | 30 | 30 |",
+    ]
+
+
+def test_critics_are_those_of_finished_methods_at_whole_evaluations(tmp_path: Path) -> None:
+    folder = make_run(tmp_path / "run", {"TD3+BC": [(0.5,), (0.6,)], "IQL": [(0.5,), (0.6,)]})
+    rows = Results(folder / "results.csv").read()
+    (folder / "results.csv").unlink()
+    # The second method is at its first evaluation of two; of a third evaluation of the first, one episode is written.
+    kept = [row._replace(value_at_start=1.0 + row.step, discounted_return=2.0) for row in rows]
+    kept = [row for row in kept if row.method == "TD3+BC" or row.step == 1]
+    torn = kept[0]._replace(step=3, value_at_start=100.0)
+    Results(folder / "results.csv").append([*kept, torn])
+    (run,) = read(tmp_path).runs
+    assert list(run.critics) == ["TD3+BC"]
+    assert run.critics["TD3+BC"].steps.tolist() == [1, 2]
+    assert run.critics["TD3+BC"].values.tolist() == [2.0, 3.0]
+
+
 def test_a_task_without_reference_scores_is_shown_raw(tmp_path: Path) -> None:
     folder = make_run(tmp_path / "anywhere", {"IQL": [(0.5, 0.6)], "TD3+BC": [(0.1, 0.2)]}, task="own-v0")
     rows = [row._replace(score_0_1=float("nan")) for row in Results(folder / "results.csv").read()]

@@ -100,8 +100,7 @@ def convert(arrays: FlatArrays, owner: str, layout: Layout = PLAIN, clipped: Cli
     arrays, joins, shifted = _told_apart(arrays, layout)
     behind = _behind_an_end(arrays, joins)
     ends, cuts = _ends(arrays, behind, joins, owner, layout)
-    kept_rows = np.flatnonzero(~behind)
-    starts = kept_rows[np.append(0, np.searchsorted(kept_rows, ends[:-1]) + 1)]
+    starts = _starts(ends, behind)
     terminated = arrays.terminals[ends]
     is_next_known = np.full(len(ends), arrays.next_observations is not None)
     followed = np.zeros(len(ends), bool)
@@ -158,8 +157,7 @@ def cut_at_terminals(episode: Episode, terminals: np.ndarray) -> tuple[list[Epis
     behind[1:] = terminals[1:] & terminals[:-1]
     is_end = terminals.astype(bool)
     is_end[-1] = True
-    ends, kept_rows = np.flatnonzero(is_end & ~behind), np.flatnonzero(~behind)
-    starts = kept_rows[np.append(0, np.searchsorted(kept_rows, ends[:-1]) + 1)]
+    ends = np.flatnonzero(is_end & ~behind)
     pieces = [
         Episode(
             episode.observations[start : end + 2],
@@ -167,9 +165,15 @@ def cut_at_terminals(episode: Episode, terminals: np.ndarray) -> tuple[list[Epis
             episode.rewards[start : end + 1],
             bool(terminals[end]),
         )
-        for start, end in zip(starts, ends, strict=True)
+        for start, end in zip(_starts(ends, behind), ends, strict=True)
     ]
     return pieces, behind
+
+
+def _starts(ends: np.ndarray, behind: np.ndarray) -> np.ndarray:
+    """The first rows of the episodes that end at `ends`; rows behind an end are part of none."""
+    kept_rows = np.flatnonzero(~behind)
+    return np.asarray(kept_rows[np.append(0, np.searchsorted(kept_rows, ends[:-1]) + 1)])
 
 
 def _told_apart(arrays: FlatArrays, layout: Layout) -> tuple[FlatArrays, np.ndarray | None, bool]:
@@ -284,7 +288,7 @@ def _ends(
     rows = np.flatnonzero(ends & ~behind)
     step_limit = layout.step_limit
     if arrays.timeouts is None and step_limit is not None:
-        lengths = np.diff(rows, prepend=-1)
+        lengths = rows + 1 - _starts(rows, behind)
         if lengths.max() > step_limit:
             row = int(rows[np.argmax(lengths > step_limit)])
             raise ValueError(

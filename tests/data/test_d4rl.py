@@ -208,6 +208,18 @@ def test_a_file_without_timeouts_that_shows_no_end_at_the_limit_is_refused(path)
         d4rl.read(write(path, arrays), Layout(step_limit=8))
 
 
+def test_rows_behind_a_terminal_do_not_count_towards_the_limit(path):
+    # Of 20 rows the last three before the second episode are terminals: the first ends an episode of 8 steps, two are
+    # left out, and 10 follow. Counted with these two, the second would have 12.
+    (first, second) = make_episodes([(10, False), (10, False)])
+    arrays = arrays_of([first, second]) | {"timeouts": None}
+    arrays["terminals"][[7, 8, 9, 19]] = True
+    found = d4rl.read(write(path, arrays), Layout(step_limit=10))
+    assert [len(episode.actions) for episode in found.episodes] == [8, 10]
+    with pytest.raises(ValueError, match="the 10 steps up to row 19 pass the environment's limit of 9"):
+        d4rl.read(path, Layout(step_limit=9))
+
+
 def test_next_observations_that_only_repeat_the_next_row_prove_no_end(path, arrays):
     arrays |= {"timeouts": None, "next_observations": np.roll(arrays["observations"], -1, axis=0)}
     with pytest.raises(ValueError, match=f"{path}: neither timeouts nor next_observations of its own"):

@@ -78,10 +78,14 @@ class AdroitV0(gym.Wrapper[np.ndarray, np.ndarray, Any, Any]):
     """One of D4RL's adroit tasks; the outcome of every step is D4RL's."""
 
     def __init__(
-        self, simulator: str, outcome: Callable[[Any], Outcome], episode_steps: int, render_mode: str | None = None
+        self,
+        simulator: str,
+        outcome: Callable[[Any], Outcome],
+        max_episode_steps: int,
+        render_mode: str | None = None,
     ):
         gym.register_envs(gymnasium_robotics)
-        super().__init__(gym.make(simulator, max_episode_steps=episode_steps, render_mode=render_mode))
+        super().__init__(gym.make(simulator, max_episode_steps=max_episode_steps, render_mode=render_mode))
         self._outcome = outcome
 
     def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
@@ -92,8 +96,8 @@ class AdroitV0(gym.Wrapper[np.ndarray, np.ndarray, Any, Any]):
 
 
 ENVIRONMENTS: dict[str, Callable[..., gym.Env[Any, Any]]] = {
-    "door-v0": partial(AdroitV0, "AdroitHandDoor-v1", door, 200),
-    "hammer-v0": partial(AdroitV0, "AdroitHandHammer-v1", hammer, 200),
-    "pen-v0": partial(AdroitV0, "AdroitHandPen-v1", pen, 100),
-    "relocate-v0": partial(AdroitV0, "AdroitHandRelocate-v1", relocate, 200),
+    "door-v0": partial(AdroitV0, "AdroitHandDoor-v1", door, max_episode_steps=200),
+    "hammer-v0": partial(AdroitV0, "AdroitHandHammer-v1", hammer, max_episode_steps=200),
+    "pen-v0": partial(AdroitV0, "AdroitHandPen-v1", pen, max_episode_steps=100),
+    "relocate-v0": partial(AdroitV0, "AdroitHandRelocate-v1", relocate, max_episode_steps=200),
 }

@@ -36,8 +36,8 @@ class Maze2dV1(gym.Wrapper[np.ndarray, np.ndarray, Any, Any]):
     0.1 N(0, 1); reward 1 within 0.5 of the goal's whole numbers, else 0; never terminated.
     """
 
-    def __init__(self, name: str, render_mode: str | None = None):
-        super().__init__(maze2d.make_env(name, render_mode))
+    def __init__(self, name: str, render_mode: str | None = None, max_episode_steps: int | None = None):
+        super().__init__(maze2d.make_env(name, render_mode, max_episode_steps))
         self._maze = maze2d.MAZES[name]
 
     def reset(
@@ -104,13 +104,13 @@ class AntmazeV2(gym.Wrapper[np.ndarray, np.ndarray, Any, Any]):
     of it, which terminates; else 0.
     """
 
-    def __init__(self, name: str, render_mode: str | None = None) -> None:
+    def __init__(self, name: str, render_mode: str | None = None, max_episode_steps: int | None = None) -> None:
         gym.register_envs(gymnasium_robotics)
         maze = ANT_MAZES[name]
         env: gym.Env[Any, Any] = gym.make(
             "AntMaze_UMaze-v4",
             maze_map=maze.cells[::-1],
-            max_episode_steps=maze.episode_steps,
+            max_episode_steps=max_episode_steps or maze.episode_steps,
             render_mode=render_mode,
         )
         super().__init__(env)

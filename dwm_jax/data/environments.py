@@ -82,12 +82,12 @@ def facts(environment: str, spec: str | None = None, *, clock: int | None = None
 
 def clock_of(env: gym.Env[Any, Any]) -> int | None:
     """Steps after which an environment truncates an episode by itself; None where it has no clock."""
-    current = env
+    limits, current = [], env
     while isinstance(current, gym.Wrapper):
         if isinstance(current, gym.wrappers.TimeLimit):
-            return int(current._max_episode_steps)
+            limits.append(int(current._max_episode_steps))
         current = current.env
-    return None
+    return min(limits, default=None)
 
 
 def require_clock(env: gym.Env[Any, Any], owner: str) -> None:
@@ -123,7 +123,7 @@ def make(
       actions: the bounds that the data's actions were scaled from; None takes the environment's own.
       observation_size: O of the data, to be checked.
       render_mode: as in Gymnasium; "rgb_array" for films.
-      clock: steps after which an episode is truncated; None leaves that to the environment.
+      clock: steps after which an episode is truncated, in place of the environment's own; None leaves that to it.
 
     Raises:
       ValueError: an unknown id, an environment that does not fit the data, or one without a clock.
@@ -196,7 +196,8 @@ class FlatObservations(gym.ObservationWrapper[np.ndarray, Any, Any]):
 
 def _make(environment: str, spec: str | None, render_mode: str | None, clock: int | None) -> gym.Env[Any, Any]:
     # Not every environment takes a render_mode, so that none is given where none is wanted.
-    arguments: dict[str, Any] = {} if render_mode is None else {"render_mode": render_mode}
+    wanted = {"render_mode": render_mode, "max_episode_steps": clock}
+    arguments: dict[str, Any] = {key: value for key, value in wanted.items() if value is not None}
     with warnings.catch_warnings():
         # Gymnasium asks for v5 instead of the v4 that is meant.
         warnings.filterwarnings("ignore", category=DeprecationWarning)
@@ -206,7 +207,7 @@ def _make(environment: str, spec: str | None, render_mode: str | None, clock: in
             _register(environment)
             try:
                 said = {} if spec is None else _arguments_of(spec)
-                env = gym.make(_registered(environment, spec), **said, **arguments)
+                env = gym.make(_registered(environment, spec), **(said | arguments))
             except Exception as error:  # whatever a third party's environment raises when it is made
                 raise ValueError(
                     f"environment {environment!r} cannot be made here: {type(error).__name__}: {error}"
@@ -214,7 +215,13 @@ def _make(environment: str, spec: str | None, render_mode: str | None, clock: in
                 ) from error
     if render_mode is not None:
         cameras.place(env)
-    return env if clock is None else gym.wrappers.TimeLimit(env, clock)
+    if clock is not None and clock_of(env) != clock:
+        env.close()
+        raise ValueError(
+            f"environment {environment} ends its episodes after {clock_of(env)} steps in code of its own, before the "
+            f"{clock} of --max-episode-steps; ask for no more"
+        )
+    return env
 
 
 def _arguments_of(spec: str) -> dict[str, Any]:

@@ -119,13 +119,19 @@ def reward(observations: np.ndarray, goal: np.ndarray) -> np.ndarray:
     return (distance <= GOAL_RADIUS).astype(np.float32)
 
 
-def make_env(name: str, render_mode: str | None = None) -> gym.Env[np.ndarray, np.ndarray]:
-    """The evaluation environment of maze2d-`name`; episodes are truncated by the clock, never terminated."""
+def make_env(
+    name: str, render_mode: str | None = None, max_episode_steps: int | None = None
+) -> gym.Env[np.ndarray, np.ndarray]:
+    """The evaluation environment of maze2d-`name`; episodes are truncated by the clock, never terminated.
+
+    Args:
+      max_episode_steps: another clock than the maze's.
+    """
     gym.register_envs(gymnasium_robotics)
     maze = MAZES[name]
     env = gym.make(
         maze.environment_id,
-        max_episode_steps=maze.episode_steps,
+        max_episode_steps=max_episode_steps or maze.episode_steps,
         continuing_task=True,
         reset_target=False,
         render_mode=render_mode,

@@ -26,6 +26,29 @@ def test_robots_without_such_a_camera_keep_the_one_they_have() -> None:
     assert env.unwrapped.mujoco_renderer.camera_id == -1
 
 
+@pytest.mark.parametrize(
+    ("name", "own"), [("Pendulum-v1", 200), ("maze2d-umaze-v1", 300), ("antmaze-umaze-v2", 700), ("door-v0", 200)]
+)
+def test_a_clock_that_is_given_stands_in_place_of_the_environments_own(name: str, own: int) -> None:
+    for clock in (3, own + 1):
+        env = environments.make(name, clock=clock)
+        env.reset(seed=0)
+        action = np.zeros(env.action_space.shape, np.float32)
+        assert environments.clock_of(env) == clock
+        assert [env.step(action)[3] for _ in range(clock)] == [False] * (clock - 1) + [True]
+
+
+def test_a_clock_that_an_environments_own_code_would_stop_before_is_refused() -> None:
+    gym.register("Impatient-v0", lambda: gym.wrappers.TimeLimit(gym.make("Pendulum-v1"), 5), max_episode_steps=9)
+    try:
+        assert environments.facts("Impatient-v0").clock == 5
+        assert environments.facts("Impatient-v0", clock=4).clock == 4
+        with pytest.raises(ValueError, match=r"Impatient-v0 ends its episodes after 5 steps .* the 6 of"):
+            environments.facts("Impatient-v0", clock=6)
+    finally:
+        gym.registry.pop("Impatient-v0")
+
+
 @pytest.mark.parametrize(("name", "side"), [("antmaze-large-play-v2", 48), ("AntMaze_Medium-v4", 32)])
 def test_a_film_shows_the_whole_maze_around_an_ant(name: str, side: float) -> None:
     # 12 and 8 cells of 4 along the longer side; half the picture's angle is 22.5 degrees, so that from 0.5 / tan(22.5

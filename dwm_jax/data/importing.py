@@ -49,10 +49,12 @@ def read_contents(name: str, files: Sequence[Path], sources: list[dict[str, Any]
 
 def _of_flat_files(name: str, files: Sequence[Path], sources: list[dict[str, Any]], wishes: Wishes) -> Contents:
     environment = _environment(name, files, wishes.environment)
-    if name in D4RL_TASKS and wishes.timeouts == Wishes().timeouts:
-        wishes = wishes._replace(timeouts=D4RL_TASKS[name].timeouts)
     read = [_read_arrays(path, name, environment) for path in files]
     recordings = [arrays for arrays, _ in read]
+    _refuse_clock_of_nothing(wishes, environment)
+    _refuse_denied_timeouts(wishes, files, recordings)
+    if name in D4RL_TASKS and wishes.timeouts == Wishes().timeouts:
+        wishes = wishes._replace(timeouts=D4RL_TASKS[name].timeouts)
     sizes = {(arrays.observations.shape[1], arrays.actions.shape[1]) for arrays in recordings}
     if len(sizes) > 1:
         raise ValueError(f"{', '.join(map(str, files))}: observation and action sizes differ: {sorted(sizes)}")
@@ -80,6 +82,18 @@ def _of_flat_files(name: str, files: Sequence[Path], sources: list[dict[str, Any
         "action_range": units,
     }
     return _contents(name, episodes, _reference_scores(name, environment), "recorded elsewhere", provenance, wishes)
+
+
+def _refuse_clock_of_nothing(wishes: Wishes, environment: str | None) -> None:
+    if environment is None and wishes.max_episode_steps is not None:
+        raise ValueError("--max-episode-steps is for an environment, and none is named; name one with --env")
+
+
+def _refuse_denied_timeouts(wishes: Wishes, files: Sequence[Path], recordings: Sequence[FlatArrays]) -> None:
+    """Refuses `--timeouts none` of files that have some: it would change nothing."""
+    for path, arrays in zip(files, recordings, strict=True):
+        if wishes.timeouts == "none" and arrays.timeouts is not None and arrays.timeouts.any():
+            raise ValueError(f"{path}: --timeouts none, but its timeouts flag {arrays.timeouts.sum():,} row(s)")
 
 
 def _read_arrays(path: Path, name: str, environment: str | None) -> tuple[FlatArrays, bool]:
@@ -126,9 +140,17 @@ def _of_folder(name: str, folder: Path, sources: list[dict[str, Any]], wishes: W
     stored = minari_reading.open_stored(folder if (folder / "metadata.json").exists() else folder / "data")
     environment = wishes.environment or stored.environment
     environment = None if environment == NOWHERE else environment
-    # The data's specification settles arguments and clock; another environment comes with its own.
-    is_own = environment is not None and environments.bare_id(environment) == stored.environment
+    _refuse_clock_of_nothing(wishes, environment)
+    if wishes.timeouts != Wishes().timeouts:
+        raise ValueError(f"{folder}: --timeouts is for files in D4RL's layout; Minari's episodes have their ends")
+    if wishes.actions == "scale" and stored.is_flat:
+        raise ValueError(f"{folder}: --actions scale, but its actions were brought to [-1, 1] when it was prepared")
+    # What the data says of its environment, arguments and clock; another environment comes with its own.
+    own = stored.environment
+    is_own = environment and own and environments.bare_id(environment) == environments.bare_id(own)
     spec = stored.environment_spec if is_own else None
+    if is_own and wishes.max_episode_steps is None:
+        wishes = wishes._replace(max_episode_steps=stored.provenance.get("max_episode_steps"))
     facts = None
     if environment is not None:
         facts = environments.facts(environment, spec, clock=wishes.max_episode_steps)

@@ -401,6 +401,24 @@ def test_a_file_whose_terminals_flag_every_end_needs_no_time_outs_where_that_is_
     assert "there already" in command("prepare", "kitchen-partial-v0", "--file", path)[1]
 
 
+def test_options_that_would_change_nothing_of_the_files_are_refused(command, file, root, tmp_path):
+    def refused(*arguments):
+        code, _, err = command("prepare", "other", *arguments)
+        assert code == 1
+        assert minari_store.local_ids() == ["mine-v0"]
+        return err
+
+    assert command("prepare", "mine", "--file", file)[0] == 0
+    folder = root / "mine-v0"
+    # Of the three episodes the second was truncated.
+    assert "--timeouts none, but its timeouts flag 1 row(s)" in refused("--file", file, "--timeouts", "none")
+    assert "--timeouts is for files in D4RL's layout" in refused("--file", folder, "--timeouts", "clock")
+    assert "--actions scale, but its actions were brought to [-1, 1]" in refused("--file", folder, "--actions", "scale")
+    for place in (file, folder):
+        err = refused("--file", place, "--env", "none", "--max-episode-steps", "9")
+        assert "--max-episode-steps is for an environment, and none is named" in err
+
+
 def test_the_size_of_gyms_old_ant_is_recognised(command, tmp_path):
     path = write(tmp_path / "ant.hdf5", arrays_of(make_episodes(ENDS, 111, 8)), "Ant-v4")
     code, _, err = command("prepare", "mine", "--file", path)

@@ -88,6 +88,17 @@ def test_it_is_made_where_the_user_names_its_package_with_the_datas_clock_and_ar
     assert main(["check", "mine"]) == 0
 
 
+@pytest.mark.parametrize("said", [[], ["--env", "mine_package:Mine-v0"]])
+@pytest.mark.parametrize(("clock", "given"), [(6, []), (None, ["--max-episode-steps", "9"])])
+def test_data_that_is_prepared_again_keeps_arguments_and_clock(data, clock, given, said):
+    assert main(["prepare", "mine", "--file", str(data(clock=clock)), "--env", "mine_package:Mine-v0", *given]) == 0
+    assert main(["prepare", "again", "--file", str(minari_store.path_of("mine-v0")), *said]) == 0
+    env = tasks.get_task("again", num_steps=1, seed=0).make_env()
+    env.reset(seed=0)
+    assert env.step(np.zeros(2, np.float32))[1] == 0.25
+    assert environments.clock_of(env) == (clock or 9)
+
+
 def test_without_that_the_way_to_it_is_named_and_nothing_is_imported(data, capsys):
     assert main(["prepare", "mine", "--file", str(data())]) == 1
     assert "--env mine_package:Mine-v0" in capsys.readouterr().err

@@ -67,6 +67,10 @@ class Maze:
         rows, columns = np.shape(self.cells)
         return int(np.floor(rows / 2 - xy[1])), int(np.floor(xy[0] + columns / 2))
 
+    def episodes_of(self, num_steps: int) -> int:
+        """Whole episodes that hold at least so many steps."""
+        return -(-num_steps // self.episode_steps)
+
     @property
     def free_cells(self) -> list[tuple[int, int]]:
         return [(int(row), int(column)) for row, column in np.argwhere(np.array(self.cells) == 0)]
@@ -140,7 +144,7 @@ def make_env(
 
 
 def record_episodes(
-    name: str, num_steps: int, seed: int, on_step: Callable[[int], None] = lambda step: None
+    name: str, num_steps: int, seed: int, on_step: Callable[[int], object] = lambda step: None
 ) -> list[Episode]:
     """Records the noisy waypoint controller in whole episodes, at least `num_steps` steps in all.
 
@@ -150,7 +154,7 @@ def record_episodes(
       name: "umaze", "medium" or "large".
       num_steps: recorded steps, rounded up to whole episodes.
       seed: the same seed gives the same episodes (on one version of MuJoCo).
-      on_step: called with the number of steps done, now and then.
+      on_step: called with the number of steps done, after every episode.
     """
     maze = MAZES[name]
     rng = np.random.default_rng(seed)
@@ -159,7 +163,7 @@ def record_episodes(
     simulator: Any = env.unwrapped  # without the clock
     route = Route(maze, rng)
     episodes = []
-    for index in range(-(-num_steps // maze.episode_steps)):
+    for index in range(maze.episodes_of(num_steps)):
         interruption.check()
         observations, actions = [observation], []
         for _ in range(maze.episode_steps):

@@ -38,7 +38,7 @@ class Contents:
     episodes: Sequence[Episode]
     observation_space: gym.spaces.Box
     action_space: gym.spaces.Box
-    reference_scores: tuple[float, float] | None
+    reference_scores: tuple[float, float] | None  # (min, max) return of the normalised score
     description: str
     algorithm: str
     requirements: Sequence[str] = ()
@@ -72,31 +72,6 @@ def path_of(dataset_id: str) -> Path:
 def exists(dataset_id: str) -> bool:
     """Whether the data set is there; it is complete then. Opens no file."""
     return (path_of(dataset_id) / "data").is_dir()
-
-
-def write_once(
-    dataset_id: str,
-    make_episodes: Callable[[], Sequence[Episode]],
-    *,
-    observation_space: gym.spaces.Box,
-    action_space: gym.spaces.Box,
-    reference_scores: tuple[float, float] | None,
-    description: str,
-    algorithm: str,
-    requirements: Sequence[str],
-) -> None:
-    """Makes the local data set `dataset_id` unless it is there already; see `make_once`.
-
-    Args:
-      make_episodes: () -> sequence of `Episode`; called only when the data set is missing.
-      reference_scores: (min, max) returns of the normalised score, kept in the metadata.
-    """
-    make_once(
-        dataset_id,
-        lambda: Contents(
-            make_episodes(), observation_space, action_space, reference_scores, description, algorithm, requirements
-        ),
-    )
 
 
 def make_once(dataset_id: str, make: Callable[[], Contents]) -> bool:

@@ -17,8 +17,10 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from dwm_jax.data import d4rl_tasks, environments, maze2d, minari_reading, minari_store
 from dwm_jax.data.d4rl_tasks import D4RL_TASKS
 from dwm_jax.data.minari_reading import Stored
+from dwm_jax.data.minari_store import Contents
 from dwm_jax.data.robotics import mujoco
 from dwm_jax.data.spaces import ActionRange
+from dwm_jax.runtime.progress import phase
 from dwm_jax.types import Episode
 
 
@@ -243,15 +245,21 @@ def _maze_episodes(maze_name: str, num_steps: int, seed: int) -> Sequence[Episod
     # The simulator's version is part of the name: MuJoCo promises no equality across versions. So is the recipe's (v1).
     simulator = mujoco.__version__.replace(".", "")
     dataset_id = f"dwm-maze2d-{maze_name}-steps{num_steps}-seed{seed}-mujoco{simulator}-v1"
-    make = partial(
-        minari_store.write_once,
-        dataset_id,
-        partial(maze2d.record_episodes, maze_name, num_steps, seed),
+    make = partial(_maze_contents, maze_name, num_steps, seed)
+    return minari_store.read_made(dataset_id, partial(minari_store.make_once, dataset_id, make))
+
+
+def _maze_contents(maze_name: str, num_steps: int, seed: int) -> Contents:
+    maze = maze2d.MAZES[maze_name]
+    total = maze.episodes_of(num_steps) * maze.episode_steps
+    with phase(f"recording maze2d-{maze_name}", total) as progress:
+        episodes = maze2d.record_episodes(maze_name, num_steps, seed, progress.advance)
+    return Contents(
+        episodes,
         observation_space=gym.spaces.Box(-np.inf, np.inf, (4,), np.float32),
         action_space=gym.spaces.Box(-1, 1, (2,), np.float32),
-        reference_scores=maze2d.MAZES[maze_name].reference_scores,
+        reference_scores=maze.reference_scores,
         description=f"Noisy waypoint controller in {maze_name} by D4RL's recipe; rewards for the evaluation's goal.",
         algorithm="waypoint controller",
         requirements=[f"mujoco=={mujoco.__version__}", "gymnasium-robotics"],
     )
-    return minari_store.read_made(dataset_id, make)

@@ -40,16 +40,15 @@ def test_nothing_is_lost_from_file_to_minari_to_arrays(tmp_path_factory, ends):
     assert_same(converted, episodes)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MINARI_DATASETS_PATH", str(folder / "minari"))
-        minari_store.write_once(
-            "case-v0",
-            lambda: converted,
+        contents = minari_store.Contents(
+            converted,
             observation_space=gym.spaces.Box(-np.inf, np.inf, (3,), np.float32),
             action_space=gym.spaces.Box(-1, 1, (2,), np.float32),
             reference_scores=None,
             description="",
             algorithm="",
-            requirements=[],
         )
+        minari_store.make_once("case-v0", lambda: contents)
         stored = minari_store.read_episodes("case-v0")
     assert_same(stored, episodes)
     rows, _ = flatten(stored, 0.99, 1.0)

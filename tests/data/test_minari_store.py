@@ -12,7 +12,7 @@ import pytest
 from minari.storage.datasets_root_dir import get_dataset_path
 
 from dwm_jax.data import tasks
-from dwm_jax.data.minari_store import read_episodes, write_once
+from dwm_jax.data.minari_store import Contents, make_once, read_episodes
 from dwm_jax.runtime.locks import exclusive
 from dwm_jax.types import Episode
 
@@ -40,16 +40,17 @@ def make_episodes(count=12):
 
 
 def write(make=make_episodes, reference_scores=(1.5, 20.0)):
-    write_once(
-        ID,
-        make,
-        observation_space=gym.spaces.Box(-np.inf, np.inf, (2,), np.float32),
-        action_space=gym.spaces.Box(-1, 1, (1,), np.float32),
-        reference_scores=reference_scores,
-        description="random numbers",
-        algorithm="none",
-        requirements=[],
-    )
+    def contents():
+        return Contents(
+            make(),
+            observation_space=gym.spaces.Box(-np.inf, np.inf, (2,), np.float32),
+            action_space=gym.spaces.Box(-1, 1, (1,), np.float32),
+            reference_scores=reference_scores,
+            description="random numbers",
+            algorithm="none",
+        )
+
+    make_once(ID, contents)
 
 
 def never():
@@ -142,13 +143,14 @@ def test_made_data_that_was_damaged_is_named_and_made_again(
     monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path))
     task = tasks.get_task("maze2d-umaze", num_steps=300, seed=0)
     expected = task.load_episodes()
+    assert "recording maze2d-umaze: step 300/300" in capsys.readouterr().err
     (file,) = tmp_path.glob("*/data/main_data.hdf5")
     for damage in (b"", file.read_bytes()[:1000]):
         file.write_bytes(damage)
         (episode,) = task.load_episodes()
         np.testing.assert_array_equal(episode.observations, expected[0].observations)
         assert "cannot be read" in (shown := capsys.readouterr().err)
-        assert shown.endswith("; it is made again\n")
+        assert "; it is made again\nrecording maze2d-umaze" in shown
     (file.parent / "metadata.json").write_text("")
     assert len(task.load_episodes()) == 1
-    assert capsys.readouterr().err.endswith("; it is made again\n")
+    assert "; it is made again\nrecording maze2d-umaze" in capsys.readouterr().err

@@ -85,7 +85,7 @@ def test_kills_at_random_moments_change_nothing(undisturbed: Path, tmp_path: Pat
 def test_sigterm_says_how_to_go_on_and_leaves_with_143(tmp_path: Path) -> None:
     process = start(tmp_path / "run", tmp_path / "data")
     assert process.stderr is not None
-    process.stderr.readline()  # the line about the data: the run has begun
+    process.stderr.readline()  # a line about the data: the run has begun
     process.send_signal(signal.SIGTERM)
     # 10 seconds and the time a busy machine may take on top; the watchdog is what makes it come true.
     _, errors = process.communicate(timeout=60)

@@ -14,6 +14,7 @@ from ml_collections import ConfigDict, config_dict
 
 from dwm_jax import limits
 from dwm_jax.data import tasks
+from dwm_jax.data.dataset import DISCOUNT
 from dwm_jax.limits import value_at
 from dwm_jax.registry import (
     ASKED_BY_PESSIMISTS,
@@ -54,7 +55,7 @@ def default_config() -> ConfigDict:
     # Policies are learnt for the seeds seed .. seed + num_seeds - 1, side by side.
     config.seed = 0
     config.num_seeds = 5
-    config.gamma = 0.99
+    config.gamma = DISCOUNT
     # Updates in one dispatch to the devices; metrics are their means. Divides every other cadence below.
     # Fastest as a multiple of a learner's `policy_delay`.
     config.updates_per_dispatch = 1_000

@@ -17,11 +17,13 @@ examples
 
 A file is HDF5 in D4RL's layout: flat arrays observations (N, O), actions (N, A) in [-1, 1], rewards (N,),
 terminals (N,) where the task ended, timeouts (N,) where the clock did; next_observations (N, O) where there are.
-Without them a time-out costs its last transition; a run of terminals is one end. OGBench's .npz files are read too.
+Without next_observations the last transition of every timed-out episode is dropped, because its next state is unknown.
+Consecutive terminals count as one episode end; the rows after the first are dropped. OGBench's .npz files are read too.
 Data goes to MINARI_DATASETS_PATH, or ~/.minari/datasets.
 
 exit codes: 0 fine, 1 failed or something is wrong with the data (one line says what), 2 wrong usage, 130 interrupted
-from the keyboard, 143 by SIGTERM; after the last two the same command goes on. What has its name is always whole.
+from the keyboard, 143 by SIGTERM, 129 by a terminal that was closed; after the last three the same command goes on.
+What has its name is always whole.
 """
 
 import argparse
@@ -39,6 +41,8 @@ from dwm_jax.data.tasks import Task
 from dwm_jax.runtime import interruption, terminal
 from dwm_jax.runtime.locks import InUseError
 
+# Of data made on the spot, as in a run's config.
+NUM_STEPS = 1_000_000
 MARKS = {"ok": "  ok    ", "note": "  note  ", "wrong": "  WRONG "}
 
 
@@ -89,13 +93,15 @@ def make_parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     prepare_parser.add_argument(
         "--timeouts", choices=("end", "clock", "none"), default="end",
-        help="end (default): an episode ends at every time-out, so that in maze2d files, whose time-outs mark goals "
-        "reached, returns-to-go look no further than the next goal; clock: where the recording goes on the "
-        "environment's clock cuts it instead; none: there are none in the file, its terminals flag every end",
+        help="end (default): every timeout ends an episode; in D4RL's maze2d files timeouts mark reached goals, so "
+        "returns-to-go stop at the next goal. clock: a timeout after which the recording continues is ignored, and "
+        "episodes are cut at the environment's time limit. none: the file has no timeouts; terminals mark every "
+        "episode end",
     )  # fmt: skip
     prepare_parser.add_argument(
-        "--max-episode-steps", type=int, metavar="N", help="a clock for an environment that has none, or another one"
-    )
+        "--max-episode-steps", type=int, metavar="N",
+        help="time limit of evaluation episodes, in steps; needed where the environment has none",
+    )  # fmt: skip
     prepare_parser.set_defaults(run=run_prepare)
     for name, run, text in (
         ("check", run_check, "validate data"),
@@ -103,8 +109,10 @@ def make_parser() -> argparse.ArgumentParser:
     ):
         sub = commands.add_parser(name, help=text)
         sub.add_argument("name", help="a name from `list`")
-        sub.add_argument("--num-steps", type=int, default=1_000_000, help="of data made on the spot (maze2d)")
-        sub.add_argument("--seed", type=int, default=0, help="of data made on the spot (maze2d)")
+        sub.add_argument(
+            "--num-steps", type=int, help=f"of data made on the spot (maze2d); default: {NUM_STEPS:,}"
+        )
+        sub.add_argument("--seed", type=int, help="of data made on the spot (maze2d); default: 0")
         sub.set_defaults(run=run)
     sub.add_argument("--picture", type=Path, metavar="PNG", help="default: card.png in the data set's folder")
     return parser
@@ -113,9 +121,12 @@ def make_parser() -> argparse.ArgumentParser:
 def refuse_meaningless(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
     """Leaves with a line about an option that would change nothing of what was asked."""
     if options.command in ("check", "show"):
-        if options.num_steps < 1:
+        for flag, said in (("--num-steps", options.num_steps), ("--seed", options.seed)):
+            if said is not None and options.name not in tasks.MADE_TASKS:
+                parser.error(f"{flag} goes with data made on the spot: {', '.join(tasks.MADE_TASKS)}")
+        if options.num_steps is not None and options.num_steps < 1:
             parser.error("--num-steps must be at least 1")
-        if not 0 <= options.seed < 2**32:
+        if options.seed is not None and not 0 <= options.seed < 2**32:
             parser.error("--seed must be from 0 to 4,294,967,295")
     if options.command != "prepare":
         return
@@ -166,7 +177,8 @@ def run_prepare(options: argparse.Namespace) -> int:
     provenance = stored.provenance
     for note in notes.of(provenance):
         print(f"  {note}")
-    print(f"  use it with --config.task={options.name}; python -m dwm_jax.data check {options.name} looks closer")
+    look = terminal.as_started("python -m dwm_jax.data check")
+    print(f"  train with --config.task={options.name}; validate with: {look} {options.name}")
     return 0
 
 
@@ -193,8 +205,8 @@ def run_show(options: argparse.Namespace) -> int:
         place = task.name
     elif not provenance:
         place = tasks.stored_data(task.name).environment or place
-    flat, scale = dataset.flatten(task.load_episodes(), 0.99, task.return_scale)
-    print(card.text(task.name, flat, scale, task.reference_scores, place, provenance))
+    flat, scale = dataset.flatten(task.load_episodes(), dataset.DISCOUNT, task.return_scale)
+    print(card.text(task.name, flat, scale, dataset.DISCOUNT, task.reference_scores, place, provenance))
     path = options.picture or folder / "card.png"
     card.picture(path, task.name, flat, scale, task.reference_scores)
     print(f"picture: {path}")
@@ -204,7 +216,7 @@ def run_show(options: argparse.Namespace) -> int:
 def _find(options: argparse.Namespace) -> tuple[Task, dict[str, Any], Path]:
     """(task, provenance, where its picture goes)."""
     if options.name in tasks.MADE_TASKS:
-        task = tasks.get_task(options.name, num_steps=options.num_steps, seed=options.seed)
+        task = tasks.get_task(options.name, num_steps=options.num_steps or NUM_STEPS, seed=options.seed or 0)
         return task, {}, minari_store.path_of(f".{options.name}")
     stored = tasks.stored_data(options.name)
     return tasks.local_task(options.name, stored), stored.provenance, stored.folder.parent
@@ -218,7 +230,8 @@ def _print_progress() -> Any:
         percent = 100 * done // total if total else done >> 24
         if percent // 5 != shown:
             shown = percent // 5
-            print(f"downloaded {done:,} of {total or 0:,} bytes", file=sys.stderr, flush=True)
+            whole = f" of {total:,}" if total else ""
+            print(f"downloaded {done:,}{whole} bytes", file=sys.stderr, flush=True)
 
     return on_progress
 

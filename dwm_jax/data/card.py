@@ -19,6 +19,7 @@ def text(
     name: str,
     dataset: Dataset,
     return_scale: float,
+    discount: float,
     reference_scores: tuple[float, float] | None,
     environment: str,
     provenance: Mapping[str, Any],
@@ -26,7 +27,7 @@ def text(
     """The card, a dozen lines.
 
     Args:
-      return_scale: the divisor of the returns-to-go in `dataset`.
+      return_scale, discount: the divisor and the discount of the returns-to-go in `dataset`.
     """
     returns, lengths = data.episode_returns(dataset), episode_lengths(dataset)
     ends = dataset.terminated[dataset.last == np.arange(len(dataset.last))]
@@ -38,7 +39,7 @@ def text(
         "returns": spread(returns, "{:,.1f}"),
         "observations": f"{dataset.observations.shape[1]}",
         "actions": f"{dataset.actions.shape[1]}",
-        "return-to-go": f"in units of {return_scale:,.1f}: {spread(labels, '{:.2f}')}",
+        "return-to-go": f"discount {discount:g}, in units of {return_scale:,.1f}: {spread(labels, '{:.2f}')}",
         "reference scores": "none; runs report raw returns",
         "environment": environment,
     }

@@ -19,6 +19,8 @@ from dwm_jax.types import Array, Episode, Segment, Trajectory, Transition
 
 # Arrays that start at a multiple of this many bytes are taken over by a CPU device without a copy.
 ALIGNMENT = 64
+# Of returns-to-go and of everything that is learnt, unless a run's config says otherwise.
+DISCOUNT = 0.99
 # The first steps of an episode that count as near its start.
 START_STEPS = 20
 
@@ -260,7 +262,7 @@ def episode_returns(dataset: Dataset) -> np.ndarray:
 def split_episodes(dataset: Dataset, holdout_fraction: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Divides the episodes at random into (training, held-out) indices, the same for a seed.
 
-    A positive fraction holds out at least one episode and leaves at least one.
+    A positive fraction holds out at least one episode and leaves at least one; with a single episode none is held out.
     """
     count = num_episodes(dataset)
     order = np.random.default_rng(seed).permutation(count)

@@ -111,19 +111,28 @@ def parsed() -> argparse.Namespace:
     )
     parser.add_argument("studies", metavar="STUDY[,STUDY...]|all", help=", ".join(STUDIES))
     parser.add_argument("--scale", choices=SCALES, default="smoke", help="default: smoke")
-    parser.add_argument("--tasks", metavar="TASK[,TASK...]", help="of this scale's, default all; small: also your own")
-    parser.add_argument("--methods", metavar="METHOD[,METHOD...]", help="runs of these alone; default: all")
-    parser.add_argument("--variants", metavar="PATTERN[,PATTERN...]", help="runs whose last folder is like this: *-H7*")
+    parser.add_argument(
+        "--tasks", metavar="TASK[,TASK...]",
+        help="tasks of this scale (default: all); at scale small also your own prepared data sets",
+    )  # fmt: skip
+    parser.add_argument(
+        "--methods", metavar="METHOD[,METHOD...]",
+        help="only runs whose methods are all in this list (default: all runs)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--variants", metavar="PATTERN[,PATTERN...]",
+        help="only runs whose folder name matches one of these patterns, e.g. '*-H7*'",
+    )  # fmt: skip
     parser.add_argument("--runs", type=Path, metavar="RUNS", help="where the runs go; default: runs/sweep-SCALE")
     parser.add_argument("--dry-run", action="store_true", help="lists every run, its command and whether it is done")
     parser.add_argument("--launcher", choices=("local", "slurm", "print"), default="local", help="default: local")
-    parser.add_argument("--workers", type=int, metavar="N", help="runs (jobs, pods) at a time")
+    parser.add_argument("--workers", type=int, metavar="N", help="how many runs (Slurm jobs, pods) at a time")
     parser.add_argument(
         "--slurm",
         action="append",
         default=[],
         metavar="NAME=VALUE",
-        help="of submitit's AutoExecutor: timeout_min=1440, gpus_per_node=1, slurm_partition=gpu; may be repeated",
+        help="a parameter of submitit's AutoExecutor, e.g. timeout_min=1440; may be repeated",
     )
     options = parser.parse_args()
     if options.workers is not None and options.workers < 1:

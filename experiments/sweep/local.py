@@ -71,7 +71,8 @@ def devices() -> Devices:
     question = "import jax, json; print(json.dumps([jax.default_backend(), jax.local_device_count()]))"
     answer = subprocess.run([sys.executable, "-c", question], capture_output=True, text=True)
     if answer.returncode:
-        raise ValueError(f"jax finds no device: {answer.stderr.strip().splitlines()[-1]}")
+        said = answer.stderr.strip().splitlines() or [f"its process left with {answer.returncode}, without a word"]
+        raise ValueError(f"jax finds no device: {said[-1]}")
     return Devices(*json.loads(answer.stdout.splitlines()[-1]))
 
 

@@ -188,6 +188,22 @@ def test_as_many_runs_at_a_time_as_there_are_places_each_on_its_own_device(make_
     assert set(lines[1::2]) == {"0", "1"}
 
 
+@pytest.mark.parametrize(
+    ("code", "error", "reason"),
+    [
+        (-9, "", "its process left with -9, without a word"),
+        (1, "Traceback\n  ...\nRuntimeError: none\n", "RuntimeError: none"),
+    ],
+)
+def test_why_jax_finds_no_device_is_said_even_where_it_died_without_a_word(
+    code: int, error: str, reason: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answer = subprocess.CompletedProcess([], code, stdout="", stderr=error)
+    monkeypatch.setattr(local.subprocess, "run", lambda *arguments, **options: answer)
+    with pytest.raises(ValueError, match=f"^jax finds no device: {reason}$"):
+        local.devices()
+
+
 def test_places_follow_the_devices() -> None:
     assert local.places(Devices("tpu", 8), None, None, [0, 1]) == [Place()]
     assert Devices("tpu", 8).per_run == 8

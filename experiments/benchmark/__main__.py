@@ -58,7 +58,16 @@ from .whole_run import RACES, time_to_score, where_seconds_go
 WHOLE = ("first-step", "whole-run", "time-to-score")
 SLOW = ("engines", "devices")  # not measured with --quick either
 MEASUREMENTS = ("peak", "training", "parts", "sampling", "policies", "evaluation", "engines", "devices", *WHOLE)
+# The measurements that an option says something to; the others read all of a plan's repetitions alone.
+READ_BY = {
+    "sizes": tuple(name for name in MEASUREMENTS if name not in ("peak", "time-to-score")),
+    "seconds": tuple(name for name in MEASUREMENTS if name not in ("engines", *WHOLE)),
+    "chunk": ("sampling", "policies"),
+    "races": ("time-to-score",),
+    "methods": ("time-to-score",),
+}
 DEFAULT_SIZES = ("quickstart", "paper-hopper")
+DEFAULT_RACE = "quickstart"
 # Repetitions, seconds of each, trajectories of a chunk.
 MOST = 10_000_000
 
@@ -124,7 +133,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--repetitions", type=int, help=f"per figure (default: {FULL.repetitions})")
     parser.add_argument("--seconds", type=float, help=f"a repetition lasts at least about (default: {FULL.seconds:g})")
     parser.add_argument("--chunk", type=int, help=f"trajectories per device in bulk (default: {FULL.chunk})")
-    parser.add_argument("--races", default="quickstart", help=f"some of {','.join(RACES)} (default: %(default)s)")
+    parser.add_argument("--races", help=f"some of {','.join(RACES)} (default: {DEFAULT_RACE})")
     parser.add_argument("--methods", help="some of the races' methods (default: all of them)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="appends one JSON line per figure")
     options = parser.parse_args(arguments)
@@ -139,8 +148,11 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     options.plan = plan
     usual = tuple(name for name in MEASUREMENTS if name not in (*WHOLE, *(SLOW if options.quick else ())))
     options.only = names(parser, "--only", options.only, MEASUREMENTS, usual)
+    for flag, reading in READ_BY.items():
+        if getattr(options, flag) is not None and not set(reading) & set(options.only):
+            parser.error(f"--{flag} changes nothing of --only {','.join(options.only)}; {','.join(reading)} read it")
     options.sizes = names(parser, "--sizes", options.sizes, tuple(SIZES), ("tiny",) if options.quick else DEFAULT_SIZES)
-    options.races = names(parser, "--races", options.races, tuple(RACES), ())
+    options.races = names(parser, "--races", options.races, tuple(RACES), (DEFAULT_RACE,))
     racing = tuple(dict.fromkeys(method for race in options.races for method in RACES[race].methods))
     options.methods = names(parser, "--methods", options.methods, racing, racing)
     if options.json is not None:

@@ -11,8 +11,8 @@ Policies of one data set are ranked by three estimates of their discounted retur
                  at the recorded initial states. It takes most of the time; --updates says how long.
     imagined     what the diffusion world model imagines after the policy's first action at these states, H steps and
                  no further. It needs a world model that one of the runs has trained, found where the run kept it.
-    own critic   what the method's own critics said of the starts of its last evaluation (results.csv). It says how
-                 much a method expects of itself: pessimistic methods expect less.
+    own critic   what the method's own critics predicted for the initial states of its last evaluation (results.csv).
+                 Not comparable between methods: pessimistic methods predict less.
 
 Where the policies were evaluated, "score" says what they turned out to be worth, and the second table how good each
 ranking was: Spearman's correlation of estimate and score, and what is lost, in score, by taking the policy that is
@@ -49,17 +49,21 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("runs", type=Path, metavar="RUNS", help="a workdir, or a folder that holds some")
     parser.add_argument("-o", "--output", type=Path, metavar="OUT", help="folder for the CSV files and pictures; made")
-    parser.add_argument("--updates", type=int, default=Settings().num_updates, help="of the fit (%(default)s)")
-    parser.add_argument("--seed", type=int, default=0, help="of the fitted critics and their batches (%(default)s)")
+    parser.add_argument("--updates", type=int, help=f"of the fit (default: {Settings().num_updates:,})")
+    parser.add_argument("--seed", type=int, help=f"of fitted critics and their batches (default: {Settings().seed})")
     parser.add_argument("--auto", action="store_true", help="horizon and return-to-go instead of a ranking")
     own_modules.add_flag(parser)
     options = parser.parse_args(arguments)
-    if options.updates < 1:
+    asked = {"num_updates": options.updates, "seed": options.seed}
+    settings = Settings()._replace(**{name: value for name, value in asked.items() if value is not None})
+    if settings.num_updates < 1:
         parser.error("--updates must be at least 1")
-    if not 0 <= options.seed < 2**32:
+    if not 0 <= settings.seed < 2**32:
         parser.error("--seed must be from 0 to 4,294,967,295")
     if options.auto and options.output:
         parser.error("--auto prints what it finds: leave -o out")
+    if options.auto and any(value is not None for value in asked.values()):
+        parser.error("--auto fits no critics: leave --updates and --seed out")
     try:
         own_modules.import_all(options.own_modules)
         if options.output is not None:  # before the critics are fitted
@@ -68,7 +72,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if options.auto:
             advise(groups, options.runs)
         else:
-            rank(groups, options.runs, Settings(options.updates, seed=options.seed), options.output)
+            rank(groups, options.runs, settings, options.output)
     except (ConfigError, OSError, ValueError) as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         sys.exit(2)

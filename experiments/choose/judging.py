@@ -16,7 +16,7 @@ from .candidates import FinishedPolicies, Group
 ESTIMATES = {
     "fitted Q": "fitted Q evaluation on all recorded transitions: discounted return from the recorded initial states",
     "imagined": "the diffusion world model's return after the policy's first action there",
-    "own critic": "what the method's own critics said of the starts of its last evaluation",
+    "own critic": "what the method's own critics predicted for the initial states of its last evaluation",
 }
 KEPT = (1, 3)  # k of the regrets
 

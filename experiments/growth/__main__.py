@@ -34,7 +34,7 @@ from .points import Point, by_curve
 # What a line of points has.
 OF_A_POINT = {"kind": (str,), "curve": (str,), "size": (int, float), "cost": (int, float)}
 
-# By what of the command line asks for it: points up to a largest size.
+# Each kind that --only can name, and the function that yields its points up to the largest size.
 KINDS: dict[str, Callable[[int], Iterator[Point]]] = {
     "data": growth_of_data,
     "networks": lambda largest: growth_of_networks(),
@@ -44,6 +44,8 @@ KINDS: dict[str, Callable[[int], Iterator[Point]]] = {
     "environments": lambda largest: cost_of_environments(),
     "programs": lambda largest: parts_of_programs(),
 }
+SIZED = ("data", "runs")  # the kinds with a largest size
+LARGEST = 10_000_000
 MEASURED = Path(__file__).parents[1] / "measured" / "growth" / "points.jsonl"
 
 
@@ -57,9 +59,7 @@ def main(arguments: list[str] | None = None) -> None:
     commands = parser.add_subparsers(dest="command", required=True, metavar="measure|draw|predict")
     measuring = commands.add_parser("measure", help="appends a line per point")
     measuring.add_argument("--only", default=",".join(KINDS), metavar="KIND[,KIND...]", help="default: all")
-    measuring.add_argument(
-        "--largest", type=int, default=10_000_000, help="size of data or runs (default: %(default)s)"
-    )
+    measuring.add_argument("--largest", type=int, help=f"size of {' or '.join(SIZED)} (default: {LARGEST:,})")
     measuring.add_argument("--jsonl", type=Path, required=True, metavar="FILE", help="where the points go")
     for name, output in (("draw", "FOLDER"), ("predict", "FILE")):
         reading = commands.add_parser(name, help=f"from measured points into a {output.lower()}")
@@ -82,12 +82,15 @@ def measure(parser: argparse.ArgumentParser, options: argparse.Namespace) -> Non
     chosen = options.only.split(",")
     if unknown := [kind for kind in chosen if kind not in KINDS]:
         parser.error(f"--only: unknown {', '.join(unknown)}; known: {', '.join(KINDS)}")
-    if options.largest is not None and options.largest < 1:
+    if options.largest is not None and not set(SIZED) & set(chosen):
+        parser.error(f"--largest is a size of {' or '.join(SIZED)}, and --only names neither")
+    largest = LARGEST if options.largest is None else options.largest
+    if largest < 1:
         parser.error("--largest must be at least 1")
     options.jsonl.open("a").close()  # before anything is measured
     circumstances = provenance.circumstances()
     for kind in chosen:
-        for point in KINDS[kind](options.largest):
+        for point in KINDS[kind](largest):
             say(f"{point.curve}: {point.size:,g} {point.against}: {point.cost:.4g} {point.unit}")
             files.append(options.jsonl, json.dumps({"kind": kind, **point._asdict(), **circumstances}) + "\n")
 

@@ -358,6 +358,9 @@ def test_a_learner_is_measured_for_one_seed_and_for_all(
     assert all(np.isfinite(f.values).all() and min(f.values) > 0 for f in measured)
 
 
+RACING = ["--only", "time-to-score"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "line"),
     [
@@ -365,8 +368,13 @@ def test_a_learner_is_measured_for_one_seed_and_for_all(
         (["--only", "speed"], "error: --only: unknown 'speed'; known: peak, "),
         (["--repetitions", "0"], "error: --repetitions 0: must be above 0"),
         (["--seconds", "-1"], "error: --seconds -1.0: must be above 0"),
-        (["--races", "walker"], "error: --races: unknown 'walker'; known: smoke, "),
-        (["--races", "quickstart", "--methods", "IQL"], "error: --methods: unknown 'IQL'; known: DWM-TD3BC, "),
+        ([*RACING, "--races", "walker"], "error: --races: unknown 'walker'; known: smoke, "),
+        ([*RACING, "--methods", "IQL"], "error: --methods: unknown 'IQL'; known: DWM-TD3BC, "),
+        (["--races", "quickstart"], "error: --races changes nothing of --only peak,training,"),
+        (["--quick", "--methods", "DWM-TD3BC"], "error: --methods changes nothing of --only peak,training,"),
+        (["--only", "peak", "--sizes", "tiny"], "error: --sizes changes nothing of --only peak; training,parts,"),
+        (["--only", "peak,training", "--chunk", "9"], "error: --chunk changes nothing of --only peak,training; samp"),
+        (["--only", "first-step", "--seconds", "9"], "error: --seconds changes nothing of --only first-step; peak,"),
         (["--json", "nowhere/at/all.jsonl"], "error: --json nowhere/at/all.jsonl: No such file"),
         (["--fast"], "error: unrecognized arguments: --fast"),
     ],

@@ -252,6 +252,14 @@ def leave_older_diagnostics(runs: Path) -> None:
     (runs / "a" / "diagnostics.json").write_text(json.dumps({"prediction_error": errors}))
 
 
+@pytest.mark.parametrize("flags", [["--updates", "10"], ["--seed", "0"], ["-o", "out"]])
+def test_what_auto_would_not_read_is_refused(flags: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as left:
+        main(["runs", "--auto", *flags])
+    assert left.value.code == 2
+    assert "error: --auto " in capsys.readouterr().err
+
+
 def damage_data(runs: Path) -> None:
     (runs / "a" / "data.json").write_text(json.dumps({"fingerprint": "0"}))
 

@@ -12,6 +12,7 @@ from experiments.growth.many_runs import planned
 from experiments.growth.of_programs import kernels_of
 from experiments.growth.points import Point, by_curve, fit_law
 from experiments.growth.prediction import Counts, Machine, Work, hours, robot_of, scaling, seconds
+from experiments.sweep.plan import PlannedRun
 
 TEN = Machine("ten", 8, 1, flops=10.0, bandwidth=5.0, link=2.0, memory=1.0, kernel_seconds=0.5, source="")
 
@@ -63,6 +64,16 @@ def test_what_was_not_measured_is_asked_for() -> None:
         Counts({})["kernels, update of iql"]
 
 
+def test_a_prediction_is_the_same_wherever_it_is_made(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    # All runs that could lie in or below this folder are done.
+    monkeypatch.setattr(PlannedRun, "is_done", lambda run: tmp_path in run.workdir.absolute().parents)
+    prediction.plan_of.cache_clear()
+    world_models, policies = prediction.plan_of("main")
+    assert world_models
+    assert policies
+
+
 def test_the_shipped_points_are_drawn_and_predict(tmp_path: Path) -> None:
     main(["predict", "-o", str(tmp_path / "page.md")])
     page = (tmp_path / "page.md").read_text()
@@ -79,6 +90,8 @@ def test_the_shipped_points_are_drawn_and_predict(tmp_path: Path) -> None:
     [
         (["measure"], "--jsonl"),  # not into the shipped points, which are of another machine
         (["measure", "--jsonl", "points", "--only", "luck"], "--only: unknown luck"),
+        (["measure", "--jsonl", "points", "--only", "seeds", "--largest", "9"], "--only names neither"),
+        (["measure", "--jsonl", "points", "--only", "seeds,runs", "--largest", "0"], "--largest must be at least 1"),
         (["draw"], "-o/--output"),
         (["predict", "-o", "page.md", "--jsonl", "nowhere"], "nowhere holds no points"),
         (["predict", "-o", "page.md", "--jsonl", "only_data"], "only_data: no point of 'parameters, denoiser'"),

@@ -15,31 +15,11 @@ import h5py
 import numpy as np
 from h5py import h5z
 
-from dwm_jax.data import conversion, flat_arrays
-from dwm_jax.data.actions import to_bounds
-from dwm_jax.data.conversion import Conversion, Layout
-from dwm_jax.data.flat_arrays import FlatArrays
+from dwm_jax.data import flat_arrays
+from dwm_jax.data.flat_arrays import REQUIRED, FlatArrays
 from dwm_jax.runtime import interruption
 
-REQUIRED = ("observations", "actions", "rewards", "terminals")
 OPTIONAL = ("timeouts", "next_observations")
-
-
-def read(path: Path, layout: Layout = conversion.PLAIN, *, may_clip: bool = False) -> Conversion:
-    """The episodes of a file; `conversion` says where they end and what is kept.
-
-    Args:
-      path: an HDF5 file in D4RL's layout.
-      may_clip: clips actions beyond [-1, 1] rather than refusing them.
-
-    Raises:
-      ValueError: a file that is missing, truncated or not in the layout, holds a value that is not finite or an
-        action out of bounds, leaves open where episodes end, or has no transition. The message names the file, the
-        array and the row.
-    """
-    arrays = read_arrays(path)
-    actions, clipped = to_bounds(arrays.actions, str(path), may_clip=may_clip)
-    return conversion.convert(arrays._replace(actions=actions), str(path), layout, clipped)
 
 
 def environment_of(path: Path) -> str | None:
@@ -60,12 +40,11 @@ def read_arrays(path: Path) -> FlatArrays:
     """The arrays of a file, actions as they are.
 
     Raises:
-      ValueError: as `read`, for everything but the actions' bounds and the ends of episodes.
+      ValueError: a file that is missing, truncated or not in the layout, or holds a value that is not finite. The
+        message names the file, the array and the row.
     """
     with _open(path) as file:
-        missing = [key for key in REQUIRED if key not in file]
-        if missing:
-            raise ValueError(f"{path}: no {', '.join(missing)}; it holds {', '.join(sorted(file)) or 'nothing'}")
+        flat_arrays.check_names(file, str(path))
         raw = {key: _column(file, key, path) for key in REQUIRED + OPTIONAL if key in file}
     return flat_arrays.checked(raw, str(path))
 

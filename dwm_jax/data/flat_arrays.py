@@ -1,6 +1,6 @@
 """Recordings as flat arrays, the layout of D4RL and OGBench: one row a step, all episodes one behind another."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -20,6 +20,13 @@ class FlatArrays(NamedTuple):
 REQUIRED = ("observations", "actions", "rewards", "terminals")
 
 
+def check_names(names: Collection[str], owner: str) -> None:
+    """Refuses a recording that lacks one of `REQUIRED`."""
+    missing = [key for key in REQUIRED if key not in names]
+    if missing:
+        raise ValueError(f"{owner}: no {', '.join(missing)}; it holds {', '.join(sorted(names)) or 'nothing'}")
+
+
 def check_shape(key: str, shape: tuple[int, ...], owner: str) -> None:
     """Refuses an array that is neither a vector per row, nor a number per row where that is due."""
     rank = 2 if "observations" in key or key == "actions" else 1
@@ -36,9 +43,7 @@ def checked(raw: Mapping[str, np.ndarray], owner: str) -> FlatArrays:
       ValueError: one is missing, of another shape or length than the others, or holds what is no finite number, or no
         flag where flags are due. The message names the array and the row.
     """
-    missing = [key for key in REQUIRED if key not in raw]
-    if missing:
-        raise ValueError(f"{owner}: no {', '.join(missing)}; it holds {', '.join(sorted(raw)) or 'nothing'}")
+    check_names(raw, owner)
     for key, array in raw.items():
         check_shape(key, array.shape, owner)
     if len({len(array) for array in raw.values()}) > 1:

@@ -67,7 +67,7 @@ def _of_flat_files(name: str, files: Sequence[Path], sources: list[dict[str, Any
         clock = wishes.max_episode_steps
         environments.make(environment, actions=units, observation_size=observation_size, clock=clock).close()
     conversions = [
-        _converted(arrays, path, _data_clock(environment, facts), facts, pays_states, units, wishes)
+        converted(arrays, str(path), _layout(environment, facts, pays_states, wishes), units, wishes.actions == "clip")
         for (arrays, pays_states), path in zip(read, files, strict=True)
     ]
     episodes = [episode for conversion in conversions for episode in conversion.episodes]
@@ -104,22 +104,28 @@ def _read_arrays(path: Path, name: str, environment: str | None) -> tuple[FlatAr
     return arrays, d4rl_mazes.rewards_of_states(environment or "", arrays)
 
 
-def _converted(
-    arrays: FlatArrays,
-    path: Path,
-    data_clock: int | None,
-    facts: Facts | None,
-    pays_states: bool,
-    units: ActionRange,
-    wishes: Wishes,
-) -> Conversion:
-    actions, clipped = to_bounds(units.to_unit(arrays.actions), str(path), may_clip=wishes.actions == "clip")
-    clock = facts.clock if facts is not None else None
-    if wishes.timeouts == "clock" and clock is None:
-        raise ValueError("--timeouts clock cuts by the environment's clock, and none is known; name one with --env")
-    layout = Layout(clock if wishes.timeouts == "clock" else data_clock, wishes.timeouts, pays_states)
+def converted(arrays: FlatArrays, owner: str, layout: Layout, units: ActionRange, may_clip: bool = False) -> Conversion:
+    """The episodes of a recording; `conversion` says where they end and what is kept.
+
+    Args:
+      owner: whose arrays these are, for the messages.
+      units: what the actions are in; they are brought to [-1, 1].
+      may_clip: clips actions beyond their bounds rather than refusing them.
+
+    Raises:
+      ValueError: an action is out of bounds, it is open where episodes end, or no transition is left.
+    """
+    actions, clipped = to_bounds(units.to_unit(arrays.actions), owner, may_clip=may_clip)
     arrays = arrays._replace(actions=actions.astype(np.float32, copy=False))
-    return conversion.convert(arrays, str(path), layout, clipped)
+    return conversion.convert(arrays, owner, layout, clipped)
+
+
+def _layout(environment: str | None, facts: Facts | None, pays_states: bool, wishes: Wishes) -> Layout:
+    if wishes.timeouts != "clock":
+        return Layout(_data_clock(environment, facts), wishes.timeouts, pays_states)
+    if facts is None or facts.clock is None:
+        raise ValueError("--timeouts clock cuts by the environment's clock, and none is known; name one with --env")
+    return Layout(facts.clock, wishes.timeouts, pays_states)
 
 
 def _data_clock(environment: str | None, facts: Facts | None) -> int | None:

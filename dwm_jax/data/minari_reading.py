@@ -11,6 +11,7 @@ import numpy as np
 from h5py import h5d, h5s
 from minari.dataset.minari_dataset import MinariDataset
 
+from dwm_jax.data import notes
 from dwm_jax.data.actions import ACTION_TOLERANCE, REMEDIES
 from dwm_jax.data.conversion import Findings, cut_at_terminals
 from dwm_jax.data.dataset import Rows
@@ -22,9 +23,9 @@ from dwm_jax.types import Episode
 EPISODES_PER_OPENING = 250
 # What is read of an episode.
 _COLUMNS = ["observations", "actions", "rewards", "terminations"]
-# What every version has told of a conversion, and what not every one that counts rewards does.
+# Keys of findings that every version wrote; and keys missing from the first versions that counted rewards.
 OF_ALL_VERSIONS = {"timeouts", "next_observations", "cuts", "first_cut", "trailing_steps", "clipped_actions"}
-SINCE_LATER = {"rewards_moved", "largest_excess"}
+ADDED_LATER = {"rewards_moved", "largest_excess"}
 
 
 class Stored(NamedTuple):
@@ -117,7 +118,7 @@ def _refuse_other_provenance(provenance: dict[str, Any]) -> None:
         _refuse_other_numbers(source, ["bytes"])
     for finding in findings:
         # Data that was converted before rewards were counted tells less.
-        told = set(Findings._fields) - SINCE_LATER if "reward_kept" in finding else OF_ALL_VERSIONS
+        told = set(Findings._fields) - ADDED_LATER if "reward_kept" in finding else OF_ALL_VERSIONS
         _refuse_other_numbers(finding, told - {"timeouts", "next_observations", "first_cut"})
         if finding["next_observations"] not in ("used", "absent", "shifted"):
             raise KeyError(f"next_observations: {finding['next_observations']!r}")
@@ -155,11 +156,8 @@ def read(stored: Stored) -> Rows:
     """
     rows, changes = read_and_clip(stored, may_clip=False)
     if changes.cut_episodes:
-        say(
-            f"{stored.dataset_id}: {changes.cut_episodes:,} episodes go on behind a termination and are cut there; "
-            f"{changes.dropped_behind:,} further terminations in a row are left out (rewards "
-            f"{changes.reward_behind:,.6g} in all)"
-        )
+        note = notes.cutting_note(changes.cut_episodes, changes.dropped_behind, changes.reward_behind)
+        say(f"{stored.dataset_id}: {note}")
     return rows
 
 

@@ -18,7 +18,10 @@ def file_notes(finding: Mapping[str, Any]) -> list[str]:
     """What the conversion of one file did that its owner may want to know."""
     told = _reward_notes(finding) if "reward_kept" in finding else []
     if finding["cuts"]:
-        told.append(f"{finding['cuts']:,} ends that no flag shows, first at row {finding['first_cut']:,}; cut there")
+        told.append(
+            f"{finding['cuts']:,} episode ends without a terminal or timeout flag (next_observations differ from the "
+            f"next row), first at row {finding['first_cut']:,}; episodes were cut there"
+        )
     if finding["trailing_steps"]:
         told.append(f"{finding['trailing_steps']:,} steps after the last end are a truncated episode")
     if finding["clipped_actions"]:
@@ -32,6 +35,14 @@ def _clipping_note(rows: int, largest_excess: float) -> str:
     return f"{rows:,} actions clipped to [-1, 1], by up to {largest_excess:.4g}{why}"
 
 
+def cutting_note(episodes: int, dropped: int, reward: float) -> str:
+    """How many episodes were cut where they terminated, and what of them was left out."""
+    return (
+        f"{episodes:,} episodes go on behind a termination and are cut there; {dropped:,} further terminations in a "
+        f"row are left out (rewards {reward:,.6g} in all)"
+    )
+
+
 def data_notes(provenance: Mapping[str, Any]) -> list[str]:
     """What the conversion of a whole data set did that its owner may want to know."""
     told = []
@@ -43,11 +54,7 @@ def data_notes(provenance: Mapping[str, Any]) -> list[str]:
     if changes.get("clipped_actions"):
         told.append(_clipping_note(changes["clipped_actions"], changes["largest_excess"]))
     if changes.get("cut_episodes"):
-        told.append(
-            f"{changes['cut_episodes']:,} episodes go on behind a termination and are cut there; "
-            f"{changes['dropped_behind']:,} further terminations in a row are left out (rewards "
-            f"{changes['reward_behind']:,.6g} in all)"
-        )
+        told.append(cutting_note(changes["cut_episodes"], changes["dropped_behind"], changes["reward_behind"]))
     if provenance.get("actions") == "scale":
         low, high = provenance["action_range"]
         told.append(f"actions scaled to [-1, 1] from [{low}, {high}]")
@@ -61,8 +68,8 @@ def _reward_notes(finding: Mapping[str, Any]) -> list[str]:
     told = [f"sum of rewards {finding['reward_recorded']:,.6g} in the file, {finding['reward_kept']:,.6g} kept"]
     if finding.get("rewards_moved"):
         told.append(
-            "its rewards belong to states (reward[t] to observations[t]); they are paid where the environment pays "
-            "them, for the next state"
+            "rewards in the file belong to states (reward[t] to observations[t]); they were shifted so that each "
+            "transition has the reward of the state it leads to"
         )
     if finding["next_observations"] != "used":
         cause = {"absent": "no next_observations", "shifted": "next_observations only repeat the next row"}
@@ -76,8 +83,8 @@ def _reward_notes(finding: Mapping[str, Any]) -> list[str]:
             )
         if followed or repeated:
             told.append(
-                f"{why}: a terminal transition's is the following row ({followed:,}), or the same state again where "
-                f"another episode follows ({repeated:,})"
+                f"{why}: the next state of a terminal transition is the following row ({followed:,}), or its own "
+                f"state repeated where another episode follows ({repeated:,})"
             )
     if finding["dropped_behind"]:
         told.append(

@@ -5,6 +5,10 @@ from pathlib import Path
 import h5py
 import numpy as np
 
+from dwm_jax.data import d4rl
+from dwm_jax.data.conversion import Layout
+from dwm_jax.data.importing import converted
+from dwm_jax.data.spaces import unit_range
 from dwm_jax.types import Episode
 
 
@@ -44,6 +48,12 @@ def write(path: Path, arrays, environment=None) -> Path:
         if environment is not None:
             file["metadata/environment"] = environment
     return path
+
+
+def read(path: Path, step_limit=None):
+    """The file as its conversion leaves it."""
+    arrays = d4rl.read_arrays(path)
+    return converted(arrays, str(path), Layout(step_limit), unit_range(arrays.actions.shape[1]))
 
 
 def assert_same(actual, expected):

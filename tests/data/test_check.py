@@ -6,11 +6,10 @@ import gymnasium as gym
 import numpy as np
 import pytest
 
-from dwm_jax.data import d4rl, environments
+from dwm_jax.data import environments
 from dwm_jax.data.check import check, environment
-from dwm_jax.data.conversion import Layout
 from dwm_jax.data.tasks import Task
-from tests.data.d4rl_files import arrays_of, make_episodes, write
+from tests.data.d4rl_files import arrays_of, make_episodes, read, write
 
 
 def verdicts(episodes, provenance=None):
@@ -19,7 +18,7 @@ def verdicts(episodes, provenance=None):
 
 def converted(tmp_path, arrays, step_limit=None):
     """What `prepare` would keep of a file, and its episodes."""
-    conversion = d4rl.read(write(tmp_path / "data.hdf5", arrays), Layout(step_limit=step_limit))
+    conversion = read(write(tmp_path / "data.hdf5", arrays), step_limit)
     provenance = {
         "step_limit": step_limit,
         "sources": [{"file": "data.hdf5"}],

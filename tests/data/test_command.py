@@ -363,7 +363,7 @@ def test_maze2d_files_are_paid_as_the_environment_pays(command, tmp_path, paid):
     np.testing.assert_array_equal(first.rewards, expected[1:21])
     np.testing.assert_array_equal(second.rewards, expected[22:42])
     is_moved = paid != "after"
-    said = "its rewards belong to states (reward[t] to observations[t])"
+    said = "rewards in the file belong to states (reward[t] to observations[t])"
     assert (said in out) == is_moved
     assert (said in command("show", "maze2d-umaze-v1")[1]) == is_moved
 

@@ -11,11 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dwm_jax.data import d4rl, minari_store
-from dwm_jax.data.conversion import Layout
 from dwm_jax.data.d4rl_tasks import D4RL_TASKS
 from dwm_jax.data.dataset import flatten
 from dwm_jax.data.environments import is_known
-from tests.data.d4rl_files import arrays_of, assert_same, make_episodes, write
+from tests.data.d4rl_files import arrays_of, assert_same, make_episodes, read, write
 
 ENDS = st.lists(st.tuples(st.integers(2, 12), st.booleans()), min_size=1, max_size=6)
 
@@ -36,7 +35,7 @@ def arrays():
 def test_nothing_is_lost_from_file_to_minari_to_arrays(tmp_path_factory, ends):
     folder = tmp_path_factory.mktemp("case")
     episodes = make_episodes(ends)
-    converted = d4rl.read(write(folder / "data.hdf5", arrays_of(episodes))).episodes
+    converted = read(write(folder / "data.hdf5", arrays_of(episodes))).episodes
     assert_same(converted, episodes)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MINARI_DATASETS_PATH", str(folder / "minari"))
@@ -66,7 +65,7 @@ def test_only_truncated_episodes_lose_their_last_transition_without_next_observa
     arrays = arrays_of(episodes) | {"next_observations": None}
     if double:  # the flag of an end that is flagged twice: a termination is a termination
         arrays["timeouts"] = arrays["timeouts"] | arrays["terminals"]
-    converted = d4rl.read(write(tmp_path_factory.mktemp("case") / "data.hdf5", arrays))
+    converted = read(write(tmp_path_factory.mktemp("case") / "data.hdf5", arrays))
     for actual, e in zip(converted.episodes, episodes, strict=True):
         kept = len(e.actions) if e.terminated else len(e.actions) - 1
         np.testing.assert_array_equal(actual.rewards, e.rewards[:kept])
@@ -80,7 +79,7 @@ def test_only_truncated_episodes_lose_their_last_transition_without_next_observa
 def test_next_observations_prove_the_ends_that_timeouts_would_flag(tmp_path_factory, ends):
     episodes = make_episodes(ends)
     arrays = arrays_of(episodes) | {"timeouts": None}
-    converted = d4rl.read(write(tmp_path_factory.mktemp("case") / "data.hdf5", arrays), Layout(step_limit=12))
+    converted = read(write(tmp_path_factory.mktemp("case") / "data.hdf5", arrays), 12)
     assert_same(converted.episodes, episodes)
     assert converted.findings.cuts == sum(not terminated for _, terminated in ends[:-1])
 
@@ -96,26 +95,26 @@ def test_next_observations_prove_the_ends_that_timeouts_would_flag(tmp_path_fact
     ids=["float64", "columns", "flags as numbers", "infos"],
 )
 def test_harmless_quirks_change_nothing(path, arrays, change):
-    plain = d4rl.read(write(path, arrays)).episodes
+    plain = read(write(path, arrays)).episodes
     write(path, arrays | change(arrays))
-    assert_same(d4rl.read(path).episodes, plain)
+    assert_same(read(path).episodes, plain)
 
 
 def test_rows_after_the_last_end_are_a_truncated_episode(path, arrays):
     arrays["terminals"][-1] = False
-    converted = d4rl.read(write(path, arrays))
+    converted = read(write(path, arrays))
     assert [e.terminated for e in converted.episodes] == [True, False, False]
     assert converted.findings.trailing_steps == 5
 
 
 def test_episodes_of_one_step_are_kept(path):
     episodes = make_episodes([(3, True), (1, True), (4, False), (1, False)])
-    assert_same(d4rl.read(write(path, arrays_of(episodes))).episodes, episodes)
+    assert_same(read(write(path, arrays_of(episodes))).episodes, episodes)
 
 
 def test_a_recording_that_was_cut_without_a_flag_is_cut_there(path, arrays):
     arrays["timeouts"][:] = False
-    converted = d4rl.read(write(path, arrays))
+    converted = read(write(path, arrays))
     assert [len(e.actions) for e in converted.episodes] == [5, 5, 5]
     assert (converted.findings.cuts, converted.findings.first_cut) == (1, 9)
 
@@ -124,16 +123,16 @@ def test_a_recording_that_was_cut_without_a_flag_is_cut_there(path, arrays):
 def test_next_observations_that_repeat_the_next_row_are_not_believed_about_ends(path, arrays, flags):
     other = {"terminals": "timeouts", "timeouts": "terminals"}[flags]
     arrays[flags], arrays[other] = arrays[flags] | arrays[other], np.zeros(15, bool)
-    expected = d4rl.read(write(path, arrays | {"next_observations": None}))
+    expected = read(write(path, arrays | {"next_observations": None}))
     arrays["next_observations"] = np.roll(arrays["observations"], -1, axis=0)
-    converted = d4rl.read(write(path, arrays))
+    converted = read(write(path, arrays))
     assert_same(converted.episodes, expected.episodes)
     assert converted.findings.next_observations == "shifted"
 
 
 def test_an_action_beyond_its_bounds_by_rounding_is_clipped(path, arrays):
     arrays["actions"][3, 1] = 1.0005
-    converted = d4rl.read(write(path, arrays))
+    converted = read(write(path, arrays))
     assert converted.episodes[0].actions[3, 1] == 1
     assert converted.findings.clipped_actions == 1
 
@@ -198,13 +197,13 @@ def nan(key, place):
 def test_a_broken_file_is_refused_with_its_name_and_the_place(path, arrays, change, message):
     write(path, change(arrays))
     with pytest.raises(ValueError, match=f"(?s){re.escape(str(path))}: .*{message}"):
-        d4rl.read(path)
+        read(path)
 
 
 def test_a_file_without_timeouts_that_shows_no_end_at_the_limit_is_refused(path):
     arrays = arrays_of(make_episodes([(9, True), (4, True)])) | {"timeouts": None}
     with pytest.raises(ValueError, match=f"{path}: no timeouts, and the 9 steps up to row 8 pass .* limit of 8"):
-        d4rl.read(write(path, arrays), Layout(step_limit=8))
+        read(write(path, arrays), 8)
 
 
 def test_rows_behind_a_terminal_do_not_count_towards_the_limit(path):
@@ -213,16 +212,16 @@ def test_rows_behind_a_terminal_do_not_count_towards_the_limit(path):
     (first, second) = make_episodes([(10, False), (10, False)])
     arrays = arrays_of([first, second]) | {"timeouts": None}
     arrays["terminals"][[7, 8, 9, 19]] = True
-    found = d4rl.read(write(path, arrays), Layout(step_limit=10))
+    found = read(write(path, arrays), 10)
     assert [len(episode.actions) for episode in found.episodes] == [8, 10]
     with pytest.raises(ValueError, match="the 10 steps up to row 19 pass the environment's limit of 9"):
-        d4rl.read(path, Layout(step_limit=9))
+        read(path, 9)
 
 
 def test_next_observations_that_only_repeat_the_next_row_prove_no_end(path, arrays):
     arrays |= {"timeouts": None, "next_observations": np.roll(arrays["observations"], -1, axis=0)}
     with pytest.raises(ValueError, match=f"{path}: neither timeouts nor next_observations of its own"):
-        d4rl.read(write(path, arrays))
+        read(write(path, arrays))
 
 
 @pytest.mark.parametrize("share", [0.0, 0.02, 0.5, 0.95])
@@ -231,7 +230,7 @@ def test_a_file_truncated_anywhere_is_refused_by_name(path, share):
     content = path.read_bytes()
     path.write_bytes(content[: int(share * len(content))])
     with pytest.raises(ValueError, match=f"{path}: truncated, or not an HDF5 file"):
-        d4rl.read(path)
+        read(path)
 
 
 def test_a_damaged_array_is_refused_by_name(path, arrays):
@@ -243,7 +242,7 @@ def test_a_damaged_array_is_refused_by_name(path, arrays):
     content[chunk.byte_offset + 4] ^= 0xFF
     path.write_bytes(content)
     with pytest.raises(ValueError, match=f"{path}: rewards cannot be read, the file is damaged"):
-        d4rl.read(path)
+        read(path)
 
 
 def test_compression_by_a_filter_that_is_missing_is_refused_by_its_name(path, arrays):
@@ -258,12 +257,12 @@ def test_compression_by_a_filter_that_is_missing_is_refused_by_its_name(path, ar
     with pytest.raises(
         ValueError, match=f"{path}: rewards is compressed with HDF5 filter 32004 .*hdf5plugin, or .*gzip"
     ):
-        d4rl.read(path)
+        read(path)
 
 
 def test_a_missing_file_is_refused_by_name(path):
     with pytest.raises(ValueError, match=f"{path}: no such file"):
-        d4rl.read(path)
+        read(path)
 
 
 def test_the_table_holds_d4rls_tasks_under_d4rls_file_names():

@@ -32,7 +32,7 @@ from dwm_jax.runtime import (
 )
 from dwm_jax.runtime.cluster import ClusterError
 from dwm_jax.runtime.locks import InUseError
-from dwm_jax.runtime.progress import say
+from dwm_jax.runtime.progress import one_line, say
 
 # What absl takes for a request for help, behind its dashes.
 HELP = frozenset({"help", "helpshort", "helpfull", "helpxml", "?"})
@@ -177,7 +177,7 @@ def compile_once(workdir: Path) -> None:
 
 def fail(error: BaseException, code: int) -> NoReturn:
     """Says what is wrong in one line and leaves."""
-    leave(code, "error: " + " ".join(str(error).split()))
+    leave(code, f"error: {one_line(error)}")
 
 
 def leave(code: int, line: str) -> NoReturn:

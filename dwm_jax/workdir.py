@@ -35,7 +35,7 @@ from dwm_jax.results.evaluator import Evaluator
 from dwm_jax.runtime import files, mirrors, processes, provenance, stopwatch
 from dwm_jax.runtime.locks import exclusive
 from dwm_jax.runtime.parallel import Engine
-from dwm_jax.runtime.progress import say
+from dwm_jax.runtime.progress import one_line, say
 from dwm_jax.runtime.row_files import JsonLines
 
 Checked = TypeVar("Checked")
@@ -97,7 +97,7 @@ def config_of(workdir: Path) -> ConfigDict:
     except FileNotFoundError as error:
         raise ValueError(f"{workdir} holds no run: it has no config.json") from error
     except (AttributeError, KeyError, TypeError) as error:  # as ml_collections refuses what does not fit
-        reason = " ".join(str(error).partition(" Other fields")[0].split())
+        reason = one_line(str(error).partition(" Other fields")[0])
         raise ValueError(
             f"{workdir / 'config.json'} is not a config of this version: {reason}; what comes from a module of "
             "your own is known once that is imported"

@@ -7,7 +7,7 @@ Writes random numbers of walker2d's sizes (observation 17, action 6) to a tempor
 store does, and reads them in a fresh process with the functions of a training run. Prints a table and one JSON line:
 
     seconds      from `workdir.load_recording` to arrays on all devices; imports and jax's start come before
-    CPU seconds  of those; far fewer than seconds where others use the machine at the same time
+    CPU seconds  in the same interval; much less than seconds means that the machine was busy
     data         bytes of the arrays of `Dataset`: what was recorded, labels and bookkeeping
     peak memory  the process's peak minus its peak before reading
     peak / data  1 is the data alone: on a CPU device its arrays are the host's own, without a copy
@@ -18,8 +18,6 @@ The file comes from the operating system's cache: it was just written.
 import argparse
 import json
 import os
-import resource
-import sys
 import tempfile
 import time
 from concurrent.futures import ProcessPoolExecutor
@@ -35,6 +33,8 @@ from dwm_jax.data import minari_store
 from dwm_jax.runtime import parallel
 from dwm_jax.types import Episode
 from dwm_jax.workdir import load_recording
+
+from .benchmark.timing import process_peak
 
 OBSERVATION_SIZE, ACTION_SIZE = 17, 6
 DATASET_ID = "dwm-measure-reading-v0"
@@ -98,13 +98,13 @@ def read() -> dict[str, float]:
     config = default_config()
     config.task = DATASET_ID
     parallel.unreplicate(parallel.replicate(np.zeros(1)))  # starts jax
-    peak_before, start, cpu_start = peak_bytes(), time.perf_counter(), time.process_time()
+    peak_before, start, cpu_start = process_peak(), time.perf_counter(), time.process_time()
     _, recording = load_recording(config)
     dataset, sequence_length = recording.dataset, config.world_models.dwm.sequence_length
     starts = data.segment_rows(dataset, sequence_length, config.data.pad, recording.training_episodes)
     jax.block_until_ready(parallel.replicate((dataset, starts)))  # type: ignore[no-untyped-call]
     seconds, cpu_seconds = time.perf_counter() - start, time.process_time() - cpu_start
-    peak = peak_bytes() - peak_before
+    peak = process_peak() - peak_before
     size = sum(array.nbytes for array in dataset)
     return {
         "steps": len(data.transition_rows(dataset)),
@@ -115,11 +115,6 @@ def read() -> dict[str, float]:
         "peak_bytes": peak,
         "peak_over_data": round(peak / size, 2),
     }
-
-
-def peak_bytes() -> int:
-    """The most memory this process has held so far."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
 if __name__ == "__main__":

@@ -4,6 +4,8 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+# What a damaged file of a run raises when it is read and taken apart.
+UNREADABLE = (OSError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError)
 # Folders that a run keeps of its own.
 OF_A_RUN = {"checkpoints", "figures", "policies", "tensorboard"}
 

@@ -5,8 +5,9 @@
 
 One row per phase of a run: a world model (they lie in `world_models` beside the runs that share them), or a method.
 Nothing is asked of the runs themselves, and nothing disturbed: it may be called at any moment, by anyone who can read
-the folder. A method "waits" until its first update: for its world model, the methods before it, what is imagined ahead,
-compiling. "running" and "waiting" are seen on the machine that runs; from another, a run that goes on looks stopped.
+the folder. A method is "waiting" until its first update: while its world model trains, earlier methods learn,
+trajectories are imagined in advance, or programs compile. "running" and "waiting" are seen on the machine that runs;
+from another, a run that goes on looks stopped.
 """
 
 import argparse
@@ -18,7 +19,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from rich.box import SIMPLE
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
@@ -27,13 +27,11 @@ from dwm_jax.registry import METHODS, Alone, Planning, names_in
 from dwm_jax.runtime import files, own_modules, terminal
 from dwm_jax.runtime.files import UnreadableError
 from dwm_jax.runtime.locks import is_held
-from dwm_jax.runtime.progress import duration, printable, say
+from dwm_jax.runtime.progress import duration, one_line, printable, say
 from dwm_jax.runtime.row_files import OF_A_PHASE, JsonLines, Results
 
-from .run_folders import run_folders
-
-# What a damaged file raises when it is read and taken apart.
-UNREADABLE = (OSError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError)
+from .run_folders import UNREADABLE, run_folders
+from .tables import console
 
 
 class Phase(NamedTuple):
@@ -76,8 +74,7 @@ def main() -> None:
             phases = list(phases_below(options.runs))
             if not phases:
                 raise ValueError(f"{options.runs} holds no run: no config.json in it or below")
-            # Off a terminal a table may be as wide as it needs.
-            Console(width=None if sys.stdout.isatty() else 160).print(table_of(phases))
+            console().print(table_of(phases))
             if options.watch is None:
                 return
             time.sleep(options.watch)
@@ -99,7 +96,7 @@ def phases_below(folder: Path) -> Iterator[Phase]:
             elif "num_updates" in described.get("settings", {}):
                 yield phase_of_model(name, place, described)
         except UNREADABLE as error:
-            reason = " ".join(str(error).split())
+            reason = one_line(error)
             say(reason if isinstance(error, UnreadableError) else f"{place} cannot be read: {reason}")
             yield Phase(name, "?", 0, 0, None, None, "unreadable")
 

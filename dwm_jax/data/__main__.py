@@ -40,6 +40,7 @@ from dwm_jax.data.prepare import prepare
 from dwm_jax.data.tasks import Task
 from dwm_jax.runtime import interruption, terminal
 from dwm_jax.runtime.locks import InUseError
+from dwm_jax.runtime.progress import one_line
 
 # Of data made on the spot, as in a run's config.
 NUM_STEPS = 1_000_000
@@ -58,7 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         raise  # whoever read has seen enough
     except (ValueError, OSError, InUseError) as error:
-        print("error: " + " ".join(str(error).split()), file=sys.stderr)
+        print(f"error: {one_line(error)}", file=sys.stderr)
         return 1
     except interruption.Interrupted as stop:
         more = ", a download where it stopped" if options.command == "prepare" else ""
@@ -109,9 +110,7 @@ def make_parser() -> argparse.ArgumentParser:
     ):
         sub = commands.add_parser(name, help=text)
         sub.add_argument("name", help="a name from `list`")
-        sub.add_argument(
-            "--num-steps", type=int, help=f"of data made on the spot (maze2d); default: {NUM_STEPS:,}"
-        )
+        sub.add_argument("--num-steps", type=int, help=f"of data made on the spot (maze2d); default: {NUM_STEPS:,}")
         sub.add_argument("--seed", type=int, help="of data made on the spot (maze2d); default: 0")
         sub.set_defaults(run=run)
     sub.add_argument("--picture", type=Path, metavar="PNG", help="default: card.png in the data set's folder")
@@ -161,8 +160,7 @@ def _size_of(dataset_id: str) -> str:
         metadata = minari_store.raw_metadata(dataset_id)
         return f"{int(metadata['total_steps']):,} steps in {int(metadata['total_episodes']):,} episodes"
     except Exception as error:  # a folder that somebody else has left there may hold anything
-        reason = " ".join(str(error).split())
-        return f"unreadable: {type(error).__name__}: {reason}; remove {minari_store.path_of(dataset_id)}"
+        return f"unreadable: {type(error).__name__}: {one_line(error)}; remove {minari_store.path_of(dataset_id)}"
 
 
 def run_prepare(options: argparse.Namespace) -> int:

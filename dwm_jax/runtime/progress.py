@@ -81,6 +81,11 @@ def printable(text: str) -> str:
     return "".join(letter if letter.isprintable() or letter in "\n\t" else "?" for letter in text)
 
 
+def one_line(text: object) -> str:
+    """A text, or that of an error, without line breaks."""
+    return " ".join(str(text).split())
+
+
 @cache
 def terminal() -> Console:
     """The one console: a phase may run inside another, and their bars then share it."""

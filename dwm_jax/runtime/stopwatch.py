@@ -14,7 +14,7 @@ COMPILING, OTHER = "compiling", "other"
 
 
 class Stopwatch:
-    """Books wall seconds on purposes."""
+    """Adds up wall-clock seconds by purpose."""
 
     def __init__(self) -> None:
         self._spent: dict[str, float] = defaultdict(float)

@@ -40,7 +40,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
 from dwm_jax.runtime import files, provenance, terminal
-from dwm_jax.runtime.progress import say
+from dwm_jax.runtime.progress import one_line, say
 
 from .denoiser import sampling, training
 from .engines import engines
@@ -110,7 +110,7 @@ def main(arguments: list[str] | None = None) -> None:
             raise  # whoever read has seen enough
         except (ArithmeticError, RuntimeError, ValueError, OSError, MemoryError) as error:
             failed = True
-            say(f"error: {job.label}: {' '.join(str(error).split()) or type(error).__name__}")
+            say(f"error: {job.label}: {one_line(error) or type(error).__name__}")
             continue
         except KeyboardInterrupt:
             say("interrupted; the figures so far stand")

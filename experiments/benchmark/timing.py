@@ -93,4 +93,9 @@ def peak_memory() -> tuple[int, str]:
     on_devices = [(device.memory_stats() or {}).get("peak_bytes_in_use", 0) for device in jax.local_devices()]
     if max(on_devices) > 0:
         return max(on_devices), "device"
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024), "process"
+    return process_peak(), "process"
+
+
+def process_peak() -> int:
+    """Bytes: the most memory that this process has held so far."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)

@@ -31,9 +31,10 @@ from pathlib import Path
 
 from dwm_jax.config import ConfigError
 from dwm_jax.runtime import files, own_modules, terminal
-from dwm_jax.runtime.progress import printable
+from dwm_jax.runtime.progress import one_line, printable
 
 from ..report import markdown
+from ..tables import write_csv
 from . import automatic, candidates, judging, showing
 from .candidates import Group
 from .fitted_q import Settings
@@ -74,7 +75,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         else:
             rank(groups, options.runs, settings, options.output)
     except (ConfigError, OSError, ValueError) as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"error: {one_line(error)}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
         sys.exit(130)
@@ -98,9 +99,8 @@ def rank(groups: Sequence[Group], runs: Path, settings: Settings, output: Path |
         if output is not None:
             showing.picture(output / markdown.picture_file(f"{number}", group.task), group.task, judged)
     if output is not None:
-        showing.write_csv(output / "policies.csv", policies)
-        if rankings:
-            showing.write_csv(output / "rankings.csv", rankings)
+        write_csv(output / "policies.csv", policies)
+        write_csv(output / "rankings.csv", rankings)
         print(f"{output}: policies.csv{', rankings.csv' if rankings else ''}, figures/")
 
 

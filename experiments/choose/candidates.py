@@ -15,7 +15,7 @@ from dwm_jax.registry import METHODS, Learning
 from dwm_jax.results import policy_files
 from dwm_jax.results.policy_files import ExportedPolicies
 from dwm_jax.runtime import files
-from dwm_jax.runtime.progress import printable, say
+from dwm_jax.runtime.progress import one_line, printable, say
 from dwm_jax.runtime.row_files import Result
 from dwm_jax.workdir import config_of, load_recording
 from dwm_jax.world_models.base import TrainedModel
@@ -86,7 +86,7 @@ def group_of(runs: Sequence[reading.FoundRun]) -> Group:
             try:
                 exported = policy_files.load(path)
             except ValueError as error:
-                left_out.append(" ".join(str(error).split()))
+                left_out.append(one_line(error))
                 continue
             if not isinstance(METHODS.get(exported.method), Learning):
                 left_out.append(

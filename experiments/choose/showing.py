@@ -1,23 +1,20 @@
 """What was found, for the terminal, a spreadsheet and the eye."""
 
-import csv
 import io
-import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import rich.table
 from matplotlib.figure import Figure
 from rich.box import SIMPLE
-from rich.console import Console
 from rich.text import Text
 
 from dwm_jax.runtime import files
 from dwm_jax.runtime.progress import printable
 
 from ..report import drawing, markdown
+from ..tables import console
 from .judging import ESTIMATES, KEPT, Judged, Quality
 
 Table = tuple[list[str], list[list[str]]]  # head and rows
@@ -40,28 +37,19 @@ def quality_table(found: Sequence[Quality]) -> Table:
 
 
 def on_terminal(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Prints a table; figures stand to the right. Off a terminal it may be as wide as it needs."""
+    """Prints a table; figures stand to the right."""
     table = rich.table.Table(box=SIMPLE)
     for name, column in zip(head, zip(*rows, strict=True), strict=True):
         is_text = any(cell[:1].isalpha() for cell in column)
         table.add_column(name, justify="left" if is_text else "right", overflow="fold")
     for row in rows:
         table.add_row(*(Text(printable(cell)) for cell in row))  # Text: a name in brackets is no mark-up
-    Console(width=None if sys.stdout.isatty() else 160).print(table)
+    console().print(table)
 
 
 def number(value: float) -> str:
     """Three digits; a dash for none."""
     return markdown.NOTHING if np.isnan(value) else f"{value:.3g}"
-
-
-def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Unrounded; an empty cell for none."""
-    text = io.StringIO(newline="")
-    writer = csv.DictWriter(text, list(rows[0]))
-    writer.writeheader()
-    writer.writerows({key: "" if value != value else value for key, value in row.items()} for row in rows)
-    files.write(path, text.getvalue())
 
 
 def picture(path: Path, task: str, judged: Sequence[Judged]) -> None:

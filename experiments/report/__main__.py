@@ -13,17 +13,15 @@ It reads files alone and may be repeated while runs go on: what is missing, unfi
 """
 
 import argparse
-import csv
-import io
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
 from dwm_jax.runtime import files, own_modules, terminal
 
 from ..studies.catalogue import STUDIES
+from ..tables import write_csv
 from . import document, markdown, reading, sections
 from .markdown import page
 
@@ -67,8 +65,8 @@ def write(found: reading.Found, runs: Path, folder: Path) -> None:
     remove_earlier(folder, text)
     files.write(folder / "report.md", text)
     files.write(folder / "report.html", page(text, document.title(found), folder))
-    write_rows(folder / "comparison.csv", sections.raw_rows(made))
-    write_rows(folder / "evaluations.csv", (row for run in found.runs for row in reading.evaluations(run)))
+    write_csv(folder / "comparison.csv", sections.raw_rows(made))
+    write_csv(folder / "evaluations.csv", (row for run in found.runs for row in reading.evaluations(run)))
 
 
 def remove_earlier(folder: Path, text: str) -> None:
@@ -79,19 +77,6 @@ def remove_earlier(folder: Path, text: str) -> None:
         return
     for name in markdown.pictures_in(earlier) - markdown.pictures_in(text):
         (folder / markdown.PICTURES / name).unlink(missing_ok=True)
-
-
-def write_rows(path: Path, rows: Iterable[dict[str, Any]]) -> None:
-    """A CSV file; no file where there are no rows."""
-    rows = list(rows)
-    if not rows:
-        path.unlink(missing_ok=True)
-        return
-    text = io.StringIO(newline="")
-    writer = csv.DictWriter(text, list(rows[0]))
-    writer.writeheader()
-    writer.writerows(rows)
-    files.write(path, text.getvalue())
 
 
 if __name__ == "__main__":

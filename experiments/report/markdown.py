@@ -10,6 +10,8 @@ from string import Template
 
 import numpy as np
 
+from dwm_jax.runtime import progress
+
 NOTHING = "–"
 # The folder of a report's pictures.
 PICTURES = "figures"
@@ -32,7 +34,7 @@ def plain(text: str) -> str:
 
 def one_line(text: str) -> str:
     """Without line breaks, and with a ? for every other character that cannot be printed."""
-    return "".join(letter if letter.isprintable() else "?" for letter in " ".join(text.split()))
+    return progress.printable(progress.one_line(text))
 
 
 def fenced(lines: Sequence[str], language: str) -> str:

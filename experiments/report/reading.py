@@ -13,14 +13,11 @@ from dwm_jax.registry import METHODS, Learning, Planning, names_in
 from dwm_jax.results.diagnostics import Calibration, PredictionError, Terminations
 from dwm_jax.results.scores import CriticCheck, Curve, critic_checks, curves
 from dwm_jax.runtime import files
+from dwm_jax.runtime.progress import one_line
 from dwm_jax.runtime.row_files import JsonLines, Result, Results
 
-from ..run_folders import run_folders
+from ..run_folders import UNREADABLE, run_folders
 from ..studies.variations import settings_of
-
-# What a damaged file raises when it is read and taken apart.
-UNREADABLE = (OSError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError)
-
 
 # What of a start is shown beside its command, where it is known.
 CIRCUMSTANCES = (
@@ -122,7 +119,7 @@ def read_all(folder: Path, studies: Sequence[str]) -> Found:
                 models += found
                 gaps += untrained
         except UNREADABLE as error:
-            gaps.append(Gap(place, f"cannot be read: {type(error).__name__}: {_one_line(error)}"))
+            gaps.append(Gap(place, f"cannot be read: {type(error).__name__}: {one_line(error)}"))
     sweep, damage = read_sweep(folder)
     known = {run.place for run in runs} | {gap.place for gap in gaps}
     absent = [Gap(place, reason) for place, reason in sweep.members.items() if place not in known]
@@ -149,7 +146,7 @@ def read_sweep(folder: Path) -> tuple[Sweep, list[Gap]]:
         }
         return Sweep(str(described["scale"]), members), []
     except UNREADABLE as error:
-        return Sweep(None, {}), [Gap("sweep.json", f"cannot be read: {type(error).__name__}: {_one_line(error)}")]
+        return Sweep(None, {}), [Gap("sweep.json", f"cannot be read: {type(error).__name__}: {one_line(error)}")]
 
 
 def read_run(place: str, folder: Path, config: dict[str, Any], studies: Sequence[str]) -> tuple[FoundRun, list[Gap]]:
@@ -310,7 +307,3 @@ def _text(value: Any) -> str:
     if not isinstance(value, str):
         raise TypeError(f"{value!r} is no name")
     return value
-
-
-def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split())

@@ -4,7 +4,7 @@ A study lists its members; a member is one command of `dwm_jax.train`, all seeds
 experiments.sweep` runs them, each in RUNS/<study>/<task>/<variant>. Members of several studies that are one and the
 same run are written alike, and run once.
 
-What the paper searched is the horizon and the evaluation's return-to-go; PQL's kappa stays at the config's. The three
+What the paper searched is the horizon and the evaluation's return-to-go; PQL's kappa stays at the config's. The
 scales are those of `experiments/studies/scales.py`.
 """
 

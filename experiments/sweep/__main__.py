@@ -38,7 +38,7 @@ from dwm_jax.config import ConfigError, check
 from dwm_jax.data import tasks as data_tasks
 from dwm_jax.runtime import checkpoints, locks, terminal
 from dwm_jax.runtime.locks import InUseError, exclusive
-from dwm_jax.runtime.progress import say
+from dwm_jax.runtime.progress import one_line, say
 
 from ..studies.catalogue import SCALES, STUDIES, Member, members_at, tasks_at
 from ..studies.scales import OF_OWN_DATA
@@ -69,11 +69,11 @@ def main() -> None:
     except InUseError as error:
         leave(locks.EXIT_CODE, f"error: {error}")
     except (ConfigError, ValueError) as error:
-        leave(2, f"error: {' '.join(str(error).split())}")
+        leave(2, f"error: {one_line(error)}")
     except BrokenPipeError:
         raise  # whoever read has seen enough
     except OSError as error:
-        leave(1, f"error: {' '.join(str(error).split())}")
+        leave(1, f"error: {one_line(error)}")
 
 
 def launch(options: argparse.Namespace, stages: Sequence[Stage], record: Record) -> None:

@@ -120,7 +120,8 @@ def follow(config: str, overrides: Mapping[str, str], is_enough: Callable[[Path]
                 process.kill()
         whole = time.perf_counter() - start
         if code not in (0, 128 + signal.SIGTERM):
-            raise RuntimeError(f"{' '.join(command)} left with {code}: {log.read_text().strip().splitlines()[-1]}")
+            lines = log.read_text().strip().splitlines() or ["without a word"]
+            raise RuntimeError(f"{' '.join(command)} left with {code}: {lines[-1]}")
         spent = next((row for row in JsonLines(workdir / "timing.jsonl").read() if row["phase"] == "run"), None)
         by_purpose = spent["by_purpose"] if spent else {}
         return Started(seconds, by_purpose | {AROUND: whole - sum(by_purpose.values())}, reached)

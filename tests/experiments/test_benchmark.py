@@ -5,6 +5,7 @@ import functools
 import io
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -286,6 +287,12 @@ def test_a_command_is_followed_until_it_has_done_enough(tmp_path: Path) -> None:
         process.kill()
         process.wait()
         assert not whole_run.wait(process, lambda: False, until=float("inf"))  # it has ended
+
+
+def test_a_command_that_ends_without_a_word_is_told_of(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "executable", shutil.which("false"))
+    with pytest.raises(RuntimeError, match=r"left with 1: without a word$"):
+        whole_run.follow("smoke", {}, lambda workdir: False)
 
 
 @pytest.fixture(scope="module")

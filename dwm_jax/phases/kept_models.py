@@ -18,6 +18,7 @@ from ml_collections import ConfigDict
 from dwm_jax import __version__
 from dwm_jax.config import ConfigError, changes, models_of
 from dwm_jax.data.recording import Recording
+from dwm_jax.phases.phase import checkpoints_of
 from dwm_jax.runtime import files
 from dwm_jax.runtime.checkpoints import CheckpointError, Checkpoints
 from dwm_jax.runtime.progress import printable, say
@@ -66,6 +67,42 @@ def last_update(settings: Mapping[str, Any]) -> int:
     return int(settings["distil_updates"] if settings.get("distil") else settings["num_updates"])
 
 
+def checkpoints_in(folder: Path, identity: Mapping[str, Any]) -> Path:
+    """Where the checkpoints of the model that `identity` describes lie in its folder."""
+    return checkpoints_of(folder, phase_name(identity["model"], identity["settings"]))
+
+
+def newest_update(folder: Path, identity: Mapping[str, Any]) -> int | None:
+    """The update of the newest checkpoint there; None where there is none.
+
+    Raises:
+      CheckpointError: nor is there a folder of checkpoints.
+    """
+    with closing(Checkpoints(checkpoints_in(folder, identity), read_only=True)) as checkpoints:
+        return checkpoints.latest_step()
+
+
+def is_finished(folder: Path, identity: Mapping[str, Any]) -> bool:
+    """Whether the last update's checkpoint is there."""
+    try:
+        return newest_update(folder, identity) == last_update(identity["settings"])
+    except (CheckpointError, LookupError, TypeError, ValueError):
+        return False
+
+
+def fingerprint_of(folder: Path, identity: Mapping[str, Any]) -> str:
+    """SHA-256 of a finished model's arrays, as its checkpoint says; `take_over` proves it.
+
+    Raises:
+      CheckpointError: there are none, or not those after the last update.
+    """
+    newest, last = newest_update(folder, identity), last_update(identity["settings"])
+    if newest not in (None, last):
+        raise CheckpointError(f"not trained to its end: its last checkpoint is of update {newest:,}, not {last:,}")
+    with closing(Checkpoints(checkpoints_in(folder, identity), read_only=True)) as checkpoints:
+        return checkpoints.fingerprint()
+
+
 def teaching(config: ConfigDict, name: str) -> ConfigDict:
     """The same config, with model `name` as it is before it is distilled: trained here, or found."""
     config = config.copy_and_resolve_references()
@@ -100,8 +137,12 @@ def check_pretrained(config: ConfigDict, recording: Recording, workdir: Path) ->
         if not config.world_models[name].pretrained or (name in taken and not path.exists()):
             continue
         key = f"world_models.{name}.pretrained={path}"
-        refuse_other(key, path, identity_of(config, recording, name))
-        found = fingerprint_of(key, path, name, config.world_models[name])
+        identity = identity_of(config, recording, name)
+        refuse_other(key, path, identity)
+        try:
+            found = fingerprint_of(path, identity)
+        except (CheckpointError, ValueError) as error:
+            raise ConfigError(printable(f"{key}: {error}")) from error
         if taken.setdefault(name, found) != found:
             raise ConfigError(
                 f"{key} has changed since this run began: arrays {str(taken[name])[:12]} -> {found[:12]}; bring the "
@@ -131,23 +172,6 @@ def refuse_other(key: str, path: Path, identity: Mapping[str, Any]) -> None:
         raise ConfigError(printable(f"{key} is another model than this run wants: {'; '.join(different)}"))
 
 
-def fingerprint_of(key: str, path: Path, name: str, settings: Mapping[str, Any]) -> str:
-    """SHA-256 of the arrays in a folder, as its checkpoint says; `take_over` proves it.
-
-    Raises:
-      ConfigError: there are none, or not those after the last update.
-    """
-    try:
-        directory = path / "checkpoints" / phase_name(name, settings)
-        with closing(Checkpoints(directory, read_only=True)) as checkpoints:
-            step, fingerprint = checkpoints.latest_step(), checkpoints.fingerprint()
-    except (CheckpointError, ValueError) as error:
-        raise ConfigError(printable(f"{key}: {error}")) from error
-    if step != (num_updates := last_update(settings)):
-        raise ConfigError(f"{key} is not trained to its end: {step:,} of {num_updates:,} updates")
-    return fingerprint
-
-
 def take_over(path: Path, folder: Path, phase: str, fingerprint: str, make_state: Callable[[], PyTree]) -> None:
     """Makes the arrays of a phase in `path` the finished model of `folder`, where they are not yet.
 
@@ -156,10 +180,10 @@ def take_over(path: Path, folder: Path, phase: str, fingerprint: str, make_state
     Raises:
       CheckpointError: the arrays are not there, damaged, or others than the model's.
     """
-    with closing(Checkpoints(folder / "checkpoints" / phase)) as own:
+    with closing(Checkpoints(checkpoints_of(folder, phase))) as own:
         if own.latest_step() is not None:
             return
-        with closing(Checkpoints(path / "checkpoints" / phase, read_only=True)) as others:
+        with closing(Checkpoints(checkpoints_of(path, phase), read_only=True)) as others:
             if others.fingerprint() != fingerprint:
                 raise CheckpointError(f"{path} has changed while it was read; start the same command again")
             restored = others.restore(jax.eval_shape(make_state))

@@ -77,11 +77,16 @@ class Evaluation(NamedTuple):
     resume: Callable[[int], bool]
 
 
+def checkpoints_of(folder: Path, phase_name: str) -> Path:
+    """Where the checkpoints of a phase lie in its folder."""
+    return folder / "checkpoints" / phase_name
+
+
 class Phase(NamedTuple, Generic[Left]):
     """Updates of one state on the same data, or on data made anew now and then. Nothing in it has a device axis."""
 
     name: str  # in progress and metrics
-    folder: Path  # gets metrics.jsonl, timing.jsonl and checkpoints/<name>
+    folder: Path  # gets metrics.jsonl, timing.jsonl and `checkpoints_of`
     updates: Updates
     # The first state; where there is a checkpoint only its shapes are asked for.
     make_state: Callable[[], PyTree]

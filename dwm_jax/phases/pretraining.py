@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ import numpy as np
 
 from dwm_jax.data import dataset as data
 from dwm_jax.phases import kept_models
-from dwm_jax.phases.phase import Phase, Run
+from dwm_jax.phases.phase import Phase, Run, checkpoints_of
 from dwm_jax.registry import make_model
 from dwm_jax.runtime import files, parallel, processes
 from dwm_jax.runtime.checkpoints import Checkpoints
@@ -24,20 +24,37 @@ from dwm_jax.world_models.base import Model, TrainedModel, TrainingRows
 
 @contextmanager
 def pretraining(run: Run, name: str, teacher: TrainedModel | None = None) -> Iterator[Phase[TrainedModel]]:
+    """`training_of` in its folder, which is held inside the block: who wants a model that another process is training
+    waits for it. A model that comes from elsewhere is finished there.
+    """
+    phase, identity = training_of(run, name, teacher), identity_of(run, name)
+    elsewhere, folder = run.config.world_models[name].pretrained, phase.folder
+    with exclusive(folder / ".lock", wait=True):
+        description = json.dumps(identity, indent=2, sort_keys=True) + "\n"
+        processes.from_first(lambda: files.write(folder / "config.json", description))
+        if elsewhere:
+            processes.from_first(
+                lambda: kept_models.take_over(
+                    Path(elsewhere), folder, phase.name, identity["pretrained"], phase.make_state
+                )
+            )
+        yield phase
+
+
+def training_of(run: Run, name: str, teacher: TrainedModel | None = None) -> Phase[TrainedModel]:
     """The training of model `name` (a key of `registry.MODELS`); of one that is distilled, its distillation.
 
-    Its folder is named by a digest of everything the training depends on and shared by all runs beside this workdir;
-    it is held inside the block, and a process that wants a model another one is training waits for it.
+    Its folder is named by a digest of everything the training depends on and shared by all runs beside this workdir.
+    Nothing is read or written there.
 
     Args:
       teacher: what a distillation starts from; one that is finished is found without.
     """
     config, dataset = run.config, run.recording.dataset
-    settings, identity = config.world_models[name].to_dict(), identity_of(run, name)
-    elsewhere = settings.pop("pretrained")
-    folder, label = kept_models.folder_of(config, run.workdir, identity), kept_models.phase_name(name, settings)
+    settings, label = config.world_models[name].to_dict(), kept_models.phase_name(name, config.world_models[name])
+    folder = kept_models.folder_of(config, run.workdir, identity_of(run, name))
     num_updates = kept_models.last_update(settings)
-    seed, _, batch_size = (settings.pop(key) for key in ("seed", "num_updates", "batch_size"))
+    seed, _, batch_size, _ = (settings.pop(key) for key in ("seed", "num_updates", "batch_size", "pretrained"))
     model = make_model(name, **settings)
     purposes = ("initial state", "distillation" if settings.get("distil") else "training")
     init_key, train_key = (key_for(seed, f"{name}: {purpose}") for purpose in purposes)
@@ -53,36 +70,30 @@ def pretraining(run: Run, name: str, teacher: TrainedModel | None = None) -> Ite
         say(f"{label}: {num_updates:,} updates, kept in {folder}")
         return TrainedModel(model, state, seconds + (teacher.seconds if teacher else 0.0))
 
-    with exclusive(folder / ".lock", wait=True):
-        description = json.dumps(identity, indent=2, sort_keys=True) + "\n"
-        processes.from_first(lambda: files.write(folder / "config.json", description))
-        if elsewhere:
-            fingerprint = identity["pretrained"]
-            processes.from_first(lambda: kept_models.take_over(Path(elsewhere), folder, label, fingerprint, make_state))
-        yield Phase(
-            name=label,
-            folder=folder,
-            updates=parallel.one_after_another(update_from_segments(model, batch_size, train_key)),
-            make_state=make_state,
-            make_data=lambda state, step: (state, (dataset, starts)),
-            num_updates=num_updates,
-            finish=finish,
-        )
+    return Phase(
+        name=label,
+        folder=folder,
+        updates=parallel.one_after_another(update_from_segments(model, batch_size, train_key)),
+        make_state=make_state,
+        make_data=lambda state, step: (state, (dataset, starts)),
+        num_updates=num_updates,
+        finish=finish,
+    )
 
 
 def pretrained(run: Run, name: str) -> TrainedModel | None:
-    """Model `name` where its training is finished and kept; None where it is not. Nothing is trained, or written."""
-    identity, settings = identity_of(run, name), run.config.world_models[name]
-    folder = kept_models.folder_of(run.config, run.workdir, identity)
-    last = str(kept_models.last_update(settings))
-    if not (folder / "checkpoints" / kept_models.phase_name(name, settings) / last).is_dir():
+    """Model `name` where its training is finished and kept; None where it is not. Nothing is trained, or written.
+
+    Raises:
+      CheckpointError: it cannot be read.
+    """
+    phase = training_of(run, name)
+    if not kept_models.is_finished(phase.folder, identity_of(run, name)):
         return None
-    with pretraining(run, name) as phase:
-        checkpoints = Checkpoints(phase.folder / "checkpoints" / phase.name)
+    with closing(Checkpoints(checkpoints_of(phase.folder, phase.name), read_only=True)) as checkpoints:
         restored = checkpoints.restore(jax.eval_shape(phase.make_state))
-        checkpoints.close()
-        # A damaged one was set aside, and the one before it taken.
-        return phase.finish(restored[1], 0.0) if restored and restored[0] == phase.num_updates else None
+    # Where the last one is damaged, the one before it was read: a model that is not trained to its end.
+    return phase.finish(restored[1], 0.0) if restored and restored[0] == phase.num_updates else None
 
 
 def finished(run: Run, name: str) -> TrainedModel:

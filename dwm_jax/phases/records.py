@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from dwm_jax.phases.phase import Phase, RunError
+from dwm_jax.phases.phase import Phase, RunError, checkpoints_of
 from dwm_jax.runtime import mirrors, processes
 from dwm_jax.runtime.checkpoints import Checkpoints
 from dwm_jax.runtime.row_files import OF_A_PHASE, TIMES, JsonLines
@@ -27,7 +27,7 @@ class Records:
         self._phase = phase
         self._metrics = JsonLines(phase.folder / "metrics.jsonl", OF_A_PHASE)
         self._timing = JsonLines(phase.folder / "timing.jsonl", TIMES)
-        self._checkpoints = Checkpoints(phase.folder / "checkpoints" / phase.name)
+        self._checkpoints = Checkpoints(checkpoints_of(phase.folder, phase.name))
         self.step, self.state = processes.from_first(self._begin)
         for file in (self._metrics, self._timing):
             file.cut(phase.name, self.step)

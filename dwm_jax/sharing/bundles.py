@@ -12,7 +12,6 @@ import hashlib
 import json
 import re
 from collections.abc import Iterator, Mapping
-from contextlib import closing
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,7 +19,7 @@ from dwm_jax.phases import kept_models
 from dwm_jax.registry import METHODS, MODELS, make_model, models_needed, names_in
 from dwm_jax.results import policy_files
 from dwm_jax.runtime import files
-from dwm_jax.runtime.checkpoints import CheckpointError, Checkpoints
+from dwm_jax.runtime.checkpoints import CheckpointError
 from dwm_jax.runtime.files import UnreadableError
 from dwm_jax.runtime.progress import printable, say
 from dwm_jax.runtime.settings import from_json
@@ -53,9 +52,8 @@ class Sources(NamedTuple):
         named = {f"policies/{path.name}": path for path in self.policies}
         for folder in self.models:
             identity = files.read_json(folder / "config.json")
-            settings = identity["settings"]
-            phase, step = kept_models.phase_name(identity["model"], settings), kept_models.last_update(settings)
-            last = folder / "checkpoints" / phase / str(step)
+            step = kept_models.last_update(identity["settings"])
+            last = kept_models.checkpoints_in(folder, identity) / str(step)
             paths = [folder / name for name in OF_A_MODEL] + sorted(path for path in last.rglob("*") if path.is_file())
             named |= {f"world_models/{folder.name}/{path.relative_to(folder).as_posix()}": path for path in paths}
         return named
@@ -76,7 +74,7 @@ def sources_of(folder: Path) -> Sources:
     if "methods" in described:
         sources = Sources(tuple(sorted((folder / "policies").glob("*.npz"))), tuple(models_of_run(folder, described)))
     else:
-        sources = Sources((), (folder,) if is_finished(folder, described) else ())
+        sources = Sources((), (folder,) if kept_models.is_finished(folder, described) else ())
     if not any(sources):
         raise BundleError(f"{folder} holds nothing that is finished: no policies, no world model trained to its end")
     return sources
@@ -105,21 +103,10 @@ def models_of_run(workdir: Path, described: Mapping[str, Any]) -> Iterator[Path]
         one = wanted.get(str(identity.get("model")))
         if one is None or {key: identity.get(key) for key in one} != one:
             continue
-        if is_finished(path.parent, identity):
+        if kept_models.is_finished(path.parent, identity):
             yield path.parent
         else:
             say(f"{path.parent} is left out: it is not trained to its end")
-
-
-def is_finished(folder: Path, identity: Mapping[str, Any]) -> bool:
-    """Whether the last update's checkpoint is there."""
-    try:
-        settings = identity["settings"]
-        phase, last = kept_models.phase_name(identity["model"], settings), kept_models.last_update(settings)
-        with closing(Checkpoints(folder / "checkpoints" / phase, read_only=True)) as checkpoints:
-            return bool(checkpoints.latest_step() == last)
-    except (CheckpointError, LookupError, TypeError):
-        return False
 
 
 def listed(contents: Mapping[str, Path | bytes]) -> dict[str, dict[str, Any]]:
@@ -237,12 +224,7 @@ def check_model(folder: Path) -> None:
     if name not in MODELS:
         raise ValueError(f"{str(name)[:40]!r} is no model")
     make_model(name, **{key: value for key, value in settings.items() if key not in Training._fields})
-    directory = folder / "checkpoints" / kept_models.phase_name(name, settings)
-    with closing(Checkpoints(directory, read_only=True)) as checkpoints:
-        step = checkpoints.latest_step()
-        checkpoints.fingerprint()
-    if step != (last := kept_models.last_update(settings)):
-        raise ValueError(f"its last checkpoint is of update {step}, not {last}")
+    kept_models.fingerprint_of(folder, identity)
 
 
 def text_of(card: Mapping[str, Any]) -> bytes:

@@ -13,7 +13,6 @@ from dwm_jax.config import ConfigError, check
 from dwm_jax.data.recording import Recording
 from dwm_jax.phases import kept_models
 from dwm_jax.phases.pretraining import finished, pretraining
-from dwm_jax.sharing import bundles
 from dwm_jax.train import run_phase
 from dwm_jax.workdir import load_recording
 from dwm_jax.world_models.base import TrainedModel
@@ -62,7 +61,7 @@ def test_the_teacher_is_the_model_as_it_was_and_the_pupil_says_what_it_learnt_fr
         rows = [json.loads(line) for line in (kept[phase][0] / "metrics.jsonl").read_text().splitlines()]
         assert {row["phase"] for row in rows} == {phase}
         assert rows[-1]["step"] == updates
-        assert bundles.is_finished(*kept[phase])
+        assert kept_models.is_finished(*kept[phase])
 
 
 def test_its_teacher_is_the_one_that_was_trained_and_its_cost_is_both(trained: tuple) -> None:

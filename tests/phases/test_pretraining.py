@@ -1,11 +1,13 @@
 """A world model that is finished is found by whoever wants it, and nothing is made where it is not."""
 
+import shutil
 from pathlib import Path
 
 import jax
 import numpy as np
 
-from dwm_jax.phases.pretraining import pretrained
+from dwm_jax.phases import kept_models
+from dwm_jax.phases.pretraining import identity_of, pretrained
 from dwm_jax.workdir import load_recording
 from tests import tiny
 
@@ -24,3 +26,29 @@ def test_a_finished_model_is_found_without_training_and_another_one_is_not_made(
     other = tiny.config(methods="OneStep", world_models__one_step__seed=5)
     assert pretrained(run._replace(config=other), "one_step") is None
     assert set(tmp_path.glob("world_models/*")) == folders
+
+
+def everything_below(folder: Path) -> dict[str, tuple[int, bytes | None]]:
+    """Of every file and folder when it was last changed, and what is in it."""
+    paths = [folder, *folder.rglob("*")]
+    return {str(path): (path.stat().st_mtime_ns, path.read_bytes() if path.is_file() else None) for path in paths}
+
+
+def test_looking_for_a_model_writes_nothing_not_even_beside_a_damaged_or_unfinished_save(tmp_path: Path) -> None:
+    config = tiny.config(methods="OneStep")
+    run = tiny.run_of(config, load_recording(config)[1], tmp_path / "run")
+    tiny.pretrain("one_step", config, run.recording, tmp_path / "run")
+    (folder,) = tmp_path.glob("world_models/*")
+    checkpoints = kept_models.checkpoints_in(folder, identity_of(run, "one_step"))
+    assert {path.name for path in checkpoints.iterdir()} == {"10", "20"}
+    (checkpoints / "30.orbax-checkpoint-tmp" / "state").mkdir(parents=True)
+    (folder / ".lock").unlink()
+    before = everything_below(tmp_path)
+    assert pretrained(run, "one_step") is not None
+    assert everything_below(tmp_path) == before
+
+    # The last one cannot be read: the one before it is no finished model.
+    shutil.rmtree(checkpoints / "20" / "description")
+    before = everything_below(tmp_path)
+    assert pretrained(run, "one_step") is None
+    assert everything_below(tmp_path) == before

@@ -12,7 +12,7 @@ learns -> diagnostics, table and pictures. Start the same command again to resum
 and ends as if it had never stopped. The same command with more methods adds them to what is there.
 
 The run folder: config.json, data.json, starts.jsonl, metrics.jsonl, results.csv, summary.md, diagnostics.json,
-timing.jsonl, horizons.json, policies/, checkpoints/, figures/.
+timing.jsonl, world_models.json, horizons.json, policies/, checkpoints/, figures/.
 """
 
 from collections.abc import Sequence

@@ -30,6 +30,8 @@ READ_BY_SAMPLING_ALONE = ("num_sampling_steps", "guidance_weight", "temperature"
 OF_DISTILLATION = ("distil", "distil_updates")
 # In a run's folder: SHA-256 of the arrays that it took from elsewhere, by model.
 TAKEN_OVER = "pretrained.json"
+# There too: the name of the folder that each model of the run lies in.
+FOLDERS = "world_models.json"
 
 
 def read_by_training(settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -119,6 +121,13 @@ def folder_of(config: ConfigDict, workdir: Path, identity: Mapping[str, Any]) ->
 def parent_of(config: ConfigDict, workdir: Path) -> Path:
     """Where a run's models are kept, each in a folder."""
     return Path(config.world_model_dir) if config.world_model_dir else workdir.resolve().parent / "world_models"
+
+
+def record_folder(workdir: Path, name: str, folder: Path) -> None:
+    """Leaves word in a run's folder of where its model `name` lies, for whoever hands both over."""
+    known = files.find_json(workdir / FOLDERS) or {}
+    if known.get(name) != folder.name:
+        files.write(workdir / FOLDERS, json.dumps(known | {name: folder.name}, indent=2) + "\n")
 
 
 def check_pretrained(config: ConfigDict, recording: Recording, workdir: Path) -> None:

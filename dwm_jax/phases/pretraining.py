@@ -25,7 +25,7 @@ from dwm_jax.world_models.base import Model, TrainedModel, TrainingRows
 @contextmanager
 def pretraining(run: Run, name: str, teacher: TrainedModel | None = None) -> Iterator[Phase[TrainedModel]]:
     """`training_of` in its folder, which is held inside the block: who wants a model that another process is training
-    waits for it. A model that comes from elsewhere is finished there.
+    waits for it. A model that comes from elsewhere is finished there. The run's own folder gets the name of this one.
     """
     phase, identity = training_of(run, name, teacher), identity_of(run, name)
     elsewhere, folder = run.config.world_models[name].pretrained, phase.folder
@@ -38,6 +38,7 @@ def pretraining(run: Run, name: str, teacher: TrainedModel | None = None) -> Ite
                     Path(elsewhere), folder, phase.name, identity["pretrained"], phase.make_state
                 )
             )
+        processes.from_first(lambda: kept_models.record_folder(run.workdir, name, folder))
         yield phase
 
 

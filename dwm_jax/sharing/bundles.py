@@ -81,32 +81,19 @@ def sources_of(folder: Path) -> Sources:
 
 
 def models_of_run(workdir: Path, described: Mapping[str, Any]) -> Iterator[Path]:
-    """The folders of the finished world models that a run has used."""
+    """The folders of the finished world models that a run has used, which it has recorded."""
     beside = workdir.resolve().parent / "world_models"
     parent = Path(described["world_model_dir"]) if described["world_model_dir"] else beside
-    fingerprint = files.read_json(workdir / "data.json")["fingerprint"]
-    taken = files.find_json(workdir / kept_models.TAKEN_OVER) or {}
+    recorded = files.find_json(workdir / kept_models.FOLDERS) or {}
     methods = [METHODS[name] for name in names_in(described["methods"]) if name in METHODS]
-    wanted = {
-        name: {
-            "settings": kept_models.read_by_training(settings | {"pretrained": ""}),
-            "data": fingerprint,
-            "gamma": described["gamma"],
-            "pad": described["data"]["pad"],
-            "pretrained": taken.get(name),
-        }
-        for name, settings in described["world_models"].items()
-        if name in models_needed(methods)
-    }
-    for path in sorted(parent.glob("*/config.json")):
-        identity = files.find_json(path) or {}
-        one = wanted.get(str(identity.get("model")))
-        if one is None or {key: identity.get(key) for key in one} != one:
-            continue
-        if kept_models.is_finished(path.parent, identity):
-            yield path.parent
+    for name in models_needed(methods):
+        folder = parent / str(recorded.get(name))
+        if name not in recorded:
+            say(f"world model {name} is left out: {workdir} has no record of its folder; start the run's command again")
+        elif kept_models.is_finished(folder, files.find_json(folder / "config.json") or {}):
+            yield folder
         else:
-            say(f"{path.parent} is left out: it is not trained to its end")
+            say(f"{folder} is left out: it is not there, or not trained to its end")
 
 
 def listed(contents: Mapping[str, Path | bytes]) -> dict[str, dict[str, Any]]:

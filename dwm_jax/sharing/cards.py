@@ -28,9 +28,10 @@ def card_of(folder: Path, sources: Sources) -> dict[str, Any]:
     card: dict[str, Any] = {"format": FORMAT, "package": "dwm_jax", "version": __version__, "world_models": models}
     if "methods" not in described:
         return card | {"data": {"fingerprint": described["data"]}, "starts": [], "scores": []}
+    data = files.read_json(folder / "data.json")
     return card | {
         "task": described["task"],
-        "data": files.read_json(folder / "data.json"),
+        "data": {"fingerprint": data["fingerprint"], **data},
         "config": {key: value for key, value in described.items() if key not in PLACES},
         "starts": [start_entry(row) for row in JsonLines(folder / "starts.jsonl").read()],
         "scores": [score_entry(curve) for curve in scores.curves(Results(folder / "results.csv").read())],

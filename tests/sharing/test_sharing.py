@@ -47,7 +47,6 @@ def finished(recording: Recording, tmp_path_factory: pytest.TempPathFactory) -> 
     """(a run's workdir, the world model beside it); the run's own files are written by hand."""
     workdir = tmp_path_factory.mktemp("runs") / "a"
     trained = tiny.pretrain("one_step", config(), recording, workdir)
-    workdir.mkdir()
     (workdir / "config.json").write_text(to_json(config()))
     (workdir / "data.json").write_text(json.dumps({"fingerprint": recording.fingerprint, "steps": 1200}))
     start = {"time": "2026-01-02T03:04:05+00:00", "command": COMMAND, "commit": "abc1234", "jax": "0.10.2", "cores": 2}
@@ -402,6 +401,43 @@ def run(finished: tuple[Path, TrainedModel], tmp_path: Path) -> Path:
     return tmp_path / "runs" / finished[0].name
 
 
+@pytest.mark.parametrize("change", [{"version": "0.2.0"}, {"heldout": [0]}])
+def test_of_two_models_that_lie_side_by_side_the_one_that_the_run_used_is_handed_over(
+    change: dict[str, object], run: Path, tmp_path: Path
+) -> None:
+    (used,) = (run.parent / "world_models").iterdir()
+    other = Path(shutil.copytree(used, used.with_name("a-of-another-run")))
+    identity = json.loads((used / "config.json").read_text())
+    (other / "config.json").write_text(json.dumps(identity | change))
+    share.main(["push", str(run), str(tmp_path / "out")])
+    assert model_in(tmp_path / "out").name == used.name
+
+
+@pytest.mark.parametrize("content", [None, "", "{}"])
+def test_a_run_without_a_record_of_its_models_hands_its_policies_over_and_says_so(
+    content: str | None, run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (run / kept_models.FOLDERS).unlink()
+    if content is not None:
+        (run / kept_models.FOLDERS).write_text(content)
+    share.main(["push", str(run), str(tmp_path / "out")])
+    assert not (tmp_path / "out" / "world_models").exists()
+    assert "world model one_step is left out: " in capsys.readouterr().err
+
+
+def test_a_model_that_has_gone_or_is_unfinished_is_left_out(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (used,) = (run.parent / "world_models").iterdir()
+    shutil.rmtree(used / "checkpoints" / "world model one_step" / "20")
+    share.main(["push", str(run), str(tmp_path / "unfinished")])
+    shutil.rmtree(used)
+    share.main(["push", str(run), str(tmp_path / "gone")])
+    for name in ("unfinished", "gone"):
+        assert not (tmp_path / name / "world_models").exists()
+    assert capsys.readouterr().err.count(f"{used.resolve()} is left out") == 2
+
+
 def test_what_nobody_could_use_is_not_handed_over(
     run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -412,7 +448,7 @@ def test_what_nobody_could_use_is_not_handed_over(
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize("key", ["world_model_dir", "data", "world_models", "task", "gamma"])
+@pytest.mark.parametrize("key", ["world_model_dir", "task"])
 def test_a_run_of_another_version_is_one_line(
     key: str, run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -90,7 +90,8 @@ def state_normalizer(recording: Recording) -> AffineNormalizer:
 def trusted_horizon(run: Run, name: str, trained: TrainedModel) -> int:
     """How many steps policies see of what world model `name` imagines: at least 1, at most `policy.horizon`.
 
-    The steps before the first whose state error e_h on held-out segments is above `policy.largest_error`,
+    The steps before the first whose state error e_h on held-out segments is above `policy.largest_error`, or that no
+    segment took,
 
         e_h = mean |s^_{t+h} - s_{t+h}|^2 / O,  states standardised over the data: 1 is the error of their mean.
 
@@ -145,5 +146,5 @@ def measure_horizon(run: Run, name: str, trained: TrainedModel) -> int:
 
 
 def steps_within(error_H: np.ndarray, bound: float) -> int:
-    """The number of steps before the first whose error is above the bound; 1 at least."""
+    """The number of steps before the first whose error is above the bound, or not known (NaN); 1 at least."""
     return max(1, int(np.cumprod(error_H <= bound).sum()))

@@ -30,7 +30,7 @@ class Comparison(NamedTuple):
 class PredictionError(NamedTuple):
     """Mean squared error by step h = 1 .. H (states s_{t+h}, rewards r_{t+h-1}), over the steps that were taken.
 
-    What follows a termination is not counted: nothing depends on it.
+    What follows a termination is not counted: nothing depends on it. NaN at a step that no segment took.
     """
 
     observation: np.ndarray  # (H,) mean over dimensions, in units of the data's variance
@@ -51,7 +51,7 @@ class ValueAgreement(NamedTuple):
 
     Where imagined states lie among the recorded ones, the two means and spreads agree, and the slope of the regression
     of imagined on recorded values is the share of what follows that the start decides: for a model that draws from the
-    true conditional distribution it equals the correlation.
+    true conditional distribution it equals the correlation. NaN at a step that no segment took.
     """
 
     mean_recorded: np.ndarray  # (H,)
@@ -137,11 +137,10 @@ def prediction_error(comparison: Comparison, observation_normalizer: AffineNorma
         observation_normalizer.normalize(imagined.next_observations)
         - observation_normalizer.normalize(recorded.observations[:, 1:])
     )
-    reward_difference = imagined.rewards - recorded.rewards[:, :-1]
+    reward_difference = np.asarray(imagined.rewards - recorded.rewards[:, :-1])
     taken_nH = steps_taken(recorded)
-    weights_nH = taken_nH / np.maximum(taken_nH.sum(axis=0), 1)
     return PredictionError(
-        np.sum(weights_nH * np.mean(difference**2, axis=2), axis=0), np.sum(weights_nH * reward_difference**2, axis=0)
+        _mean_over(np.mean(difference**2, axis=2), taken_nH), _mean_over(reward_difference**2, taken_nH)
     )
 
 
@@ -181,9 +180,9 @@ def terminations(comparison: Comparison, falls: Comparison) -> Terminations:
 
     recorded_nH, imagined_nH = ended(falls)
     at_nH = recorded_nH & steps_taken(falls.recorded)
-    found = _share(imagined_nH, at_nH)
+    found = _mean_over(imagined_nH, at_nH)
     recorded_nH, imagined_nH = ended(comparison)
-    return Terminations(found, _share(imagined_nH, ~recorded_nH))
+    return Terminations(found, _mean_over(imagined_nH, ~recorded_nH))
 
 
 def spread_over_error(
@@ -196,7 +195,8 @@ def spread_over_error(
         spread = mean_i Var(x_i),   unexplained = mean_i |x_i - y|^2 - spread,
 
     the second being the squared distance of y from the mean of all draws. Of draws from the true conditional
-    distribution the two are equal; a model that imagines conditional means has a ratio near 0.
+    distribution the two are equal; a model that imagines conditional means has a ratio near 0. NaN at a step that no
+    segment took.
 
     Args:
       recorded: leading axis n.
@@ -206,8 +206,8 @@ def spread_over_error(
     draws_MnHO = np.stack([observation_normalizer.normalize(drawn.next_observations) for drawn in imagined_M])
     errors_MnHO = draws_MnHO - np.asarray(observation_normalizer.normalize(recorded.observations[:, 1:]))
     taken_nH = steps_taken(recorded)
-    spread_H = (taken_nH * draws_MnHO.var(axis=0, ddof=1).mean(axis=-1)).sum(axis=0)
-    error_H = (taken_nH * (errors_MnHO**2).mean(axis=(0, 3))).sum(axis=0)
+    spread_H = _mean_over(draws_MnHO.var(axis=0, ddof=1).mean(axis=-1), taken_nH)
+    error_H = _mean_over((errors_MnHO**2).mean(axis=(0, 3)), taken_nH)
     return np.asarray(spread_H / np.maximum(error_H - spread_H, np.finfo(np.float32).tiny))
 
 
@@ -280,6 +280,9 @@ def value_agreement(value: Callable[[Array], Array], comparison: Comparison) -> 
     imagined_nH = np.asarray(values(jnp.asarray(comparison.imagined.next_observations)), np.float64)
     rows = []
     for taken, x, y in zip(steps_taken(comparison.recorded).T, recorded_nH.T, imagined_nH.T, strict=True):
+        if not taken.any():
+            rows.append((np.nan,) * len(ValueAgreement._fields))
+            continue
         x, y = x[taken], y[taken]
         covariance = np.mean((x - x.mean()) * (y - y.mean()))
         spread_x, spread_y = (max(float(z.std()), 1e-30) for z in (x, y))
@@ -289,10 +292,11 @@ def value_agreement(value: Callable[[Array], Array], comparison: Comparison) -> 
     return ValueAgreement(*np.array(rows).T)
 
 
-def _share(of_nH: np.ndarray, among_nH: np.ndarray) -> np.ndarray:
-    """By step, the share of `of` among those counted; NaN where none is."""
-    count_H = among_nH.sum(axis=0)
-    return np.where(count_H > 0, (of_nH & among_nH).sum(axis=0) / np.maximum(count_H, 1), np.nan)
+def _mean_over(values_nH: np.ndarray, counted_nH: np.ndarray) -> np.ndarray:
+    """By step, the mean over the segments that count there; NaN where none does, and nothing is known."""
+    count_H = counted_nH.sum(axis=0)
+    sum_H = np.where(counted_nH, np.asarray(values_nH, np.float64), 0.0).sum(axis=0)
+    return np.where(count_H > 0, sum_H / np.maximum(count_H, 1), np.nan)
 
 
 def calibration(comparison: Comparison, gamma: float, return_scale: float, num_bins: int = 10) -> Calibration:

@@ -223,17 +223,22 @@ def model_summary(
             spread[0],
             spread[-1],
         )
-        cells = [f"{number:.3g}" for number in numbers]
+        cells = [_cell(number) for number in numbers]
         known = np.isfinite(one.terminations.found)
         narrowness = one.variance_by_label[np.isfinite(one.variance_by_label)]
-        cells.append(f"{narrowness.min():.3g}" if len(narrowness) else "-")
-        cells += [f"{score:.3g}" for score in one.energy_score[[0, -1]]]
-        cells.append(f"{one.terminations.found[known].mean():.3g}" if known.any() else "-")
-        cells.append(f"{one.terminations.invented[-1]:.3g}")
+        cells.append(_cell(narrowness.min() if len(narrowness) else np.nan))
+        cells += [_cell(score) for score in one.energy_score[[0, -1]]]
+        cells.append(_cell(one.terminations.found[known].mean() if known.any() else np.nan))
+        cells.append(_cell(one.terminations.invented[-1]))
         name = label.split(",")[0]
         cells.append(f"{falls[name]:.1%}" if np.isfinite(falls[name]) else "-")
         lines.append(f"| {label} | {' | '.join(cells)} | {horizons[name]} | {pretraining[name]:.0f} |")
     return "\n".join(lines) + "\n"
+
+
+def _cell(number: float) -> str:
+    """A number in a table; NaN is one that is not known."""
+    return "-" if np.isnan(number) else f"{number:.3g}"
 
 
 def _spread(values: np.ndarray, digits: int) -> str:

@@ -9,7 +9,7 @@ import pytest
 
 from dwm_jax.data import dataset as data
 from dwm_jax.data.recording import Recording
-from dwm_jax.phases.held_out import trusted_horizon
+from dwm_jax.phases.held_out import steps_within, trusted_horizon
 from dwm_jax.types import Episode, Trajectory
 from dwm_jax.world_models.base import TrainedModel
 from tests import tiny
@@ -60,6 +60,11 @@ def drifting(*off: float) -> TrainedModel:
 )
 def test_policies_see_the_steps_before_the_first_whose_error_is_above_the_bound(tmp_path, off, largest_error, steps):
     assert trusted_horizon(run(tmp_path, largest_error), "dwm", drifting(*off)) == steps
+
+
+def test_a_step_that_no_segment_took_is_not_trusted():
+    assert steps_within(np.array([0.1, 0.1, np.nan, 0.1]), 0.2) == 2
+    assert steps_within(np.array([np.nan, np.nan]), 0.2) == 1
 
 
 def test_a_bound_of_zero_looks_at_nothing(tmp_path):

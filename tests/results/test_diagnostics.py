@@ -161,6 +161,27 @@ def test_errors_past_an_end_do_not_count():
     np.testing.assert_allclose(error.reward, [(1 + 4) / 2, 16])
 
 
+def test_a_step_that_no_segment_took_has_no_error_no_spread_and_no_value():
+    # Two segments that end with step 1: what is imagined of step 2, 100 or 0, is held against nothing.
+    recorded = segments_ending_at([0, 0], 2)
+    draws = [
+        trajectories_ending_at([None, None], 2)._replace(next_observations=np.array([[[x], [100.0]], [[-x], [0.0]]]))
+        for x in (1.0, 3.0)
+    ]
+    one = AffineNormalizer(jnp.zeros(1), jnp.ones(1), -jnp.ones(1), jnp.ones(1))
+    error = prediction_error(Comparison(recorded, draws[0]), one)
+    np.testing.assert_array_equal(error.observation, [1.0, np.nan])
+    np.testing.assert_array_equal(error.reward, [1.0, np.nan])
+    # Draws 1, 3 and -1, -3: variance 2 each; mean squared error (1 + 9) / 2 = 5, of which 3 are unexplained.
+    np.testing.assert_allclose(spread_over_error(recorded, draws, one), [2 / 3, np.nan], rtol=1e-6)
+    agreement = np.array(value_agreement(lambda observation: observation[0], Comparison(recorded, draws[0])))
+    assert np.isnan(agreement[:, 1]).all()
+    assert np.isfinite(agreement[:, 0]).all()
+    # Of no segments at all nothing is known, at any step.
+    none = jax.tree.map(lambda leaf: leaf[:0], Comparison(recorded, draws[0]))
+    np.testing.assert_array_equal(prediction_error(none, one).observation, [np.nan, np.nan])
+
+
 def test_known_rows_are_recorded_or_past_a_termination():
     steps = np.ones((3, 1)), np.ones(3)
     states = np.arange(4.0)[:, None]

@@ -37,6 +37,7 @@ from dwm_jax.phases.dreaming import dream
 from dwm_jax.results import dream_frames, films, policy_files
 from dwm_jax.results.evaluator import Evaluator, normalized_scores
 from dwm_jax.results.policy_files import ExportedPolicies
+from dwm_jax.results.scores import spread
 from dwm_jax.runtime import own_modules, terminal
 from dwm_jax.runtime.progress import printable, say
 from dwm_jax.workdir import reopened
@@ -139,8 +140,7 @@ def evaluated_row(policies: ExportedPolicies, task: Task, num_episodes: int, see
     returns_S = returns_SE.mean(axis=1)
     return (
         f"| {policies.method} | {task.name} | {len(policies.seeds)} | {num_episodes} "
-        f"| {returns_S.mean():.1f} ± {returns_S.std():.1f} | {scores_S.mean():.2f} ± {scores_S.std():.2f} "
-        f"| {100 * scores_S.mean():.1f} ± {100 * scores_S.std():.1f} |"
+        f"| {spread(returns_S, 1)} | {spread(scores_S, 2)} | {spread(100 * scores_S, 1)} |"
     )
 
 

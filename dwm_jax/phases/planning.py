@@ -12,7 +12,7 @@ from dwm_jax.learners.policies import TrainedMethod
 from dwm_jax.phases.phase import Run
 from dwm_jax.registry import Planning
 from dwm_jax.results import policy_files
-from dwm_jax.results.scores import evaluation_rows
+from dwm_jax.results.scores import evaluation_rows, note
 from dwm_jax.runtime import mirrors, processes
 from dwm_jax.runtime.progress import phase
 from dwm_jax.runtime.row_files import Results
@@ -45,7 +45,7 @@ def evaluate_planner(run: Run, name: str, method: Planning, trained: TrainedMode
             rows = evaluation_rows(name, task.name, task.reference_scores, seeds, step, episodes)
             results_file.append(rows)
             mirrors.evaluation(rows)
-            progress.advance(1, f"score {np.mean([row.score_0_1 for row in rows]):.2f}")
+            progress.advance(1, note(rows))
 
     processes.from_first(evaluate)
     policy_files.save_planner(

@@ -19,7 +19,7 @@ from dwm_jax.phases.policy_source import make_source
 from dwm_jax.phases.policy_updates import PolicyUpdates
 from dwm_jax.registry import LEARNERS, Learning
 from dwm_jax.results import policy_files
-from dwm_jax.results.scores import evaluation_rows
+from dwm_jax.results.scores import evaluation_rows, note
 from dwm_jax.runtime import mirrors
 from dwm_jax.runtime.keys import key_for
 from dwm_jax.runtime.progress import say
@@ -103,8 +103,7 @@ def evaluation_of(run: Run, name: str, learner: Learner) -> Evaluation:
         rows = evaluation_rows(name, run.task.name, run.task.reference_scores, run.seeds, step, episodes, values_SE)
         results_file.append(rows)
         mirrors.evaluation(rows)
-        scores_S = np.array([row.score_0_1 for row in rows]).reshape(episodes.returns.shape).mean(axis=1)
-        return f"score {scores_S.mean():.2f} ± {scores_S.std():.2f}"
+        return note(rows)
 
     def resume(step: int) -> bool:
         results_file.cut(name, step)

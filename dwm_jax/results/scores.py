@@ -102,6 +102,12 @@ def curves(results: Sequence[Result]) -> list[Curve]:
     ]
 
 
+def note(rows: Sequence[Result]) -> str:
+    """What one evaluation of a method gave, in a few words: its score or, where a task has none, its return."""
+    (curve,) = curves(rows)
+    return f"return {spread(curve.scores[-1], 1)}" if curve.is_raw else f"score {spread(curve.scores[-1], 2)}"
+
+
 def final_scores(curve: Curve, num_evaluations: int) -> np.ndarray:
     """Each seed's mean over the last evaluations, shape (S,)."""
     return np.asarray(curve.scores[-num_evaluations:].mean(axis=0))
@@ -132,10 +138,10 @@ def summary(
     ]
     for curve in curves:
         last, three = final_scores(curve, 1), final_scores(curve, 3)
-        hundred = "raw return" if curve.is_raw else _spread(100 * last, 1)
+        hundred = "raw return" if curve.is_raw else spread(100 * last, 1)
         lines.append(
-            f"| {curve.method} | {curve.scores.shape[1]} | {curve.steps[-1]} | {hundred} | {_spread(last, 2)} "
-            f"| {_spread(three, 2)} | {pretraining[curve.method]:.0f} | {learning[curve.method]:.0f} "
+            f"| {curve.method} | {curve.scores.shape[1]} | {curve.steps[-1]} | {hundred} | {spread(last, 2)} "
+            f"| {spread(three, 2)} | {pretraining[curve.method]:.0f} | {learning[curve.method]:.0f} "
             f"| {1000 * acting[curve.method]:.2f} |"
         )
     return "\n".join(lines) + "\n"
@@ -241,5 +247,6 @@ def _cell(number: float) -> str:
     return "-" if np.isnan(number) else f"{number:.3g}"
 
 
-def _spread(values: np.ndarray, digits: int) -> str:
-    return f"{values.mean():.{digits}f} ± {values.std():.{digits}f}"
+def spread(values: np.ndarray, digits: int) -> str:
+    """Mean and standard deviation; NaN is what is not known."""
+    return "-" if np.isnan(values).any() else f"{values.mean():.{digits}f} ± {values.std():.{digits}f}"

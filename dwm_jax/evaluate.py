@@ -10,8 +10,8 @@
 A run leaves its policies in WORKDIR/policies, one .npz per method: parameters, normaliser and settings of all seeds,
 environment, ranges and reference scores. The file alone is enough, on any machine. It may be anybody's: nothing in it
 is called, and no module imported that --import does not name. A planner (DD) is exported whole and plans at every step.
-The default seed and number of episodes are those of a run's own evaluations: on the run's machine they repeat the run's
-returns, another --seed starts elsewhere.
+Of a run's workdir number of episodes and seed are by default those of its own evaluations, which are repeated: on the
+run's machine with the same returns. Elsewhere they are the default config's. Another --seed starts elsewhere.
 
 The dream needs the run's workdir, its data and the world model beside it, and no display: the longest held-out
 episode, and beside it what the world model imagines from its first state on, each time from the state that it imagined
@@ -32,14 +32,15 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 
+from dwm_jax.config import default_config
 from dwm_jax.data.tasks import Task, evaluated_in, get_task
 from dwm_jax.phases.dreaming import dream
 from dwm_jax.results import dream_frames, films, policy_files
 from dwm_jax.results.evaluator import Evaluator, normalized_scores
 from dwm_jax.results.policy_files import ExportedPolicies
 from dwm_jax.results.scores import spread
-from dwm_jax.runtime import own_modules, terminal
-from dwm_jax.runtime.progress import printable, say
+from dwm_jax.runtime import files, own_modules, terminal
+from dwm_jax.runtime.progress import phase, printable, say
 from dwm_jax.workdir import reopened
 
 # Gymnasium's seeds are 32 bits; one follows for each episode.
@@ -50,30 +51,14 @@ MOST_EPISODES = 10_000
 
 @terminal.printing()
 def main(arguments: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        terminal.as_started("python -m dwm_jax.evaluate"),
-        description=terminal.as_started(__doc__ or ""),
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("run", type=Path, metavar="RUN", help="a run's workdir, or one exported .npz")
-    parser.add_argument("--episodes", type=int, default=10, help="per policy (default: %(default)s)")
-    parser.add_argument(
-        "--seed", type=int, default=1_000, help="of the first episode's start, and of the dream (default: %(default)s)"
-    )
-    own_modules.add_flag(parser)
-    parser.add_argument("--video", type=Path, metavar="OUT.mp4", help="films one episode of the first seed's policy")
-    parser.add_argument("--dream", type=Path, metavar="OUT.gif", help="films the world model instead; or OUT.mp4")
-    options = parser.parse_args(arguments)
-    if not 1 <= options.episodes <= MOST_EPISODES:
-        parser.error(f"--episodes must be from 1 to {MOST_EPISODES:,}: they run side by side")
-    if options.dream is not None and options.video is not None:
-        parser.error("--video films a policy, --dream the world model: one of them at a time")
-    if not 0 <= options.seed <= LARGEST_SEED:
-        parser.error(f"--seed must be from 0 to {LARGEST_SEED:,}")
+    options = options_of(arguments)
     try:
         own_modules.import_all(options.own_modules)
+        own = evaluations_of(options.run)
+        num_episodes = own[0] if options.episodes is None else options.episodes
+        seed = own[1] if options.seed is None else options.seed
         if options.dream is not None:
-            film_dream(options.run, options.seed, options.dream)
+            film_dream(options.run, seed, options.dream)
             return
         exported = exported_files(options.run)
         if options.video is not None:
@@ -88,9 +73,9 @@ def main(arguments: list[str] | None = None) -> None:
     for number, file in enumerate(exported):
         try:
             policies = policy_files.load(file)
-            print(printable(evaluated_row(policies, task_of(policies), options.episodes, options.seed)), flush=True)
+            print(printable(evaluated_row(policies, task_of(policies), num_episodes, seed)), flush=True)
             if options.video is not None and number == 0:
-                film(policies, task_of(policies), options.seed, options.video)
+                film(policies, task_of(policies), seed, options.video)
                 say(f"{options.video}: {policies.method}, seed {policies.seeds[0]}")
         except BrokenPipeError:
             raise  # whoever read has seen enough
@@ -101,9 +86,50 @@ def main(arguments: list[str] | None = None) -> None:
         sys.exit(1)
 
 
+def options_of(arguments: list[str] | None) -> argparse.Namespace:
+    """The command line; leaves with a line about options that are wrong, or mean nothing together."""
+    parser = argparse.ArgumentParser(
+        terminal.as_started("python -m dwm_jax.evaluate"),
+        description=terminal.as_started(__doc__ or ""),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("run", type=Path, metavar="RUN", help="a run's workdir, or one exported .npz")
+    parser.add_argument("--episodes", type=int, help="per policy (default: as in the run's own evaluations)")
+    parser.add_argument(
+        "--seed", type=int, help="of the first episode's start, or of the dream (default: the run's evaluation.seed)"
+    )
+    own_modules.add_flag(parser)
+    parser.add_argument("--video", type=Path, metavar="OUT.mp4", help="films one episode of the first seed's policy")
+    parser.add_argument("--dream", type=Path, metavar="OUT.gif", help="films the world model instead; or OUT.mp4")
+    options = parser.parse_args(arguments)
+    if options.episodes is not None and not 1 <= options.episodes <= MOST_EPISODES:
+        parser.error(f"--episodes must be from 1 to {MOST_EPISODES:,}: they run side by side")
+    if options.seed is not None and not 0 <= options.seed <= LARGEST_SEED:
+        parser.error(f"--seed must be from 0 to {LARGEST_SEED:,}")
+    if options.dream is not None and options.video is not None:
+        parser.error("--video films a policy, --dream the world model: one of them at a time")
+    if options.dream is not None and options.episodes is not None:
+        parser.error("--episodes are a policy's, and --dream films the world model: one of them at a time")
+    return options
+
+
 def fail(error: BaseException) -> None:
     """Says what is wrong in one line."""
     say("error: " + " ".join(str(error).split()))
+
+
+def evaluations_of(run: Path) -> tuple[int, int]:
+    """(episodes, seed of the first one's start) of a run's own evaluations; the default config's where RUN is no run.
+
+    Raises:
+      ValueError: RUN is one whose config.json does not tell.
+    """
+    own = default_config().evaluation.to_dict()
+    try:
+        own |= (files.find_json(run / "config.json") or {}).get("evaluation", {}) if run.is_dir() else {}
+        return int(own["episodes"]), int(own["seed"])
+    except (AttributeError, TypeError, ValueError) as error:
+        raise ValueError(f"{run / 'config.json'} does not tell how the run is evaluated: {error}") from error
 
 
 def task_of(policies: ExportedPolicies) -> Task:
@@ -134,8 +160,13 @@ def evaluated_row(policies: ExportedPolicies, task: Task, num_episodes: int, see
     """One row of the table: mean and standard deviation over the policies of all seeds."""
     evaluator = Evaluator(task.make_env, len(policies.seeds), num_episodes, seed)
     decisions = itertools.count()
-    returns_SE = evaluator(lambda o: np.asarray(policies.act(o.astype(np.float32), next(decisions)))).returns
+    # The row that follows takes the bar's place.
+    with phase(policies.method, evaluator.longest(), stays=False) as progress:
+        episodes = evaluator(
+            lambda o: np.asarray(policies.act(o.astype(np.float32), next(decisions))), on_step=progress.advance
+        )
     evaluator.close()
+    returns_SE = episodes.returns
     scores_S = normalized_scores(returns_SE, task.reference_scores).mean(axis=1)
     returns_S = returns_SE.mean(axis=1)
     return (

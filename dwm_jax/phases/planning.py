@@ -39,13 +39,16 @@ def evaluate_planner(run: Run, name: str, method: Planning, trained: TrainedMode
         results_file.cut(name, -1)  # rows of a start that was killed while it wrote them
         plan = policy_files.planning(planner, inference, return_to_go, seeds)
         decisions = itertools.count()
-        with phase(f"planning with {name}", 1) as progress:
-            episodes = run.evaluator(lambda o: np.asarray(plan(o.astype(np.float32), next(decisions))))
+        with phase(f"planning with {name}", run.evaluator.longest()) as progress:
+            # A planner samples at every step, which takes minutes where a policy takes seconds.
+            episodes = run.evaluator(
+                lambda o: np.asarray(plan(o.astype(np.float32), next(decisions))), on_step=progress.advance
+            )
             step = run.config.world_models[method.model].num_updates
             rows = evaluation_rows(name, task.name, task.reference_scores, seeds, step, episodes)
             results_file.append(rows)
             mirrors.evaluation(rows)
-            progress.advance(1, note(rows))
+            progress.advance(run.evaluator.longest(), note(rows))
 
     processes.from_first(evaluate)
     policy_files.save_planner(

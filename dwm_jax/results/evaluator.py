@@ -7,7 +7,7 @@ import gymnasium as gym
 import numpy as np
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
-from dwm_jax.data.environments import require_clock
+from dwm_jax.data.environments import clock_of, require_clock
 from dwm_jax.runtime import interruption
 
 # Observations of all seeds and episodes (S, E, O) -> actions (S, E, A), both raw.
@@ -43,20 +43,27 @@ class Evaluator:
         self._envs: SyncVectorEnv | None = None
         self._seeds: list[int | None] = [seed + episode for _ in range(num_policies) for episode in range(num_episodes)]
 
-    def __call__(self, policy: BatchPolicy) -> Episodes:
+    def longest(self) -> int:
+        """The steps of the longest possible episode.
+
+        Raises:
+          ValueError: an environment without a clock, in which an episode might never end.
+        """
+        return clock_of(self._opened().envs[0]) or 0
+
+    def __call__(self, policy: BatchPolicy, on_step: Callable[[int], None] | None = None) -> Episodes:
         """All episodes to their ends.
+
+        Args:
+          on_step: hears how many steps were taken, as long as an episode goes on.
 
         Raises:
           ValueError: an environment without a clock, in which an episode might never end.
           Interrupted: a signal asked.
           FloatingPointError: a policy acts with a value that is not finite; the message names which and when.
         """
-        if self._envs is None:
-            # Automatic resets are off: they would add a step that is not one to every episode after the first.
-            make_envs = [self._make_env] * len(self._seeds)
-            self._envs = SyncVectorEnv(make_envs, autoreset_mode=AutoresetMode.DISABLED)
-            require_clock(self._envs.envs[0], "the environment of the evaluation")
-        observations, _ = self._envs.reset(seed=self._seeds)
+        envs = self._opened()
+        observations, _ = envs.reset(seed=self._seeds)
         starts = np.array(observations).reshape(*self._shape, -1)
         returns, discounted = np.zeros(len(self._seeds)), np.zeros(len(self._seeds))
         running = np.ones(len(self._seeds), bool)
@@ -65,7 +72,7 @@ class Evaluator:
             interruption.check()
             actions = np.asarray(policy(observations.reshape(*self._shape, -1))).reshape(len(self._seeds), -1)
             self._refuse_non_finite(actions, step)
-            observations, rewards, terminated, truncated, _ = self._envs.step(actions)
+            observations, rewards, terminated, truncated, _ = envs.step(actions)
             returns += np.where(running, rewards, 0.0)
             discounted += np.where(running, self._gamma**step * rewards, 0.0)
             ended = terminated | truncated
@@ -73,8 +80,18 @@ class Evaluator:
             step += 1
             if ended.any() and running.any():
                 # The others go on; an environment that has ended must be reset to be stepped along with them.
-                observations, _ = self._envs.reset(options={"reset_mask": ended})
+                observations, _ = envs.reset(options={"reset_mask": ended})
+            if on_step is not None and running.any():
+                on_step(step)
         return Episodes(returns.reshape(self._shape), discounted.reshape(self._shape), starts)
+
+    def _opened(self) -> SyncVectorEnv:
+        if self._envs is None:
+            # Automatic resets are off: they would add a step that is not one to every episode after the first.
+            make_envs = [self._make_env] * len(self._seeds)
+            self._envs = SyncVectorEnv(make_envs, autoreset_mode=AutoresetMode.DISABLED)
+            require_clock(self._envs.envs[0], "the environment of the evaluation")
+        return self._envs
 
     def close(self) -> None:
         if self._envs is not None:

@@ -54,7 +54,7 @@ class Phase:
         elif step >= self._total or now - self._last_line > SECONDS_BETWEEN_LINES:
             self._last_line = now
             reached = ", ".join(filter(None, [f"{self._name}: step {step:,}/{self._total:,}", rate]))
-            say(f"{reached}  {self._note}")
+            say(f"{reached}  {self._note}".rstrip())
 
     def _rate(self, step: int, now: float) -> str:
         """Steps per second and time left, in words; empty where they are not known yet."""
@@ -93,8 +93,8 @@ def terminal() -> Console:
 
 
 @contextmanager
-def phase(name: str, total: int, first: int = 0) -> Iterator[Phase]:
-    """Shows the progress of a phase from step `first` to `total` while the block runs."""
+def phase(name: str, total: int, first: int = 0, *, stays: bool = True) -> Iterator[Phase]:
+    """Shows the progress of a phase from step `first` to `total` while the block runs; its bar stays, or is wiped."""
     console = terminal()
     if not console.is_terminal or not processes.is_first():
         yield Phase(name, total, first, None)
@@ -107,5 +107,5 @@ def phase(name: str, total: int, first: int = 0) -> Iterator[Phase]:
         TimeElapsedColumn(),
         TextColumn("{task.fields[note]}"),
     )
-    with Progress(*columns, console=console) as bar:
+    with Progress(*columns, console=console, transient=not stays) as bar:
         yield Phase(name, total, first, bar)

@@ -32,6 +32,15 @@ def countdown() -> gym.Env[np.ndarray, np.ndarray]:
     return gym.wrappers.TimeLimit(Countdown(), 10)
 
 
+def test_whoever_waits_hears_of_every_step_while_an_episode_goes_on() -> None:
+    # Episodes of 2, 3 and 4 steps: after the fourth all have ended.
+    evaluator, heard = Evaluator(countdown, num_policies=1, num_episodes=3, seed=0), []
+    assert evaluator.longest() == 10
+    for _ in range(2):
+        evaluator(np.zeros_like, on_step=heard.append)
+    assert heard == [1, 2, 3] * 2
+
+
 def test_an_environment_without_a_clock_is_refused_before_its_first_step() -> None:
     with pytest.raises(ValueError, match="no clock, and an evaluation in it might never end: register it with"):
         Evaluator(Countdown, num_policies=2, num_episodes=3, seed=0, gamma=0.5)(

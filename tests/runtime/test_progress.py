@@ -33,5 +33,10 @@ def test_the_speed_leaves_out_the_first_steps_whose_program_is_compiled(said: Sa
     ]
 
 
+def test_a_line_ends_with_what_it_says(capsys: pytest.CaptureFixture[str]) -> None:
+    Phase("planning", 1, 0, None).advance(1)
+    assert capsys.readouterr().err == "planning: step 1/1\n"
+
+
 def test_lines_are_seconds_apart_and_the_last_is_always_said(said: Said) -> None:
     assert said(300, [(1, 100), (2, 200), (3, 300)]) == ["learning: step 300/300, 100/s, 0:00 left  loss 1"]

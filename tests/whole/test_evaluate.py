@@ -182,13 +182,40 @@ def test_a_file_cut_short_is_refused_in_one_line(exported: Path, capsys: pytest.
 
 
 def test_the_command_repeats_the_runs_last_evaluation(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    config = json.loads((finished / "config.json").read_text())["evaluation"]
-    evaluate.main([str(finished), "--episodes", str(config["episodes"]), "--seed", str(config["seed"])])
+    # By default: one episode, where the default config has ten.
+    assert evaluate.evaluations_of(finished) == (1, 1_000)
+    evaluate.main([str(finished)])
     table = capsys.readouterr().out
     rows = [row for row in csv.DictReader((finished / "results.csv").open()) if row["step"] == "20"]
     for method in ("TD3+BC", "IQL", "DD"):
         returns = [float(row["return_raw"]) for row in rows if row["method"] == method]
         assert f"| {method} | maze2d-umaze | 2 | 1 | {np.mean(returns):.1f} ± {np.std(returns):.1f} |" in table
+
+
+def test_what_is_no_workdir_is_evaluated_as_by_the_default_config(tmp_path: Path) -> None:
+    assert evaluate.evaluations_of(tmp_path) == (10, 1_000)
+    assert evaluate.evaluations_of(tmp_path / "TD3+BC.npz") == (10, 1_000)
+    # A part of it alone, as another version may have written it, and what is no number.
+    (tmp_path / "config.json").write_text('{"evaluation": {"seed": 5}}')
+    assert evaluate.evaluations_of(tmp_path) == (10, 5)
+    for evaluation in ('"x"', '{"seed": "x"}', "[[1]]"):
+        (tmp_path / "config.json").write_text(f'{{"evaluation": {evaluation}}}')
+        with pytest.raises(ValueError, match=r"config.json does not tell how the run is evaluated"):
+            evaluate.evaluations_of(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("also", "line"),
+    [(["--episodes", "10"], "--episodes are a policy's"), (["--video", "b.gif"], "--video films a policy")],
+)
+def test_a_dream_takes_no_option_of_a_policy(
+    also: list[str], line: str, finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as stop:
+        evaluate.main([str(finished), "--dream", str(tmp_path / "dream.gif"), *also])
+    assert stop.value.code == 2
+    assert line in capsys.readouterr().err.splitlines()[-1]
+    assert not list(tmp_path.iterdir())
 
 
 def test_the_file_alone_is_enough_where_neither_data_nor_run_are(

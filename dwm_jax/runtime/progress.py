@@ -36,8 +36,8 @@ class Phase:
     Its speed is counted from the end of the first steps on: these wait for their program to be compiled.
     """
 
-    def __init__(self, name: str, total: int, first: int, bar: Progress | None):
-        self._name, self._total, self._bar = name, total, bar
+    def __init__(self, name: str, total: int, first: int, bar: Progress | None, unit: str = "step"):
+        self._name, self._total, self._bar, self._unit = name, total, bar, unit
         self._last_line = time.monotonic()
         self._compiled: tuple[int, float] | None = None  # (step, moment) at which the speed starts to count
         self._note = ""
@@ -53,7 +53,7 @@ class Phase:
             self._bar.update(self._task, completed=step, rate=rate, note=self._note)
         elif step >= self._total or now - self._last_line > SECONDS_BETWEEN_LINES:
             self._last_line = now
-            reached = ", ".join(filter(None, [f"{self._name}: step {step:,}/{self._total:,}", rate]))
+            reached = ", ".join(filter(None, [f"{self._name}: {self._unit} {step:,}/{self._total:,}", rate]))
             say(f"{reached}  {self._note}".rstrip())
 
     def _rate(self, step: int, now: float) -> str:
@@ -93,11 +93,11 @@ def terminal() -> Console:
 
 
 @contextmanager
-def phase(name: str, total: int, first: int = 0, *, stays: bool = True) -> Iterator[Phase]:
+def phase(name: str, total: int, first: int = 0, *, unit: str = "step", stays: bool = True) -> Iterator[Phase]:
     """Shows the progress of a phase from step `first` to `total` while the block runs; its bar stays, or is wiped."""
     console = terminal()
     if not console.is_terminal or not processes.is_first():
-        yield Phase(name, total, first, None)
+        yield Phase(name, total, first, None, unit)
         return
     columns = (
         TextColumn("{task.description:<24}"),
@@ -108,4 +108,4 @@ def phase(name: str, total: int, first: int = 0, *, stays: bool = True) -> Itera
         TextColumn("{task.fields[note]}"),
     )
     with Progress(*columns, console=console, transient=not stays) as bar:
-        yield Phase(name, total, first, bar)
+        yield Phase(name, total, first, bar, unit)

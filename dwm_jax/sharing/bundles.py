@@ -23,7 +23,7 @@ from dwm_jax.runtime.checkpoints import CheckpointError
 from dwm_jax.runtime.files import UnreadableError
 from dwm_jax.runtime.progress import printable, say
 from dwm_jax.runtime.settings import from_json
-from dwm_jax.sharing.places import BundleError, Place, filled
+from dwm_jax.sharing.places import BundleError, Place, filled, moving
 from dwm_jax.world_models.base import Training
 
 # Of card.json; another one is refused.
@@ -122,12 +122,14 @@ def receive(place: Place, folder: Path, limit: int) -> dict[str, Any]:
         place.fetch(CARD, aside / CARD)
         card = read_card(aside / CARD)
         accept(card["files"], there, limit)
-        for name, entry in card["files"].items():
-            path = aside / name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            place.fetch(name, path)
-            if _entry(path) != entry:
-                raise BundleError(f"{name} is not the file that the card lists: damaged, or changed since")
+        with moving("fetching", {name: entry["size"] for name, entry in card["files"].items()}) as arrived:
+            for name, entry in card["files"].items():
+                path = aside / name
+                path.parent.mkdir(parents=True, exist_ok=True)
+                place.fetch(name, path)
+                if _entry(path) != entry:
+                    raise BundleError(f"{name} is not the file that the card lists: damaged, or changed since")
+                arrived(name)
         check(aside)
     return card
 

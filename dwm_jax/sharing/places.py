@@ -8,13 +8,14 @@ shown here.
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
 from dwm_jax import __version__
-from dwm_jax.runtime import files
+from dwm_jax.runtime import files, progress
+from dwm_jax.runtime.progress import say
 
 HUB = "hf://"
 
@@ -83,7 +84,7 @@ class Folder:
     def publish(self, contents: Mapping[str, Path | bytes]) -> None:
         if self._root.exists() and (not self._root.is_dir() or any(self._root.iterdir())):
             raise BundleError(f"{self._root} is there already; name a new folder")
-        with filled(self._root) as aside:
+        with filled(self._root) as aside, moving("copying", sizes_of(contents)) as arrived:
             for name, content in contents.items():
                 path = aside / name
                 path.parent.mkdir(parents=True, exist_ok=True)
@@ -91,6 +92,7 @@ class Folder:
                     path.write_bytes(content)
                 else:
                     shutil.copyfile(content, path)
+                arrived(name)
 
 
 class Hub:
@@ -119,6 +121,9 @@ class Hub:
     def publish(self, contents: Mapping[str, Path | bytes]) -> None:
         from huggingface_hub import CommitOperationAdd
 
+        # All files are one commit, of which the client tells nothing before it is done.
+        size = sum(sizes_of(contents).values())
+        say(f"{HUB}{self._repository}: sending {len(contents)} files, {size / 2**20:,.1f} MiB")
         with self._named_errors():
             self._api.create_repo(self._repository, private=not self._public, exist_ok=True)
             self._api.create_commit(
@@ -136,6 +141,29 @@ class Hub:
         except Exception as error:
             reason = str(error).strip() or type(error).__name__
             raise PlaceError(without_token(f"{HUB}{self._repository}: {reason}")) from None
+
+
+def sizes_of(contents: Mapping[str, Path | bytes]) -> dict[str, int]:
+    """The bytes of each file that is handed over."""
+    return {
+        name: len(content) if isinstance(content, bytes) else content.stat().st_size
+        for name, content in contents.items()
+    }
+
+
+@contextmanager
+def moving(what: str, sizes: Mapping[str, int]) -> Iterator[Callable[[str], None]]:
+    """Shows how many of the bytes of some files have arrived; to be told the name of each that has."""
+    done = 0
+    with progress.phase(what, sum(sizes.values()), unit="byte") as shown:
+        shown.advance(0)  # nothing is compiled before the first
+
+        def arrived(name: str) -> None:
+            nonlocal done
+            done += sizes[name]
+            shown.advance(done)
+
+        yield arrived
 
 
 def without_token(text: str) -> str:

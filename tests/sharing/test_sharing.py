@@ -109,6 +109,18 @@ def test_a_bundle_comes_back_as_it_was_handed_over(bundle: Path, tmp_path: Path)
     assert {path.name for path in tmp_path.iterdir()} == {"back"}
 
 
+def test_the_bytes_that_have_arrived_are_told_on_the_way_there_and_back(
+    finished: tuple[Path, TrainedModel], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    share.main(["push", str(finished[0]), str(tmp_path / "there")])
+    there = sum(map(len, files_of(tmp_path / "there").values()))
+    assert f"copying: byte {there:,}/{there:,}" in capsys.readouterr().err
+    share.main(["pull", str(tmp_path / "there"), str(tmp_path / "back")])
+    # The card comes first: it says how much the others are.
+    listed = there - (tmp_path / "there" / CARD).stat().st_size
+    assert f"fetching: byte {listed:,}/{listed:,}" in capsys.readouterr().err
+
+
 def test_the_card_says_where_it_comes_from(bundle: Path, recording: Recording) -> None:
     card = json.loads((bundle / CARD).read_text())
     assert card["data"]["fingerprint"] == recording.fingerprint

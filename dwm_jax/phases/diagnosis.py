@@ -61,7 +61,7 @@ def diagnose_one(
         calibration=diagnostics.calibration(whole, gamma, scale),
         calibration_asked=diagnostics.calibration(asked, gamma, scale),
         error_at_starts=diagnostics.prediction_error(diagnostics.part_of(own, measured.starts), normalizer),
-        terminations=diagnostics.terminations(whole, diagnostics.part_of(own, measured.falls)),
+        terminations=diagnostics.terminations(whole, diagnostics.part_of(own, measured.ending)),
         spread_over_error=diagnostics.spread_over_error(whole.recorded, imagined_M, normalizer),
         energy_score=diagnostics.energy_score(whole.recorded, imagined_M, normalizer),
         variance_by_label=diagnostics.variance_by_label(whole, normalizer),
@@ -146,13 +146,13 @@ def draw(run: Run, measured: Measured, found: Mapping[str, Diagnosis]) -> None:
         run.recording.return_scale,
     )
     by_step = {
-        "energy score (0 is right, 1 knows nothing)": {label: one.energy_score for label, one in found.items()},
-        "spread over error (1 is right)": {label: one.spread_over_error for label, one in found.items()},
+        "energy score (0: perfect, 1: unconditional)": {label: one.energy_score for label, one in found.items()},
+        "spread / unexplained error (1: calibrated)": {label: one.spread_over_error for label, one in found.items()},
     }
-    falls = {label: one.terminations for label, one in found.items()}
-    if any(np.isfinite(of.found).any() for of in falls.values()):
-        by_step["terminations found"] = {label: of.found for label, of in falls.items()}
-        by_step["terminations invented"] = {label: of.invented for label, of in falls.items()}
+    ends = {label: one.terminations for label, one in found.items()}
+    if any(np.isfinite(of.found).any() for of in ends.values()):
+        by_step["terminations found"] = {label: of.found for label, of in ends.items()}
+        by_step["terminations invented"] = {label: of.invented for label, of in ends.items()}
     slopes = {f"{name} in {label}": of.slope for label, one in found.items() for name, of in one.values.items()}
     if slopes:
         by_step["slope of V(imagined) on V(recorded)"] = slopes

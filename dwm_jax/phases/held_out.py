@@ -44,7 +44,7 @@ class Measured(NamedTuple):
     segments: Segment  # leading axis n
     rows: np.ndarray  # (n,) where they start
     any: slice
-    falls: slice
+    ending: slice
     starts: slice
 
 
@@ -130,7 +130,10 @@ def measure_horizon(run: Run, name: str, trained: TrainedModel) -> int:
     try:
         measured = measured_segments(run.recording, longest)
     except ValueError as error:
-        say(f"world model {name}: how far it can be trusted is not known: {error}; policies see {longest} steps")
+        say(
+            f"world model {name}: its prediction error could not be measured ({error}); policies use all {longest} "
+            "imagined steps"
+        )
         return int(longest)
     model: Any = trained.model
     imaginer = Imaginer(name, model, trained.inference, with_recorded_actions)
@@ -139,8 +142,8 @@ def measure_horizon(run: Run, name: str, trained: TrainedModel) -> int:
     horizon = steps_within(error_H, bound)
     said = ", ".join(f"{error:.2g}" for error in error_H[: horizon + 1])
     say(
-        f"world model {name}: state error by step {said}; policies see {horizon} of {longest} "
-        f"(policy.largest_error={bound:g})"
+        f"world model {name}: held-out state error at steps 1, 2, …: {said}; policies use the first {horizon} of "
+        f"{longest} imagined steps (policy.largest_error={bound:g})"
     )
     return horizon
 

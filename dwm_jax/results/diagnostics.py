@@ -167,19 +167,19 @@ def known_rows(dataset: Dataset, horizon: int, episodes: np.ndarray) -> tuple[np
     return known, known[dataset.terminated[known] & (known + horizon >= dataset.last[known])]
 
 
-def terminations(comparison: Comparison, falls: Comparison) -> Terminations:
+def terminations(comparison: Comparison, ending: Comparison) -> Terminations:
     """Ends found and ends invented.
 
     Args:
       comparison: any segments, for what is invented.
-      falls: segments whose task ends within H steps, for what is found; may be the same.
+      ending: segments whose task ends within H steps, for what is found; may be the same.
     """
 
     def ended(of: Comparison) -> tuple[np.ndarray, np.ndarray]:
         return np.asarray(of.recorded.terminated)[:, :-1], np.asarray(of.imagined.discounts) == 0
 
-    recorded_nH, imagined_nH = ended(falls)
-    at_nH = recorded_nH & steps_taken(falls.recorded)
+    recorded_nH, imagined_nH = ended(ending)
+    at_nH = recorded_nH & steps_taken(ending.recorded)
     found = _mean_over(imagined_nH, at_nH)
     recorded_nH, imagined_nH = ended(comparison)
     return Terminations(found, _mean_over(imagined_nH, ~recorded_nH))

@@ -160,7 +160,7 @@ def by_step(path: Path, panels: Mapping[str, Mapping[str, np.ndarray]], title: s
 
 
 def critics(path: Path, task: str, checks: Sequence[CriticCheck], mean_label: float) -> None:
-    """What critics said of the evaluations' starts against the discounted return that followed; one panel a method.
+    """Critics' value of the evaluations' initial states, and the discounted return that followed; one panel a method.
 
     Args:
       mean_label: the data's mean return-to-go, a dotted line; raw units like the others.
@@ -169,7 +169,9 @@ def critics(path: Path, task: str, checks: Sequence[CriticCheck], mean_label: fl
     figure = Figure((max(5.4, 3.4 * min(len(checks), 4)), 3.4 * -(-len(checks) // 4) + 0.6), layout="constrained")
     panels = figure.subplots(-(-len(checks) // 4), min(len(checks), 4), sharex=True, squeeze=False).ravel()
     for axes, check in zip(panels, checks, strict=False):
-        axes.plot(check.steps, check.values, color="C3", marker="o", markersize=3, label="critics, of the starts")
+        axes.plot(
+            check.steps, check.values, color="C3", marker="o", markersize=3, label="critic value at initial states"
+        )
         axes.plot(check.steps, check.returns, color="C0", marker="o", markersize=3, label="discounted return")
         axes.axhline(mean_label, color="0.5", linestyle=":", label="mean return-to-go of the data")
         axes.set_title(check.method)
@@ -181,7 +183,7 @@ def critics(path: Path, task: str, checks: Sequence[CriticCheck], mean_label: fl
     for axes in panels[::4]:
         axes.set_ylabel("discounted return (raw units)")
     _legend_below(figure, panels[0])
-    figure.suptitle(f"{task}: critics against the truth")
+    figure.suptitle(f"{task}: critic values against measured returns")
     _save(figure, path)
 
 

@@ -33,7 +33,7 @@ def evaluation_rows(
     """One row per seed and episode of one evaluation.
 
     Args:
-      values_SE: what the method's critics say of the episodes' starts, raw units; None where nobody says.
+      values_SE: the critics' value of the episodes' initial states, raw units; None where a method has no critics.
     """
     scores_SE = normalized_scores(episodes.returns, reference_scores)
     values_SE = np.full_like(scores_SE, np.nan) if values_SE is None else values_SE
@@ -56,21 +56,21 @@ def evaluation_rows(
 
 
 class CriticCheck(NamedTuple):
-    """A method's critics against the truth, by evaluation: means over seeds and episodes, raw units."""
+    """A method's critics against measured returns, by evaluation: means over seeds and episodes, raw units."""
 
     method: str
     steps: np.ndarray  # (evaluations,)
-    values: np.ndarray  # (evaluations,) what the critics said of the starts
+    values: np.ndarray  # (evaluations,) the critics' value of the initial states
     returns: np.ndarray  # (evaluations,) the discounted returns that followed
 
     @property
     def last(self) -> tuple[float, float]:
-        """(said, true) over the last three evaluations."""
+        """(value, return) over the last three evaluations."""
         return float(self.values[-3:].mean()), float(self.returns[-3:].mean())
 
 
 def critic_checks(results: Sequence[Result]) -> dict[str, CriticCheck]:
-    """One check per method whose critics said something."""
+    """One check per method that has critics."""
     pairs: dict[str, dict[int, list[tuple[float, float]]]] = defaultdict(lambda: defaultdict(list))
     for result in results:
         if not math.isnan(result.value_at_start):
@@ -155,17 +155,17 @@ def critic_summary(checks: Mapping[str, CriticCheck], mean_q: Mapping[str, float
       mean_label: the data's mean return-to-go.
     """
     lines = [
-        "Critics against the truth, raw discounted returns: what they said of the starts of the last three "
-        "evaluations, what followed there, and their mean over the pairs of the last batches; the data's mean "
-        f"return-to-go is {mean_label:.4g}.",
+        "Critic values against measured discounted returns, raw units: the critics' value of the initial states of "
+        "the last three evaluations, the discounted return that followed, and the mean Q over the last batches; the "
+        f"data's mean return-to-go is {mean_label:.4g}.",
         "",
-        "| method | said of the starts | true | ratio | mean Q over the batches |",
+        "| method | critic value at initial states | discounted return | ratio | mean Q over the last batches |",
         "|---|---|---|---|---|",
     ]
     for name, check in checks.items():
-        said, true = check.last
-        ratio = f"{said / true:.2f}" if true else "-"
-        lines.append(f"| {name} | {said:.4g} | {true:.4g} | {ratio} | {mean_q[name]:.4g} |")
+        value, measured = check.last
+        ratio = f"{value / measured:.2f}" if measured else "-"
+        lines.append(f"| {name} | {value:.4g} | {measured:.4g} | {ratio} | {mean_q[name]:.4g} |")
     return "\n".join(lines) + "\n"
 
 
@@ -195,7 +195,7 @@ def model_summary(
       found: by world model and who acted in it, as "model, following ...".
       pretraining: wall seconds by model.
       falls: `fall_of_loss` by model.
-      horizons: by model, how many of the steps policies saw.
+      horizons: by model, how many of the steps policies used.
       origin, start_steps: of the segments, and within how many steps of an episode those at starts begin.
     """
     horizon = len(next(iter(found.values())).error.reward)
@@ -205,17 +205,18 @@ def model_summary(
         f"{start_steps} steps of an episode. Spread: variance between draws over the variance that is unexplained, "
         "and, narrowest, the least variance of imagined over recorded states in any tenth of the segments by label; "
         "1 is right. Energy score: of the distribution of the draws, over that of recorded states drawn blindly; 0 is "
-        "right about everything, 1 knows nothing, and a lack of spread costs as errors do. Falls: of the recorded ends "
-        "of the task the share imagined by then, and of the segments that went on the share imagined to have ended. "
-        "Loss fell: by how much the training loss of the last third of the updates lies below that of the third "
-        "before; one that fell by more than a few percent was not trained to its end. Seen: how many of these steps "
-        "policies see (policy.largest_error).",
+        "right about everything, 1 knows nothing, and a lack of spread costs as errors do. Terminations: found is the "
+        "share of recorded terminations that the model had predicted by that step; invented is the share of segments "
+        "still running at the last step for which the model had predicted a termination. Loss fell: by how much the "
+        "training loss of the last third of the updates lies below that of the third before; one that fell by more "
+        "than a few percent was not trained to its end. Steps used by policies: how many of these steps policies learn "
+        "from (policy.largest_error).",
         "",
         f"| world model | state, step 1 | state, step {horizon} | at starts, step {horizon} | reward, step 1 "
         f"| reward, step {horizon} "
         f"| spread, step 1 | spread, step {horizon} | narrowest | energy score, step 1 | energy score, step {horizon} "
-        f"| falls found | falls invented by step {horizon} "
-        "| loss fell | seen | pretraining (s) |",
+        f"| terminations found | terminations invented by step {horizon} "
+        "| loss fell | steps used by policies | pretraining (s) |",
         "|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     for label, one in found.items():

@@ -67,6 +67,14 @@ def test_a_step_that_no_segment_took_is_not_trusted():
     assert steps_within(np.array([np.nan, np.nan]), 0.2) == 1
 
 
+def test_a_run_says_the_errors_up_to_the_first_that_is_too_large(tmp_path, capsys):
+    trusted_horizon(run(tmp_path, 0.2), "dwm", drifting(0, 1, 2, 4))
+    assert (
+        "world model dwm: held-out state error at steps 1, 2, …: 0, 0.1, 0.4; policies use the first 2 of 4 imagined "
+        "steps (policy.largest_error=0.2)"
+    ) in capsys.readouterr().err
+
+
 def test_a_bound_of_zero_looks_at_nothing(tmp_path):
     assert trusted_horizon(run(tmp_path, 0.0), "dwm", drifting(9, 9, 9, 9)) == 4
     assert not list(tmp_path.iterdir())
@@ -93,4 +101,7 @@ def test_what_cannot_have_been_found_is_measured_again(tmp_path, content):
 
 def test_where_no_episode_is_long_enough_to_tell_all_steps_count(tmp_path, capsys):
     assert trusted_horizon(run(tmp_path, 0.2, horizon=12), "dwm", drifting(*[9.0] * 12)) == 12
-    assert "none of the episodes to measure them on has 12 steps" in capsys.readouterr().err
+    assert (
+        "world model dwm: its prediction error could not be measured (none of the episodes to measure them on has 12 "
+        "steps); policies use all 12 imagined steps"
+    ) in capsys.readouterr().err

@@ -5,7 +5,8 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from dwm_jax.results.scores import note, spread
+from dwm_jax.results.diagnostics import Calibration, Comparison, Diagnosis, PredictionError, Terminations
+from dwm_jax.results.scores import CriticCheck, critic_summary, model_summary, note, spread
 from dwm_jax.runtime.row_files import Result
 
 
@@ -31,3 +32,52 @@ def test_without_reference_scores_it_is_told_by_its_return() -> None:
 @pytest.mark.parametrize(("values", "text"), [([1.0, 3.0], "2.0 ± 1.0"), ([np.nan, 3.0], "-")])
 def test_what_is_not_known_is_a_dash(values: list[float], text: str) -> None:
     assert spread(np.array(values), 1) == text
+
+
+def cells(table: str) -> dict[str, str]:
+    """The only row of a table by its head."""
+    head, _, row = (line.strip("| ").split(" | ") for line in table.splitlines() if line.startswith("|"))
+    return dict(zip(head, row, strict=True))
+
+
+def test_critics_stand_beside_what_was_measured() -> None:
+    # Of four evaluations the last three count: values 2, 3, 4, returns 1, 2, 3.
+    check = CriticCheck("TD3+BC", np.arange(4), np.array([9.0, 2, 3, 4]), np.array([9.0, 1, 2, 3]))
+    assert cells(critic_summary({"TD3+BC": check}, {"TD3+BC": 2.5}, 1.0)) == {
+        "method": "TD3+BC",
+        "critic value at initial states": "3",
+        "discounted return": "2",
+        "ratio": "1.50",
+        "mean Q over the last batches": "2.5",
+    }
+
+
+def test_what_a_world_model_was_not_asked_is_a_dash_in_its_table() -> None:
+    # Every segment ended with the first of two steps.
+    at_first, calibration = np.array([0.5, np.nan]), Calibration(*np.zeros((3, 1)))
+    found = Diagnosis(
+        error=PredictionError(at_first, at_first),
+        error_at_starts=PredictionError(at_first, at_first),
+        calibration=calibration,
+        calibration_asked=calibration,
+        terminations=Terminations(np.array([1.0, np.nan]), np.full(2, np.nan)),
+        spread_over_error=at_first,
+        energy_score=at_first,
+        variance_by_label=np.array([np.nan]),
+        values={},
+        sampling_seconds={},
+        asked=Comparison(None, None),  # type: ignore[arg-type]
+    )
+    row = cells(model_summary({"dwm": found}, {"dwm": 10.0}, {"dwm": np.nan}, {"dwm": 1}, "held-out", 20))
+    known = {
+        "world model": "dwm",
+        "state, step 1": "0.5",
+        "reward, step 1": "0.5",
+        "spread, step 1": "0.5",
+        "energy score, step 1": "0.5",
+        "terminations found": "1",
+        "steps used by policies": "1",
+        "pretraining (s)": "10",
+    }
+    assert {head: cell for head, cell in row.items() if cell != "-"} == known
+    assert row["terminations invented by step 2"] == row["state, step 2"] == row["spread, step 2"] == "-"

@@ -62,8 +62,10 @@ def run(
     debug_flag = flags.DEFINE_bool(
         "debug-nans", False, "when a number is not finite, repeat that update to find the operation that made it"
     )
-    tensorboard_flag = flags.DEFINE_bool("tensorboard", False, "show the numbers in WORKDIR/tensorboard too")
-    wandb_flag = flags.DEFINE_string("wandb", None, "show the numbers in this Weights & Biases project too")
+    tensorboard_flag = flags.DEFINE_bool(
+        "tensorboard", False, "also write metrics and scores as TensorBoard event files to WORKDIR/tensorboard"
+    )
+    wandb_flag = flags.DEFINE_string("wandb", None, "also log metrics and scores to this Weights & Biases project")
     engine_flag = flags.DEFINE_enum(
         "engine",
         "pmap",

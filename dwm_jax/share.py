@@ -51,7 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         type=terminal.number_between(0, 2**20),
         default=10.0,
         metavar="N",
-        help="of all files (default: %(default)s)",
+        help="largest total size of all files, in GiB (default: %(default)s)",
     )
     back.set_defaults(run=pull)
     options = parser.parse_args(arguments)

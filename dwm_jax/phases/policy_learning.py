@@ -111,11 +111,14 @@ def evaluation_of(run: Run, name: str, learner: Learner) -> Evaluation:
         whole = {at for at, count in counts.items() if count == len(run.seeds) * run.config.evaluation.episodes}
         if counts.keys() - whole:
             results_file.drop(name, counts.keys() - whole)
-        # That of this very step is made up for; whoever lost an earlier one is told, because means go without it.
+        # That of this very step is made up for; whoever lost an earlier one is told, because averages leave it out.
         due = range(run.config.evaluation.every, step, run.config.evaluation.every)
         lost = [f"{at:,}" for at in due if at not in whole]
         if lost:
-            say(f"{name}: {results_file.path} has lost the evaluation of update {', '.join(lost)}; means go without")
+            say(
+                f"{name}: {results_file.path} has no complete evaluation at update {', '.join(lost)}; "
+                "averages leave it out"
+            )
         return step in whole
 
     return Evaluation(evaluate, resume)

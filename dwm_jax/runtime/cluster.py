@@ -87,15 +87,27 @@ class ClusterFlags(NamedTuple):
 def define_flags() -> ClusterFlags:
     """Adds them to the command line."""
     return ClusterFlags(
-        flags.DEFINE_bool("distributed", False, "one process of several; Slurm, TPU or Kubernetes say which"),
-        flags.DEFINE_string("coordinator", None, "HOST:PORT of process 0, where nothing says which"),
-        flags.DEFINE_integer("num-processes", None, "with --coordinator: processes of the run", lower_bound=1),
-        flags.DEFINE_integer("process-id", None, "with --coordinator: which of them, from 0", lower_bound=0),
+        flags.DEFINE_bool(
+            "distributed",
+            False,
+            "run as one of several processes; Slurm, the TPU runtime or Kubernetes provide coordinator and process "
+            "index",
+        ),
+        flags.DEFINE_string(
+            "coordinator", None, "address of process 0, HOST:PORT, where the environment does not provide it"
+        ),
+        flags.DEFINE_integer("num-processes", None, "total number of processes (with --coordinator)", lower_bound=1),
+        flags.DEFINE_integer("process-id", None, "index of this process, from 0 (with --coordinator)", lower_bound=0),
         flags.DEFINE_integer(
             "expect-devices",
             None,
             "refuse to run on another number of devices, counted over all processes",
             lower_bound=1,
         ),
-        flags.DEFINE_enum("expect-platform", None, ["cpu", "gpu", "tpu"], "refuse to run on anything else"),
+        flags.DEFINE_enum(
+            "expect-platform",
+            None,
+            ["cpu", "gpu", "tpu"],
+            "stop unless JAX's backend is this one; JAX falls back to the CPU silently",
+        ),
     )

@@ -82,11 +82,11 @@ def _locked(path: Path, wait: bool) -> int:
             os.close(descriptor)
             raise
         os.close(descriptor)
-        remedy = f"if its machine is gone and the disk has kept its lock, remove {path}"
+        remedy = f"if that machine is gone and the file system kept its lock, delete {path}"
         if not wait:
             raise InUseError(f"{path.parent} is in use by process {holder}; {remedy} and start the same command again")
         if not has_said:
-            say(f"waiting for process {holder}, which is at work in {path.parent}; {remedy}")
+            say(f"waiting for process {holder}, which holds the lock on {path.parent}; {remedy}")
             has_said = True
         interruption.check()
         time.sleep(POLL_SECONDS)

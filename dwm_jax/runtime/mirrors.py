@@ -114,7 +114,8 @@ def _tell(word: Callable[[Mirror], None]) -> None:
             word(mirror)
         except Exception as error:  # of whatever kind: a picture of the run is not worth the run
             _open.remove(mirror)
-            say(f"{type(mirror).__name__} is no longer told: {' '.join(str(error).split())}")
+            reason = " ".join(str(error).split())
+            say(f"logging to {type(mirror).__name__} failed and is off for the rest of this run: {reason}")
 
 
 class TensorBoard:

@@ -1,9 +1,9 @@
 """Several processes of one run, as on a pod: process 0 decides, reads and writes; the others compute along.
 
 All processes run the same program and meet in the same computations. Only process 0 touches files and the simulator;
-what it reads, and how it decides, the others get from it (`from_first`), so they need not see its disk. They hold
-nothing worth saving and may be ended at any moment, and so a run stops as one: process 0 leaves with an exit code,
-and the others leave with the same. A signal or an error elsewhere is brought before process 0.
+what it reads, and how it decides, the others get from it (`from_first`), so they need not see its disk. Only process 0
+has state to save; the others can be ended at any moment. When process 0 exits, all exit with its code. A signal or an
+error in another process is reported to process 0 first.
 
 In a single process everything here does nothing.
 """

@@ -20,8 +20,8 @@ def test_the_holder_is_named_with_its_host_and_the_way_to_take_over(tmp_path: Pa
         with pytest.raises(InUseError) as refused, exclusive(path, wait=False):
             pass
         assert str(refused.value) == (
-            f"{path.parent} is in use by process {HOLDER}; if its machine is gone and the disk has kept its lock, "
-            f"remove {path} and start the same command again"
+            f"{path.parent} is in use by process {HOLDER}; if that machine is gone and the file system kept its lock, "
+            f"delete {path} and start the same command again"
         )
 
 
@@ -51,7 +51,7 @@ def test_one_that_waits_says_for_whom_and_notices_a_take_over(
     assert waited == 3
     (line,) = capsys.readouterr().err.splitlines()  # once, however long it takes
     assert line.startswith(
-        f"waiting for process {os.getpid()} on {socket.gethostname()}, which is at work in {tmp_path}"
+        f"waiting for process {os.getpid()} on {socket.gethostname()}, which holds the lock on {tmp_path}"
     )
 
 

@@ -128,7 +128,9 @@ def test_a_mirror_that_fails_is_dropped_with_one_line(
         for step in (1, 2):
             mirrors.metrics([metric_row(step, 0, 0.5)])
     assert shown_by_tensorboard(tmp_path / "tensorboard")["IQL/seed0", "critic/loss"] == {1: 0.5, 2: 0.5}
-    assert capsys.readouterr().err == "WeightsAndBiases is no longer told: no room left\n"
+    assert capsys.readouterr().err == (
+        "logging to WeightsAndBiases failed and is off for the rest of this run: no room left\n"
+    )
 
 
 def test_without_its_package_a_mirror_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

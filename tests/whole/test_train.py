@@ -210,7 +210,7 @@ def test_evaluations_that_were_lost_are_said(
     capsys.readouterr()
     train(tiny.config(), tmp_path / "copy" / "run")
     said = capsys.readouterr().err
-    assert "results.csv has lost the evaluation of update 10; means go without" in said
+    assert "results.csv has no complete evaluation at update 10; averages leave it out" in said
     left = [row for row in rows if not row.startswith(("DWM-TD3BC,maze2d-umaze,0,10,", "DWM-TD3BC,maze2d-umaze,1,10,"))]
     assert results.read_text() == "".join([*left, theirs])
     assert "nan" in (tmp_path / "copy" / "run" / "summary.md").read_text()

@@ -165,7 +165,7 @@ def critic_summary(checks: Mapping[str, CriticCheck], mean_q: Mapping[str, float
     for name, check in checks.items():
         value, measured = check.last
         ratio = f"{value / measured:.2f}" if measured else "-"
-        lines.append(f"| {name} | {value:.4g} | {measured:.4g} | {ratio} | {mean_q[name]:.4g} |")
+        lines.append(f"| {name} | {value:.4g} | {measured:.4g} | {ratio} | {_cell(mean_q[name], 4)} |")
     return "\n".join(lines) + "\n"
 
 
@@ -243,9 +243,9 @@ def model_summary(
     return "\n".join(lines) + "\n"
 
 
-def _cell(number: float) -> str:
+def _cell(number: float, digits: int = 3) -> str:
     """A number in a table; NaN is one that is not known."""
-    return "-" if np.isnan(number) else f"{number:.3g}"
+    return "-" if np.isnan(number) else f"{number:.{digits}g}"
 
 
 def spread(values: np.ndarray, digits: int) -> str:

@@ -4,12 +4,12 @@ from pathlib import Path
 
 import jax
 import numpy as np
+import orbax.checkpoint as ocp
 from ml_collections import ConfigDict
 
 from dwm_jax.data.recording import Recording
 from dwm_jax.phases.phase import Run
 from dwm_jax.phases.pretraining import pretraining, teaching
-from dwm_jax.runtime.checkpoints import Checkpoints
 from dwm_jax.train import run_phase
 from dwm_jax.world_models.base import TrainedModel
 from experiments.configs import smoke
@@ -42,9 +42,9 @@ def final_arrays(folder: Path) -> dict[str, np.ndarray]:
     """Every array of the newest checkpoint of every phase below `folder`."""
     arrays = {}
     for phase in sorted(path for path in folder.glob("**/checkpoints/*") if path.is_dir()):
-        checkpoints = Checkpoints(phase)
-        tree = checkpoints.restore_raw()
-        checkpoints.close()
+        with ocp.CheckpointManager(phase) as checkpoints:
+            newest = ocp.args.Composite(state=ocp.args.StandardRestore())
+            tree = checkpoints.restore(checkpoints.latest_step(), args=newest).state
         for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
             arrays[f"{phase.name}{jax.tree_util.keystr(path)}"] = np.asarray(leaf)
     return arrays

@@ -1,4 +1,4 @@
-"""Checkpoints of one phase of a run: the newest two and the final one, saved whole or not at all, checked when read."""
+"""Checkpoints of one phase of a run: the two newest, saved whole or not at all, checked when read."""
 
 import hashlib
 import shutil
@@ -201,11 +201,6 @@ class Checkpoints:
         """Removes what saves that were killed, or failed, have left; whoever saves here holds the folder's lock."""
         for path in self.directory.glob(f"*{UNFINISHED}*"):
             shutil.rmtree(path, ignore_errors=True)
-
-    def restore_raw(self) -> PyTree:
-        """The newest checkpoint as nested dictionaries of host arrays, whatever its structure; to look inside."""
-        restored = self._manager.restore(self.latest_step(), args=ocp.args.Composite(state=ocp.args.StandardRestore()))
-        return restored.state
 
     def close(self) -> None:
         self._manager.close()

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.linalg.blas import dtbsv
 
+from dwm_jax.maths.normalizers import AffineNormalizer, fit_standard
 from dwm_jax.types import Array, Episode, Segment, Trajectory, Transition
 
 # Arrays that start at a multiple of this many bytes are taken over by a CPU device without a copy.
@@ -207,6 +208,11 @@ def append_transitions(dataset: Dataset, transitions: Transition) -> Dataset:
 def transition_rows(dataset: Dataset) -> np.ndarray:
     """The rows that hold an action, hence start a transition: shape (P,), int32. Host."""
     return np.flatnonzero(np.arange(len(dataset.last), dtype=np.int32) < dataset.last).astype(np.int32)
+
+
+def state_normalizer(dataset: Dataset) -> AffineNormalizer:
+    """Standardises the states that an action was taken in: the units of learners, and of errors. Host."""
+    return fit_standard(dataset.observations[transition_rows(dataset)])
 
 
 def start_rows(dataset: Dataset, num_steps: int) -> np.ndarray:

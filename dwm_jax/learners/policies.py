@@ -9,7 +9,7 @@ import numpy as np
 
 from dwm_jax.data import dataset as data
 from dwm_jax.learners.base import Learner
-from dwm_jax.maths.normalizers import AffineNormalizer, fit_standard
+from dwm_jax.maths.normalizers import AffineNormalizer
 from dwm_jax.types import Array, ChooseAction, Key, PyTree, Trajectory
 
 
@@ -67,7 +67,7 @@ def fit_units(learner: Learner, dataset: data.Dataset) -> Units:
     """
     spread = float(np.ptp(data.episode_returns(dataset)))
     scale = 1000 / spread if learner.scales_rewards and spread > 0 else learner.reward_scale
-    return Units(fit_standard(dataset.observations[data.transition_rows(dataset)]), jnp.asarray(scale))
+    return Units(data.state_normalizer(dataset), jnp.asarray(scale))
 
 
 def act_everywhere(learner: Learner) -> Callable[[Acting, np.ndarray], Array]:

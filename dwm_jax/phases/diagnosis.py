@@ -12,11 +12,12 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
+from dwm_jax.data.dataset import state_normalizer
 from dwm_jax.data.maze2d import Maze
 from dwm_jax.data.recording import Recording
 from dwm_jax.imagination.sources import at_most, make_ask
 from dwm_jax.learners.policies import Learnt, TrainedMethod, exploring
-from dwm_jax.phases.held_out import Imaginer, Measured, imagination_of, own_draw, state_normalizer
+from dwm_jax.phases.held_out import Imaginer, Measured, imagination_of, own_draw
 from dwm_jax.phases.phase import Run
 from dwm_jax.registry import METHODS
 from dwm_jax.results import diagnostics, pictures
@@ -49,7 +50,7 @@ def diagnose_one(
     """All measurements of one world model."""
     config, recording = run.config, run.recording
     gamma, scale = config.gamma, recording.return_scale
-    normalizer, imagined = state_normalizer(recording), imagination_of(run, imaginer, measured)
+    normalizer, imagined = state_normalizer(recording.dataset), imagination_of(run, imaginer, measured)
     own_M = [own_draw(imagined, measured, number) for number in range(NUM_DRAWS)]
     whole_M = [diagnostics.part_of(own, measured.any) for own in own_M]
     own, whole = own_M[0], whole_M[0]

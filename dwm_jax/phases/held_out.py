@@ -9,7 +9,6 @@ import numpy as np
 
 from dwm_jax.data import dataset as data
 from dwm_jax.data.recording import Recording
-from dwm_jax.maths.normalizers import AffineNormalizer, fit_standard
 from dwm_jax.phases.phase import Run
 from dwm_jax.results import diagnostics
 from dwm_jax.results.diagnostics import Comparison, with_recorded_actions
@@ -82,11 +81,6 @@ def own_draw(imagined: Callable[[np.ndarray, str], Trajectory], measured: Measur
     return Comparison(measured.segments, imagined(labels_n, f"draw {number}"))
 
 
-def state_normalizer(recording: Recording) -> AffineNormalizer:
-    """Standardises states before they are compared."""
-    return fit_standard(recording.dataset.observations[data.transition_rows(recording.dataset)])
-
-
 def trusted_horizon(run: Run, name: str, trained: TrainedModel) -> int:
     """How many steps policies see of what world model `name` imagines: at least 1, at most `policy.horizon`.
 
@@ -138,7 +132,7 @@ def measure_horizon(run: Run, name: str, trained: TrainedModel) -> int:
     model: Any = trained.model
     imaginer = Imaginer(name, model, trained.inference, with_recorded_actions)
     whole = diagnostics.part_of(own_draw(imagination_of(run, imaginer, measured), measured, 0), measured.any)
-    error_H = diagnostics.prediction_error(whole, state_normalizer(run.recording)).observation
+    error_H = diagnostics.prediction_error(whole, data.state_normalizer(run.recording.dataset)).observation
     horizon = steps_within(error_H, bound)
     said = ", ".join(f"{error:.2g}" for error in error_H[: horizon + 1])
     say(

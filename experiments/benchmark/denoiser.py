@@ -15,7 +15,6 @@ from dwm_jax.imagination import sources
 from dwm_jax.imagination.pool import draw_several, keep_for_target
 from dwm_jax.imagination.sources import Data, Pairs, Source, refuse_to_act
 from dwm_jax.learners.policies import Units
-from dwm_jax.maths.normalizers import fit_standard
 from dwm_jax.phases.pretraining import training_rows, update_from_segments
 from dwm_jax.registry import make_model
 from dwm_jax.runtime import parallel
@@ -66,7 +65,7 @@ def make_bench(size_name: str, plan: Plan) -> Bench:
 def random_pairs(dataset: data.Dataset) -> Pairs:
     """The transitions a learner sees, in standardised units. Host arrays."""
     rows = data.transition_rows(dataset)
-    units = Units(fit_standard(dataset.observations[rows]), jnp.ones(()))
+    units = Units(data.state_normalizer(dataset), jnp.ones(()))
     return Pairs(dataset, rows, units)  # type: ignore[arg-type]
 
 

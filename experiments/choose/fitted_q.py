@@ -19,9 +19,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from dwm_jax.data.dataset import Dataset, start_rows, transition_rows
+from dwm_jax.data.dataset import Dataset, start_rows, state_normalizer, transition_rows
 from dwm_jax.learners.critics import TwinCritics
-from dwm_jax.maths.normalizers import fit_standard
 from dwm_jax.runtime.keys import key_for, tagged
 from dwm_jax.types import Array, Key, PyTree
 
@@ -67,7 +66,7 @@ class _State(NamedTuple):
 def transitions_of(dataset: Dataset, return_scale: float, gamma: float) -> Transitions:
     """Every recorded transition, in the units above. Host arrays go in, device arrays come out."""
     rows = transition_rows(dataset)
-    normalize = fit_standard(dataset.observations[rows]).normalize
+    normalize = state_normalizer(dataset).normalize
     ended = dataset.terminated[rows] & (rows + 1 == dataset.last[rows])
     return Transitions(
         observation=normalize(dataset.observations[rows]),

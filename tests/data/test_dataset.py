@@ -289,3 +289,10 @@ def test_a_broken_episode_is_refused_by_name(broken, message):
 def test_no_episode_at_all_is_refused():
     with pytest.raises(ValueError, match="holds no episode"):
         data.flatten([], GAMMA, None)
+
+
+def test_states_are_standardised_over_those_an_action_was_taken_in() -> None:
+    # 1 and 3 have an action: mean 2, deviation 1. The last state, 99, has none.
+    observations = np.array([[1.0], [3.0], [99.0]])
+    dataset, _ = data.flatten([Episode(observations, np.zeros((2, 1)), np.zeros(2), False)], 0.9, 1.0)
+    np.testing.assert_allclose(data.state_normalizer(dataset).normalize(observations)[:, 0], [-1, 1, 97])

@@ -40,7 +40,7 @@ from dwm_jax.results.evaluator import Evaluator, normalized_scores
 from dwm_jax.results.policy_files import ExportedPolicies
 from dwm_jax.results.scores import spread
 from dwm_jax.runtime import files, own_modules, terminal
-from dwm_jax.runtime.progress import phase, printable, say
+from dwm_jax.runtime.progress import one_line, phase, printable, say
 from dwm_jax.workdir import reopened
 
 # Gymnasium's seeds are 32 bits; one follows for each episode.
@@ -115,7 +115,7 @@ def options_of(arguments: list[str] | None) -> argparse.Namespace:
 
 def fail(error: BaseException) -> None:
     """Says what is wrong in one line."""
-    say("error: " + " ".join(str(error).split()))
+    say(f"error: {one_line(error)}")
 
 
 def evaluations_of(run: Path) -> tuple[int, int]:

@@ -25,7 +25,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from dwm_jax.runtime import terminal
-from dwm_jax.runtime.progress import say
+from dwm_jax.runtime.progress import one_line, say
 from dwm_jax.sharing import bundles, cards
 from dwm_jax.sharing.places import BundleError, place_at
 
@@ -103,7 +103,7 @@ def pull(options: argparse.Namespace) -> None:
 
 def fail(error: Exception, code: int) -> None:
     """Says what is wrong in one line and leaves."""
-    say("error: " + " ".join(str(error).split()))
+    say(f"error: {one_line(error)}")
     sys.exit(code)
 
 

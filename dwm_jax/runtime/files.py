@@ -14,7 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from dwm_jax.runtime.progress import say
+from dwm_jax.runtime.progress import one_line, say
 
 # What lies beside a file while it is written, and after a kill until it is written again; nobody reads it.
 PARTIAL = ".partial"
@@ -206,13 +206,13 @@ def find_json(path: Path) -> dict[str, Any] | None:
 
 def unreadable(path: Path, error: BaseException) -> UnreadableError:
     """In one line."""
-    reason = "it is empty" if _is_empty(path) else " ".join(str(error).split())[:200] or type(error).__name__
+    reason = "it is empty" if _is_empty(path) else one_line(error)[:200] or type(error).__name__
     return UnreadableError(f"{path} cannot be read: {reason}")
 
 
 def named(error: OSError, path: Path) -> WriteError:
     """In one line, with the remedy."""
-    reason = error.strerror or " ".join(str(error).split())
+    reason = error.strerror or one_line(error)
     full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
     remedy = ". Make room and start the same command again" if full else ""
     return WriteError(f"cannot write {path}: {reason}; what was there before is still there{remedy}")

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 
 from dwm_jax.runtime import files, processes
-from dwm_jax.runtime.progress import say
+from dwm_jax.runtime.progress import one_line, say
 from dwm_jax.runtime.row_files import Result, Row
 
 # Names by which metric rows say where they belong.
@@ -114,7 +114,7 @@ def _tell(word: Callable[[Mirror], None]) -> None:
             word(mirror)
         except Exception as error:  # of whatever kind: a picture of the run is not worth the run
             _open.remove(mirror)
-            reason = " ".join(str(error).split())
+            reason = one_line(error)
             say(f"logging to {type(mirror).__name__} failed and is off for the rest of this run: {reason}")
 
 

@@ -21,7 +21,7 @@ from dwm_jax.results import policy_files
 from dwm_jax.runtime import files
 from dwm_jax.runtime.checkpoints import CheckpointError
 from dwm_jax.runtime.files import UnreadableError
-from dwm_jax.runtime.progress import printable, say
+from dwm_jax.runtime.progress import one_line, printable, say
 from dwm_jax.runtime.settings import from_json
 from dwm_jax.sharing.places import BundleError, Place, filled, moving
 from dwm_jax.world_models.base import Training
@@ -197,7 +197,7 @@ def check_parts(sources: Sources) -> None:
         try:
             check_model(path)
         except (AttributeError, CheckpointError, LookupError, OSError, TypeError, ValueError) as error:
-            reason = " ".join(str(error).split()) or type(error).__name__
+            reason = one_line(error) or type(error).__name__
             raise BundleError(
                 printable(f"world_models/{path.name} is no world model of this version: {reason}")
             ) from None

@@ -64,7 +64,7 @@ def default_config() -> ConfigDict:
     config.world_model_dir = ""
 
     config.data = data = ConfigDict()
-    data.num_steps = 1_000_000  # of data that is made on the spot (maze2d)
+    data.num_steps = tasks.NUM_STEPS  # of data that is made on the spot (maze2d)
     data.seed = 0  # of data that is made on the spot, and of the choice of held-out episodes
     data.holdout_fraction = 0.05  # episodes no world model trains on; they measure its prediction error
     data.pad = "absorb"  # segments past the end of an episode: "absorb", or "drop" them as the paper does

@@ -42,8 +42,6 @@ from dwm_jax.runtime import interruption, terminal
 from dwm_jax.runtime.locks import InUseError
 from dwm_jax.runtime.progress import one_line
 
-# Of data made on the spot, as in a run's config.
-NUM_STEPS = 1_000_000
 MARKS = {"ok": "  ok    ", "note": "  note  ", "wrong": "  WRONG "}
 
 
@@ -110,7 +108,9 @@ def make_parser() -> argparse.ArgumentParser:
     ):
         sub = commands.add_parser(name, help=text)
         sub.add_argument("name", help="a name from `list`")
-        sub.add_argument("--num-steps", type=int, help=f"of data made on the spot (maze2d); default: {NUM_STEPS:,}")
+        sub.add_argument(
+            "--num-steps", type=int, help=f"of data made on the spot (maze2d); default: {tasks.NUM_STEPS:,}"
+        )
         sub.add_argument("--seed", type=int, help="of data made on the spot (maze2d); default: 0")
         sub.set_defaults(run=run)
     sub.add_argument("--picture", type=Path, metavar="PNG", help="default: card.png in the data set's folder")
@@ -214,7 +214,7 @@ def run_show(options: argparse.Namespace) -> int:
 def _find(options: argparse.Namespace) -> tuple[Task, dict[str, Any], Path]:
     """(task, provenance, where its picture goes)."""
     if options.name in tasks.MADE_TASKS:
-        task = tasks.get_task(options.name, num_steps=options.num_steps or NUM_STEPS, seed=options.seed or 0)
+        task = tasks.get_task(options.name, num_steps=options.num_steps or tasks.NUM_STEPS, seed=options.seed or 0)
         return task, {}, minari_store.path_of(f".{options.name}")
     stored = tasks.stored_data(options.name)
     return tasks.local_task(options.name, stored), stored.provenance, stored.folder.parent

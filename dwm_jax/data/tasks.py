@@ -23,6 +23,9 @@ from dwm_jax.data.spaces import ActionRange
 from dwm_jax.runtime.progress import phase
 from dwm_jax.types import Episode
 
+# Of data made on the spot, unless a config or an option says otherwise.
+NUM_STEPS = 1_000_000
+
 
 @dataclass(frozen=True)
 class Task:

@@ -3,7 +3,12 @@
 import importlib.util
 import os
 
+from dwm_jax import starting
+
 __version__ = "0.3.0"
+
+if starting.is_command():
+    starting.prepare()
 
 # A notebook hands its own drawing backend to the commands that its cells start, and matplotlib refuses to be imported
 # where that package is not installed. Everything here is drawn into files, which needs no backend at all.

@@ -12,6 +12,7 @@ PACKAGE = Path(dwm_jax.__file__).parent
 
 # From the bottom up. What shares a floor knows nothing of its neighbours; files inside a folder may.
 FLOORS = [
+    {"starting"},
     {"__init__", "types"},
     {"maths", "runtime"},
     {"networks", "data"},

@@ -12,7 +12,7 @@ from orbax.checkpoint.checkpoint_managers import preservation_policy
 from orbax.checkpoint.options import MultiprocessingOptions
 
 from dwm_jax.runtime import files, processes
-from dwm_jax.runtime.progress import say
+from dwm_jax.runtime.progress import printable, say
 from dwm_jax.types import PyTree
 
 NUM_KEPT = 2
@@ -32,12 +32,20 @@ def refuse_place(folder: Path | str) -> None:
     """Refuses a folder in which checkpoints could not be kept, before anything is computed.
 
     Raises:
-      ValueError: not a local path, or one that orbax cannot read from.
+      ValueError: not a local path, or one that orbax cannot write to or read from.
     """
     # Path("gs://bucket/x") is the local folder gs:/bucket/x.
     if "://" in str(folder) or ":/" in str(folder):
         raise ValueError(f"{folder} is not a local path; name a folder of this machine, or one that is mounted on it")
-    wrong = sorted(set(str(Path(folder).resolve())) & set(UNREADABLE_CHARACTERS))
+    path = str(Path(folder).resolve())
+    try:
+        path.encode()
+    except UnicodeEncodeError as error:
+        raise ValueError(
+            f"{printable(path)} is not a path in UTF-8: checkpoints below it cannot be saved; rename it, or set "
+            "PYTHONUTF8=1 where the locale is another"
+        ) from error
+    wrong = sorted(set(path) & set(UNREADABLE_CHARACTERS))
     if wrong:
         raise ValueError(f"{folder} has {' '.join(wrong)} in its path: checkpoints below it cannot be read; rename it")
 

@@ -1,5 +1,6 @@
 """On what a run computes: the flags that join several processes, and those that refuse another machine."""
 
+import os
 import sys
 from typing import NamedTuple
 
@@ -70,18 +71,29 @@ class ClusterFlags(NamedTuple):
         """Refuses a machine that is not the one expected: jax falls back to the CPU without a word.
 
         Raises:
-          ClusterError: with what was expected and what there is.
+          ClusterError: with what was expected and what there is, or as `find_devices`.
         """
         platform, num_devices = self.expect_platform.value, self.expect_devices.value
+        found = find_devices()
         if platform is None and num_devices is None:
             return
         expected = f"--expect-devices={num_devices or 'any'} --expect-platform={platform or 'any'}"
-        try:
-            found = jax.default_backend(), parallel.num_devices()
-        except RuntimeError as error:
-            raise ClusterError(f"{expected}, but jax finds none: {error}") from error
         if found != (platform or found[0], num_devices or found[1]):
             raise ClusterError(f"{expected}, but this is {found[1]} of {found[0]}")
+
+
+def find_devices() -> tuple[str, int]:
+    """The kind of jax's devices here, and how many they are.
+
+    Raises:
+      ClusterError: it has none, as where JAX_PLATFORMS asks for a kind that is not here.
+    """
+    try:
+        return jax.default_backend(), parallel.num_devices()
+    except (AssertionError, RuntimeError) as error:  # jax asserts where a kind it knows is not there
+        asked = os.environ.get("JAX_PLATFORMS")
+        remedy = f"JAX_PLATFORMS={asked} asks for it: unset it, or install that kind's jaxlib" if asked else str(error)
+        raise ClusterError(f"jax finds no device here; {remedy}") from error
 
 
 def define_flags() -> ClusterFlags:

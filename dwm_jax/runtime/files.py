@@ -66,6 +66,27 @@ def write_from(path: Path, save: Callable[[BinaryIO], object]) -> None:
     write(path, buffer.getvalue())
 
 
+def require_room(folder: Path, num_bytes: int) -> None:
+    """Asks the disk for room before C code writes, which may crash where it is full: reserves it, and gives it back.
+
+    Raises:
+      OSError: there is none; `named` makes a line of it.
+    """
+    if not hasattr(os, "posix_fallocate"):
+        return
+    aside = folder / f"room{PARTIAL}"
+    descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT)
+    try:
+        os.posix_fallocate(descriptor, 0, num_bytes)
+    except OSError as error:
+        if is_full(error):
+            raise
+        # Not every file system can reserve.
+    finally:
+        os.close(descriptor)
+        aside.unlink()
+
+
 def append(path: Path, text: str, header: str = "") -> None:
     """Appends whole lines; the first one of an empty file is `header`.
 
@@ -210,11 +231,15 @@ def unreadable(path: Path, error: BaseException) -> UnreadableError:
     return UnreadableError(f"{path} cannot be read: {reason}")
 
 
+def is_full(error: OSError) -> bool:
+    """Whether the disk, a quota or the largest size of a file is used up."""
+    return error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
 def named(error: OSError, path: Path) -> WriteError:
     """In one line, with the remedy."""
     reason = error.strerror or one_line(error)
-    full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-    remedy = ". Make room and start the same command again" if full else ""
+    remedy = ". Make room and start the same command again" if is_full(error) else ""
     return WriteError(f"cannot write {path}: {reason}; what was there before is still there{remedy}")
 
 

@@ -3,10 +3,13 @@
 import argparse
 import os
 import re
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+
+from dwm_jax import starting
 
 # What a shell shows for a program that wrote to a pipe nobody reads: 128 + SIGPIPE.
 PIPE_CLOSED = 141
@@ -42,8 +45,12 @@ def number_between(low: float, high: float) -> Callable[[str], float]:
 
 @contextmanager
 def printing() -> Iterator[None]:
-    """For a command whose work is what it prints: when the reader has seen enough (`| head`), it leaves in silence."""
+    """For a command whose work is what it prints: when the reader has seen enough (`| head`), it leaves in silence.
+
+    An interrupt that the command does not answer itself ends it with 130.
+    """
     prepare()
+    starting.heed_interrupts()
     try:
         try:
             yield
@@ -53,6 +60,8 @@ def printing() -> Iterator[None]:
         # The interpreter flushes once more as it leaves.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(PIPE_CLOSED)
+    except KeyboardInterrupt:
+        sys.exit(128 + signal.SIGINT)
 
 
 def show(text: str) -> None:

@@ -1,5 +1,6 @@
 """Episodes in Minari's local folder."""
 
+import errno
 import os
 import socket
 import threading
@@ -9,10 +10,12 @@ import gymnasium as gym
 import minari
 import numpy as np
 import pytest
+from minari.dataset.minari_storage import MinariStorage
 from minari.storage.datasets_root_dir import get_dataset_path
 
 from dwm_jax.data import tasks
 from dwm_jax.data.minari_store import Contents, make_once, read_episodes
+from dwm_jax.runtime import files
 from dwm_jax.runtime.locks import exclusive
 from dwm_jax.types import Episode
 
@@ -112,6 +115,38 @@ def test_writing_that_fails_leaves_nothing_and_can_be_repeated(root, monkeypatch
     assert not [path for path in root.iterdir() if path.is_dir()]
     write()
     assert len(read_episodes(ID)) == 12
+
+
+def test_a_disk_without_room_for_the_data_is_said_before_hdf5_writes(root, monkeypatch):
+    """HDF5 1.14 and 2.0 crash the process where they cannot write."""
+
+    def disk_is_full(descriptor, offset, num_bytes):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "posix_fallocate", disk_is_full)
+    monkeypatch.setattr(MinariStorage, "update_episodes", lambda *_: pytest.fail("HDF5 would have crashed"))
+    with pytest.raises(files.WriteError, match=r"No space left on device.* Make room and start the same command again"):
+        write()
+    assert not [path for path in root.iterdir() if path.is_dir()]
+
+
+def test_a_file_system_that_cannot_reserve_is_written_to(monkeypatch):
+    def cannot(descriptor, offset, num_bytes):
+        raise OSError(errno.EOPNOTSUPP, os.strerror(errno.EOPNOTSUPP))
+
+    monkeypatch.setattr(os, "posix_fallocate", cannot)
+    write()
+    assert len(read_episodes(ID)) == 12
+
+
+@pytest.mark.parametrize(("num_episodes", "length"), [(1, 1), (300, 1), (3, 5_000)])
+def test_no_more_is_written_than_was_asked_room_for(num_episodes, length, monkeypatch):
+    asked = []
+    monkeypatch.setattr(os, "posix_fallocate", lambda descriptor, offset, num_bytes: asked.append(num_bytes))
+    zeros = np.zeros((length + 1, 2), np.float32)
+    write(lambda: [Episode(zeros, zeros[1:, :1], zeros[1:, 0], False)] * num_episodes)
+    written = (get_dataset_path(ID) / "data" / "main_data.hdf5").stat().st_size
+    assert 0.3 * asked[0] < written <= asked[0]
 
 
 def test_the_folder_still_lists_its_data_sets():

@@ -1,5 +1,6 @@
 """Checkpoints: what was saved comes back to the bit, the two newest are kept, and damage is noticed."""
 
+import os
 import resource
 import shutil
 import signal
@@ -180,10 +181,15 @@ def test_odd_names_of_folders_work(name: str, tmp_path: Path) -> None:
     assert step == 1
 
 
-@pytest.mark.parametrize("name", ["lr=[0.001]", "a\\b", "what?", "a*", "gs://bucket/run", "s3:/bucket/run"])
+@pytest.mark.parametrize(
+    "name", ["lr=[0.001]", "a\\b", "what?", "a*", "gs://bucket/run", "s3:/bucket/run", os.fsdecode(b"caf\xe9")]
+)
 def test_names_below_which_nothing_could_be_read_are_refused_before_anything_is_made(name: str, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"below it cannot be read; rename it|is not a local path; name a folder"):
+    with pytest.raises(
+        ValueError, match=r"below it cannot be .*; rename it|is not a local path; name a folder"
+    ) as refusal:
         Checkpoints(tmp_path / name / "checkpoints")
+    assert str(refusal.value).isprintable()
     assert not list(tmp_path.iterdir())
 
 

@@ -23,6 +23,7 @@ import numpy as np
 
 from dwm_jax.runtime import files
 from dwm_jax.runtime.row_files import JsonLines
+from experiments.children import end_with_parent
 
 METHOD = "DWM-TD3BC"
 NUM_UPDATES = 2_000_000
@@ -62,7 +63,7 @@ def soak(workdir: Path, seconds: float) -> tuple[list[tuple[float, float]], int]
     settings = {"methods": METHOD, "policy.num_updates": NUM_UPDATES}
     overrides = [f"--config.{key}={value}" for key, value in settings.items()]
     command = [sys.executable, "-m", "dwm_jax.train", "--config", "quickstart", *overrides]
-    process = subprocess.Popen([*command, "--workdir", str(workdir)])
+    process = subprocess.Popen([*command, "--workdir", str(workdir)], preexec_fn=end_with_parent())
     samples: list[tuple[float, float]] = []
     began: float | None = None
     while process.poll() is None:

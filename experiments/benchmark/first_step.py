@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 from dwm_jax.runtime import provenance
+from experiments.children import end_with_parent
 
 from .figures import Figure
 from .processes import in_fresh_process
@@ -53,7 +54,12 @@ def seconds_to_first_row(config: str, workdir: Path, minari: Path, models: Path)
     environment.pop("JAX_COMPILATION_CACHE_DIR", None)
     start = time.perf_counter()
     with subprocess.Popen(
-        command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+        command,
+        env=environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=end_with_parent(),
     ) as process:
         try:
             while time.perf_counter() - start < PATIENCE_SECONDS:

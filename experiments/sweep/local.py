@@ -1,6 +1,5 @@
 """Runs on this machine: a pool of processes, one for each GPU, or as many as asked for, each with its cores."""
 
-import ctypes
 import json
 import os
 import signal
@@ -15,6 +14,7 @@ from typing import NamedTuple
 
 from dwm_jax.runtime import locks
 from dwm_jax.runtime.progress import say
+from experiments.children import end_with_parent
 
 from .plan import PlannedRun
 
@@ -22,8 +22,6 @@ SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 POLL_SECONDS = 0.1
 # What runs get to save and leave in when the sweep fails, before they are killed.
 GRACE_SECONDS = 20.0
-# Of <linux/prctl.h>: the signal that a process gets when its parent dies.
-PR_SET_PDEATHSIG = 1
 
 
 class Devices(NamedTuple):
@@ -170,20 +168,6 @@ def start(run: PlannedRun, place: Place) -> subprocess.Popen[bytes]:
     if place.cores:
         os.sched_setaffinity(process.pid, place.cores)  # jax counts its threads by it, long after this
     return process
-
-
-def end_with_parent() -> Callable[[], None] | None:
-    """For a child, before it becomes what it runs: when its parent dies, it is asked to save and leave. Linux only."""
-    if sys.platform != "linux":
-        return None
-    prctl, parent = ctypes.CDLL(None, use_errno=True).prctl, os.getpid()
-
-    def ask() -> None:
-        prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
-        if os.getppid() != parent:  # it was dead before
-            os.kill(os.getpid(), signal.SIGTERM)
-
-    return ask
 
 
 @contextmanager

@@ -1,0 +1,24 @@
+"""Processes that an experiment starts: none goes on where the experiment itself has died."""
+
+import ctypes
+import os
+import signal
+import sys
+from collections.abc import Callable
+
+# Of <linux/prctl.h>: the signal that a process gets when its parent dies.
+PR_SET_PDEATHSIG = 1
+
+
+def end_with_parent() -> Callable[[], None] | None:
+    """For a child, before it becomes what it runs: when its parent dies, it is asked to save and leave. Linux only."""
+    if sys.platform != "linux":
+        return None
+    prctl, parent = ctypes.CDLL(None, use_errno=True).prctl, os.getpid()
+
+    def ask() -> None:
+        prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+        if os.getppid() != parent:  # it was dead before
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    return ask

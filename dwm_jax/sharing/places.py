@@ -79,7 +79,7 @@ class Folder:
         }
 
     def fetch(self, name: str, path: Path) -> None:
-        shutil.copyfile(self._root / name, path, follow_symlinks=False)
+        copy(self._root / name, path)
 
     def publish(self, contents: Mapping[str, Path | bytes]) -> None:
         if self._root.exists() and (not self._root.is_dir() or any(self._root.iterdir())):
@@ -91,7 +91,7 @@ class Folder:
                 if isinstance(content, bytes):
                     path.write_bytes(content)
                 else:
-                    shutil.copyfile(content, path)
+                    copy(content.resolve(), path)
                 arrived(name)
 
 
@@ -177,15 +177,40 @@ def without_token(text: str) -> str:
 
 @contextmanager
 def filled(folder: Path) -> Iterator[Path]:
-    """A new folder beside `folder`, which gets its name, whole and on the disk, when the block has ended well."""
+    """A new folder beside `folder`, which gets its name, whole and on the disk, when the block has ended well.
+
+    Its own name until then is one that nothing else has: what lies beside `folder` is left alone.
+
+    Raises:
+      WriteError: it cannot be made or filled, or another one has got the name meanwhile.
+    """
     if not folder.name:
         raise BundleError(f"{folder} is there already; name a new folder")
-    aside = folder.with_name(folder.name + files.PARTIAL)
-    shutil.rmtree(aside, ignore_errors=True)
-    files.make_folder(aside.resolve())
     try:
-        yield aside
-    except BaseException:
-        shutil.rmtree(aside, ignore_errors=True)
+        files.make_folder(folder.parent.resolve())
+        with tempfile.TemporaryDirectory(
+            dir=folder.parent, prefix=f"{folder.name}.", suffix=files.PARTIAL, ignore_cleanup_errors=True
+        ) as beside:
+            aside = Path(beside, folder.name)  # inside, because that one is its owner's alone
+            aside.mkdir()
+            yield aside
+            files.put_in_place(aside, folder)
+    except (PlaceError, files.WriteError):
         raise
-    files.put_in_place(aside, folder)
+    except OSError as error:
+        raise files.named(error, folder) from error
+
+
+def copy(source: Path, path: Path) -> None:
+    """Copies one file, not what it links to, to one that is not there yet.
+
+    Raises:
+      PlaceError: the source cannot be opened.
+      OSError: the copy cannot be written.
+    """
+    try:
+        shutil.copyfile(source, path, follow_symlinks=False)
+    except OSError as error:
+        if error.filename == str(source) and error.filename2 is None:
+            raise PlaceError(f"{source} cannot be read: {error.strerror}") from error
+        raise

@@ -1,6 +1,8 @@
 """Policies and world models through a folder and through the hub, and world models taken over from there."""
 
+import errno
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -18,10 +20,11 @@ from dwm_jax.maths.normalizers import fit_standard
 from dwm_jax.phases import kept_models
 from dwm_jax.results import policy_files
 from dwm_jax.runtime.checkpoints import CheckpointError
+from dwm_jax.runtime.files import WriteError
 from dwm_jax.runtime.row_files import JsonLines, Result, Results
 from dwm_jax.sharing import bundles
 from dwm_jax.sharing.bundles import CARD, BundleError
-from dwm_jax.sharing.places import Folder, PlaceError, place_at
+from dwm_jax.sharing.places import Folder, PlaceError, filled, place_at
 from dwm_jax.workdir import load_recording
 from dwm_jax.world_models.base import TrainedModel
 from tests import tiny
@@ -198,6 +201,56 @@ def test_what_is_there_already_or_not_at_all_is_refused(
     assert "holds neither a run nor a world model" in refused(capsys, "push", tmp_path, tmp_path / "x")[1]
     assert "a repository is written hf://OWNER/NAME" in refused(capsys, "push", finished[0], "hf://mazes")[1]
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_lies_beside_a_new_folder_is_left_alone(
+    bundle: Path, finished: tuple[Path, TrainedModel], tmp_path: Path
+) -> None:
+    mine = tmp_path / "new.partial" / "thesis.txt"
+    mine.parent.mkdir()
+    mine.write_text("precious")
+    share.main(["push", str(finished[0]), str(tmp_path / "new")])
+    shutil.rmtree(tmp_path / "new")
+    share.main(["pull", str(bundle), str(tmp_path / "new")])
+    assert mine.read_text() == "precious"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["new", "new.partial"]
+
+
+def test_of_two_at_once_the_first_gets_the_name_and_the_second_says_so(tmp_path: Path) -> None:
+    def two_at_once() -> None:
+        with filled(tmp_path / "new") as second:
+            (second / "b").write_text("second")
+            with filled(tmp_path / "new") as first:
+                (first / "a").write_text("first")
+
+    with pytest.raises(WriteError, match=r"cannot write .*new: "):
+        two_at_once()
+    assert [path.name for path in tmp_path.iterdir()] == ["new"]
+    assert (tmp_path / "new" / "a").read_text() == "first"
+    # As readable as any folder that somebody makes here.
+    (tmp_path / "plain").mkdir()
+    assert (tmp_path / "new").stat().st_mode == (tmp_path / "plain").stat().st_mode
+
+
+def test_a_disk_that_is_full_or_a_place_that_cannot_be_written_is_one_line(
+    bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, line = refused(capsys, "pull", bundle, "/proc/no-folder/new")
+    assert (code, line.startswith("error: cannot write /proc/no-folder/new: ")) == (1, True)
+
+    def full(source: Path, path: Path, **how: bool) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(source), None, str(path))
+
+    monkeypatch.setattr(shutil, "copyfile", full)
+    code, line = refused(capsys, "pull", bundle, tmp_path / "new")
+    assert (code, line.startswith(f"error: cannot write {tmp_path / 'new'}: No space left on device")) == (1, True)
+    assert line.endswith("Make room and start the same command again")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_source_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    with pytest.raises(PlaceError, match="gone cannot be read: No such file"):
+        Folder(tmp_path).fetch("gone", tmp_path / "copy")
 
 
 def test_an_unfinished_world_model_is_not_handed_over(

@@ -68,7 +68,7 @@ def main(arguments: list[str] | None = None) -> None:
         fail(error)
         sys.exit(2)
     print("| method | task | seeds | episodes | return | score (0-1) | score (0-100) |")
-    print("|---|---|---|---|---|---|---|")
+    print("|---|---|---|---|---|---|---|", flush=True)
     failed = False
     for number, file in enumerate(exported):
         try:
@@ -77,8 +77,6 @@ def main(arguments: list[str] | None = None) -> None:
             if options.video is not None and number == 0:
                 film(policies, task_of(policies), seed, options.video)
                 say(f"{options.video}: {policies.method}, seed {policies.seeds[0]}")
-        except BrokenPipeError:
-            raise  # whoever read has seen enough
         except (ValueError, OSError, FloatingPointError) as error:
             failed = True
             fail(error)  # and the next one

@@ -57,8 +57,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     try:
         options.run(options)
-    except BrokenPipeError:
-        raise  # whoever read has seen enough
     except KeyboardInterrupt:
         sys.exit(130)
     except ValueError as error:

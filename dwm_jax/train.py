@@ -156,7 +156,8 @@ def main(config: str | None = None, usage: str | None = None) -> None:
     """
     from dwm_jax.command_line import run
 
-    run(train, usage or __doc__, config)
+    with terminal.printing():
+        run(train, usage or __doc__, config)
 
 
 if __name__ == "__main__":

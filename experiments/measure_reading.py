@@ -30,7 +30,7 @@ import numpy as np
 from dwm_jax.config import default_config
 from dwm_jax.data import dataset as data
 from dwm_jax.data import minari_store
-from dwm_jax.runtime import parallel
+from dwm_jax.runtime import parallel, terminal
 from dwm_jax.types import Episode
 from dwm_jax.workdir import load_recording
 
@@ -40,6 +40,7 @@ OBSERVATION_SIZE, ACTION_SIZE = 17, 6
 DATASET_ID = "dwm-measure-reading-v0"
 
 
+@terminal.printing()
 def main() -> None:
     parser = argparse.ArgumentParser(
         "python -m experiments.measure_reading",

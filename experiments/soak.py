@@ -21,7 +21,7 @@ from pathlib import Path
 
 import numpy as np
 
-from dwm_jax.runtime import files
+from dwm_jax.runtime import files, terminal
 from dwm_jax.runtime.row_files import JsonLines
 from experiments.children import end_with_parent
 
@@ -31,6 +31,7 @@ LARGEST_GROWTH = 0.02
 SETTLING_SECONDS = 60.0
 
 
+@terminal.printing()
 def main() -> None:
     parser = argparse.ArgumentParser(
         "python -m experiments.soak", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -50,11 +51,11 @@ def main() -> None:
     except ValueError as error:
         sys.exit(f"error: {error}")
     growth = measured["memory_MiB"][-1] / measured["memory_MiB"][0] - 1
+    files.write(options.workdir / "soak.json", json.dumps(measured | {"growth": growth, "samples": samples}) + "\n")
     print("  tenth   memory (MiB)   updates/s")
     for tenth, (memory, speed) in enumerate(zip(measured["memory_MiB"], measured["updates_per_second"], strict=False)):
         print(f"{tenth + 1:7}{memory:15.1f}{speed:12.1f}")
     print(f"memory grew by {100 * growth:.2f} % after the first minute")
-    files.write(options.workdir / "soak.json", json.dumps(measured | {"growth": growth, "samples": samples}) + "\n")
     sys.exit(1 if growth > LARGEST_GROWTH else 0)
 
 

@@ -6,10 +6,12 @@ import re
 import signal
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, redirect_stdout, suppress
 from pathlib import Path
+from typing import Any, TextIO, cast
 
 from dwm_jax import starting
+from dwm_jax.runtime.progress import say
 
 # What a shell shows for a program that wrote to a pipe nobody reads: 128 + SIGPIPE.
 PIPE_CLOSED = 141
@@ -43,23 +45,58 @@ def number_between(low: float, high: float) -> Callable[[str], float]:
     return number
 
 
+class OutputError(Exception):
+    """Standard output cannot be written. No OSError: a command that goes on after those of files ends with this one."""
+
+
+class _Output:
+    """Standard output, whose errors are told from those of all other files."""
+
+    def __init__(self, stream: TextIO):
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        with _named_errors():
+            return self._stream.write(text)
+
+    def flush(self) -> None:
+        with _named_errors():
+            self._stream.flush()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
+@contextmanager
+def _named_errors() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise OutputError(f"standard output cannot be written: {error.strerror or error}") from error
+
+
 @contextmanager
 def printing() -> Iterator[None]:
-    """For a command whose work is what it prints: when the reader has seen enough (`| head`), it leaves in silence.
+    """For a command that prints: what it cannot print ends it with one line, and files are left as they are.
 
-    An interrupt that the command does not answer itself ends it with 130.
+    When the reader has seen enough (`| head`), it leaves in silence. An interrupt that the command does not answer
+    itself ends it with 130.
     """
     prepare()
     starting.heed_interrupts()
+    output = _Output(sys.stdout)
     try:
-        try:
-            yield
-        finally:
-            sys.stdout.flush()
-    except BrokenPipeError:
-        # The interpreter flushes once more as it leaves.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(PIPE_CLOSED)
+        with redirect_stdout(cast(TextIO, output)):
+            try:
+                yield
+            finally:
+                output.flush()
+    except OutputError as error:
+        _discard(output)
+        if isinstance(error.__cause__, BrokenPipeError):
+            sys.exit(PIPE_CLOSED)
+        say(f"error: {error}")
+        sys.exit(1)
     except KeyboardInterrupt:
         sys.exit(128 + signal.SIGINT)
 
@@ -68,6 +105,11 @@ def show(text: str) -> None:
     """Prints what a long command has found, where somebody still reads; its files hold it anyway."""
     try:
         print(text, flush=True)
-    except OSError:
+    except (OSError, OutputError):
         with suppress(OSError, ValueError):
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            _discard(sys.stdout)
+
+
+def _discard(output: TextIO | _Output) -> None:
+    """What is still to be written goes nowhere: the interpreter flushes once more as it leaves."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), output.fileno())

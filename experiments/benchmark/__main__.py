@@ -106,8 +106,6 @@ def main(arguments: list[str] | None = None) -> None:
         say(f"measuring {job.label} ...")
         try:
             figures = run(job, isolated=not options.quick)
-        except BrokenPipeError:
-            raise  # whoever read has seen enough
         except (ArithmeticError, RuntimeError, ValueError, OSError, MemoryError) as error:
             failed = True
             say(f"error: {job.label}: {one_line(error) or type(error).__name__}")
@@ -115,10 +113,10 @@ def main(arguments: list[str] | None = None) -> None:
         except KeyboardInterrupt:
             say("interrupted; the figures so far stand")
             sys.exit(130)
-        for figure in figures:
-            print(table_row(figure), flush=True)
         if options.json is not None:
             files.append(options.json, "".join(json_line(figure, circumstances) for figure in figures))
+        for figure in figures:
+            print(table_row(figure), flush=True)
     sys.exit(1 if failed else 0)
 
 

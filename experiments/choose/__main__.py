@@ -93,14 +93,14 @@ def rank(groups: Sequence[Group], runs: Path, settings: Settings, output: Path |
     for number, group in enumerate(group for group in groups if group.policies):
         judged = judging.judge(group, runs, settings)
         found = judging.quality(judged)
-        show(group, judged, found)
         policies += [one.as_row() for one in judged]
         rankings += [one.as_row(group.task) for one in found]
-        if output is not None:
+        if output is not None:  # before it is shown, which may fail
             showing.picture(output / markdown.picture_file(f"{number}", group.task), group.task, judged)
+            write_csv(output / "policies.csv", policies)
+            write_csv(output / "rankings.csv", rankings)
+        show(group, judged, found)
     if output is not None:
-        write_csv(output / "policies.csv", policies)
-        write_csv(output / "rankings.csv", rankings)
         print(f"{output}: policies.csv{', rankings.csv' if rankings else ''}, figures/")
 
 

@@ -70,8 +70,6 @@ def main() -> None:
         leave(locks.EXIT_CODE, f"error: {error}")
     except (ConfigError, ValueError) as error:
         leave(2, f"error: {one_line(error)}")
-    except BrokenPipeError:
-        raise  # whoever read has seen enough
     except OSError as error:
         leave(1, f"error: {one_line(error)}")
 

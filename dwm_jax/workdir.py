@@ -3,6 +3,7 @@
 import datetime
 import hashlib
 import json
+import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -28,17 +29,34 @@ from dwm_jax.data.recording import Recording
 from dwm_jax.data.tasks import Sizes, Task, get_task, refuse_other_sizes, try_environment
 from dwm_jax.imagination.sources import at_most
 from dwm_jax.limits import is_used
-from dwm_jax.phases.kept_models import check_pretrained
-from dwm_jax.phases.phase import Run
+from dwm_jax.phases import kept_models
+from dwm_jax.phases.held_out import HORIZONS
+from dwm_jax.phases.phase import Run, checkpoints_of
 from dwm_jax.registry import MODELS, Alone, make_model, names_in
 from dwm_jax.results.evaluator import Evaluator
 from dwm_jax.runtime import files, mirrors, processes, provenance, stopwatch
 from dwm_jax.runtime.locks import exclusive
 from dwm_jax.runtime.parallel import Engine
 from dwm_jax.runtime.progress import one_line, say
-from dwm_jax.runtime.row_files import JsonLines
+from dwm_jax.runtime.row_files import OF_A_PHASE, TIMES, JsonLines, Results, refuse_unreadable
 
 Checked = TypeVar("Checked")
+
+# What a run keeps in its folder, beside the policies and checkpoints that bear the methods' names.
+OWN_FILES = (
+    "config.json",
+    "data.json",
+    "starts.jsonl",
+    "timing.jsonl",
+    "metrics.jsonl",
+    "results.csv",
+    "diagnostics.json",
+    "summary.md",
+    kept_models.FOLDERS,
+    kept_models.TAKEN_OVER,
+    HORIZONS,
+)
+OWN_FOLDERS = ("checkpoints", "policies", "figures")
 
 
 @contextmanager
@@ -112,16 +130,49 @@ def evaluator_of(config: ConfigDict, task: Task) -> Evaluator:
 
 def begin(config: ConfigDict, workdir: Path) -> tuple[Task, Recording]:
     """The task and its data, in a workdir that holds this run or none."""
+    refuse_blocked(config, workdir)
     refuse_other_config(config, workdir)
+    look_through_rows(workdir)
     task, recording = load_recording(config)
     refuse_other_data(task, recording, workdir)
-    check_pretrained(config, recording, workdir)
+    kept_models.check_pretrained(config, recording, workdir)
     files.write(workdir / "config.json", to_json(config))
     now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     start = {"time": now, "command": sys.orig_argv, **provenance.circumstances(), **provenance.devices()}
     start |= {"config": digest(config), "data": recording.fingerprint}
     JsonLines(workdir / "starts.jsonl").append([start])
     return task, recording
+
+
+def refuse_blocked(config: ConfigDict, workdir: Path) -> None:
+    """Refuses a workdir where something else has a name that the run will need, some of them at its very end.
+
+    Raises:
+      ConfigError: naming the first, and what to do.
+    """
+    methods = methods_of(config)
+    folders = [*(workdir / name for name in OWN_FOLDERS), kept_models.parent_of(config, workdir)]
+    folders += [checkpoints_of(workdir, name) for name in methods]
+    own_files = [*(workdir / name for name in OWN_FILES), *(workdir / "policies" / f"{name}.npz" for name in methods)]
+    remedy = "move it away, or choose another --workdir"
+    for path in folders:
+        if os.path.lexists(path) and not path.is_dir():
+            raise ConfigError(f"{path} is no folder, and the run keeps one under that name; {remedy}")
+    for path in own_files:
+        if path.exists() and not path.is_file():
+            raise ConfigError(f"{path} is no file, and the run writes one under that name; {remedy}")
+
+
+def look_through_rows(workdir: Path) -> None:
+    """Finds out about files of rows that cannot be read before anything is computed; those that only inform begin anew.
+
+    Raises:
+      UnreadableError: metrics or evaluations cannot be read; the line says what to do.
+    """
+    refuse_unreadable(JsonLines(workdir / "metrics.jsonl", OF_A_PHASE))
+    refuse_unreadable(Results(workdir / "results.csv"))
+    JsonLines(workdir / "starts.jsonl").renew()
+    JsonLines(workdir / "timing.jsonl", TIMES).renew()
 
 
 def load_recording(config: ConfigDict) -> tuple[Task, Recording]:
@@ -230,7 +281,13 @@ def refuse_other_data(task: Task, recording: Recording, workdir: Path) -> None:
 
 def refuse_other_start(workdir: Path, key: str, value: str) -> None:
     """Refuses a workdir whose last start had another config, or other data, by the digest that it left."""
-    earlier = [row[key] for row in JsonLines(workdir / "starts.jsonl").read() if key in row]
+    try:
+        earlier = [row[key] for row in JsonLines(workdir / "starts.jsonl").read() if key in row]
+    except files.UnreadableError as error:
+        raise ConfigError(
+            f"{error}; nor is there a {key}.json that can, so {workdir} may hold another run; choose another "
+            "--workdir, or move that file away if the run is the same"
+        ) from error
     if earlier and earlier[-1] != value:
         raise ConfigError(
             f"{workdir} holds a run with another {key}; its {key}.json, which says what is different, cannot be read; "

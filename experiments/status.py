@@ -28,7 +28,7 @@ from dwm_jax.runtime import files, own_modules, terminal
 from dwm_jax.runtime.files import UnreadableError
 from dwm_jax.runtime.locks import is_held
 from dwm_jax.runtime.progress import duration, one_line, printable, say
-from dwm_jax.runtime.row_files import OF_A_PHASE, JsonLines, Results
+from dwm_jax.runtime.row_files import OF_A_PHASE, TIMES, JsonLines, Results
 
 from .run_folders import UNREADABLE, run_folders
 from .tables import console
@@ -129,7 +129,7 @@ def phases_of_run(run: str, folder: Path, config: dict[str, Any]) -> Iterator[Ph
 def progress_of(folder: Path, phase: str, total: int) -> tuple[int, float | None]:
     """(newest update, updates per second between the last two checkpoints) of a phase."""
     saved: dict[int, float] = {}
-    for row in JsonLines(folder / "timing.jsonl").read():
+    for row in JsonLines(folder / "timing.jsonl", TIMES).find():
         if row["phase"] == phase:
             saved.setdefault(row["step"], row["seconds"])  # the end is saved again after its evaluation
     (*_, before, last) = [(0, 0.0), (0, 0.0), *saved.items()]

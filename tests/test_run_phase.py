@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import pytest
 
 from dwm_jax.phases.phase import Cadence, Evaluation, Phase, RunError
+from dwm_jax.runtime.files import UnreadableError
 from dwm_jax.runtime.locks import exclusive
 from dwm_jax.runtime.parallel import one_after_another
 from dwm_jax.runtime.row_files import JsonLines
@@ -118,6 +119,19 @@ def test_a_checkpoint_beyond_the_last_update_is_refused(tmp_path: Path) -> None:
     run_phase(adding(tmp_path, 20), CADENCE)
     with pytest.raises(RunError, match=r"checkpoint 20 in .*/checkpoints/adding lies beyond the 10 updates asked for"):
         run_phase(adding(tmp_path, 10), CADENCE)
+
+
+def test_damaged_times_stop_no_phase_and_damaged_metrics_say_what_to_do(tmp_path: Path) -> None:
+    run_phase(adding(tmp_path, 10), CADENCE)
+    (tmp_path / "timing.jsonl").write_bytes(b"\xff\n")
+    assert run_phase(adding(tmp_path, 20), CADENCE) == 190
+    assert (tmp_path / "timing.jsonl.unreadable").read_bytes() == b"\xff\n"
+    assert [row["step"] for row in JsonLines(tmp_path / "timing.jsonl").read()] == [20, 20]
+    (tmp_path / "metrics.jsonl").write_bytes(b"\xff\n")
+    with pytest.raises(UnreadableError, match=r"metrics.jsonl cannot be read: .*; move it away to go on"):
+        run_phase(adding(tmp_path, 30), CADENCE)
+    (tmp_path / "metrics.jsonl").unlink()
+    assert run_phase(adding(tmp_path, 30), CADENCE) == 435  # 29 * 30 / 2
 
 
 def test_a_finished_phase_is_used_from_a_disk_that_cannot_be_written(tmp_path: Path) -> None:

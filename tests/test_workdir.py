@@ -1,4 +1,6 @@
-"""What a run is refused for before anything is computed: the environment of its evaluation."""
+"""What a run is refused for before anything is computed: the environment of its evaluation, what lies in its folder."""
+
+import os
 
 import gymnasium as gym
 import numpy as np
@@ -9,6 +11,8 @@ from dwm_jax.config import ConfigError
 from dwm_jax.data import environments
 from dwm_jax.data.dataset import flatten
 from dwm_jax.data.tasks import Task
+from dwm_jax.runtime.files import UnreadableError
+from dwm_jax.runtime.row_files import JsonLines
 from dwm_jax.workdir import load_recording
 from tests import tiny
 from tests.data.d4rl_files import make_episodes
@@ -99,3 +103,69 @@ def test_what_is_asked_is_held_against_the_data(ask, asked, said, capsys):
     line = capsys.readouterr().err
     assert line.startswith(said)
     assert ("extrapolates" in line) == (ask == "constant" and asked == 9)
+
+
+BLOCKED_FOLDERS = ["checkpoints", "policies", "figures", "checkpoints/TD3+BC", "../world_models"]
+BLOCKED_FILES = ["config.json", "timing.jsonl", "results.csv", "summary.md", "horizons.json", "policies/TD3+BC.npz"]
+
+
+@pytest.mark.parametrize("name", BLOCKED_FOLDERS + BLOCKED_FILES)
+def test_what_has_the_name_of_an_output_is_refused_before_data_is_read(name, task, tmp_path):
+    read, path = task(clocked), tmp_path / "run" / name
+    (tmp_path / "run").mkdir()
+    path.parent.mkdir(exist_ok=True)
+    if name in BLOCKED_FOLDERS:
+        path.write_text("mine")
+    else:
+        path.mkdir()
+    with pytest.raises(ConfigError) as refusal:
+        workdir.begin(tiny.config(methods="TD3+BC"), tmp_path / "run")
+    kind = "folder, and the run keeps" if name in BLOCKED_FOLDERS else "file, and the run writes"
+    remedy = "move it away, or choose another --workdir"
+    shown = path.resolve() if name == "../world_models" else path
+    assert str(refusal.value) == f"{shown} is no {kind} one under that name; {remedy}"
+    assert not read
+
+
+def test_a_link_that_leads_nowhere_is_no_folder(task, tmp_path):
+    task(clocked)
+    (tmp_path / "figures").symlink_to(tmp_path / "gone")
+    with pytest.raises(ConfigError, match="figures is no folder"):
+        workdir.begin(tiny.config(methods="TD3+BC"), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [("metrics.jsonl", b"\xff\xfe\n"), ("results.csv", b"\xff\xfe\n"), ("results.csv", b"a,b\n1,2\n")],
+)
+def test_rows_that_cannot_be_read_are_refused_before_data_is_read_with_what_to_do(name, content, task, tmp_path):
+    read = task(clocked)
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(UnreadableError, match=rf"{name} cannot be read: .*; move it away to go on .* --workdir$"):
+        workdir.begin(tiny.config(methods="TD3+BC"), tmp_path)
+    assert not read
+    assert os.listdir(tmp_path) == [name]
+    assert (tmp_path / name).read_bytes() == content
+
+
+def test_files_that_only_inform_stop_nothing_and_are_kept(task, tmp_path, capsys):
+    task(clocked)
+    config = tiny.config(methods="TD3+BC")
+    workdir.begin(config, tmp_path)
+    for name in ("starts.jsonl", "timing.jsonl"):
+        (tmp_path / name).write_bytes(b"\xff\xfe\n")
+    workdir.begin(config, tmp_path)
+    said = capsys.readouterr().err
+    for name in ("starts.jsonl", "timing.jsonl"):
+        assert (tmp_path / f"{name}.unreadable").read_bytes() == b"\xff\xfe\n"
+        assert f"; it is kept as {name}.unreadable, and a new one begun" in said
+    assert len(JsonLines(tmp_path / "starts.jsonl").read()) == 1
+    assert not (tmp_path / "timing.jsonl").exists()
+
+
+def test_without_a_config_and_a_start_that_can_be_read_nothing_is_begun(task, tmp_path):
+    task(clocked)
+    (tmp_path / "starts.jsonl").write_bytes(b"\xff\xfe\n")
+    with pytest.raises(ConfigError, match=r"starts.jsonl cannot be read: .* may hold another run; choose another"):
+        workdir.begin(tiny.config(methods="TD3+BC"), tmp_path)
+    assert os.listdir(tmp_path) == ["starts.jsonl"]

@@ -198,7 +198,7 @@ def take_over(path: Path, folder: Path, phase: str, fingerprint: str, make_state
             restored = others.restore(jax.eval_shape(make_state))
         assert restored is not None  # it has a fingerprint
         for file in ("metrics.jsonl", "timing.jsonl"):
-            rows = [row for row in JsonLines(path / file).read() if is_row_of(row, phase)]
+            rows = [row for row in JsonLines(path / file).find() if is_row_of(row, phase)]
             files.write(folder / file, "".join(json.dumps(row) + "\n" for row in rows))
         own.save(*restored)
     say(f"{phase}: taken over from {path}")

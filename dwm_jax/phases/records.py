@@ -10,7 +10,7 @@ import numpy as np
 from dwm_jax.phases.phase import Phase, RunError, checkpoints_of
 from dwm_jax.runtime import mirrors, processes
 from dwm_jax.runtime.checkpoints import Checkpoints
-from dwm_jax.runtime.row_files import OF_A_PHASE, TIMES, JsonLines
+from dwm_jax.runtime.row_files import OF_A_PHASE, TIMES, JsonLines, refuse_unreadable
 from dwm_jax.runtime.stopwatch import spending
 from dwm_jax.types import Metrics, PyTree
 
@@ -28,11 +28,13 @@ class Records:
         self._metrics = JsonLines(phase.folder / "metrics.jsonl", OF_A_PHASE)
         self._timing = JsonLines(phase.folder / "timing.jsonl", TIMES)
         self._checkpoints = Checkpoints(checkpoints_of(phase.folder, phase.name))
+        refuse_unreadable(self._metrics)
+        self._timing.renew()
         self.step, self.state = processes.from_first(self._begin)
         for file in (self._metrics, self._timing):
             file.cut(phase.name, self.step)
         mirrors.resume(phase.name, self.step)
-        rows = [row for row in self._timing.read() if row["phase"] == phase.name]
+        rows = [row for row in self._timing.find() if row["phase"] == phase.name]
         self.seconds = self._earlier_seconds = max([row["seconds"] for row in rows], default=0.0)
         self._start = time.monotonic()
 

@@ -7,6 +7,7 @@ cannot be read again is named, and it is the reader who decides whether to go on
 
 import errno
 import io
+import itertools
 import json
 import os
 from collections.abc import Callable, Iterator
@@ -119,6 +120,12 @@ def put_in_place(aside: Path, path: Path) -> None:
         flush(path.parent)
     except OSError as error:
         raise named(error, path) from error
+
+
+def free_name(path: Path) -> Path:
+    """The path, or the first of PATH.2, PATH.3, ... that nothing has."""
+    numbered = (path.with_name(f"{path.name}.{number}") for number in itertools.count(2))
+    return next(one for one in itertools.chain([path], numbered) if not os.path.lexists(one))
 
 
 def flush_tree(path: Path) -> None:

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 from dwm_jax.runtime import files, processes
 from dwm_jax.runtime.files import UnreadableError
+from dwm_jax.runtime.progress import say
 
 Row = Mapping[str, Any]
 
@@ -20,6 +21,8 @@ Row = Mapping[str, Any]
 # What the rows of a phase have, in metrics.jsonl, and in timing.jsonl.
 OF_A_PHASE: Mapping[str, tuple[type, ...]] = {"phase": (str,), "step": (int,)}
 TIMES = {**OF_A_PHASE, "seconds": (int, float)}
+# Behind the name of a file that was moved out of the way.
+UNREADABLE = ".unreadable"
 
 
 class JsonLines:
@@ -46,6 +49,29 @@ class JsonLines:
         """
         lines = enumerate(files.read_lines(self.path), 1)
         return [self._object(f"line {number}", line) for number, line in lines]
+
+    def find(self) -> list[dict[str, Any]]:
+        """`read` of a file that only informs: no rows where it cannot be read, which is said."""
+        try:
+            return self.read()
+        except UnreadableError as error:
+            say(f"{error}; it is left out")
+            return []
+
+    def renew(self) -> None:
+        """Moves a file that only informs, and cannot be read, out of the way of new rows, and says so.
+
+        Raises:
+          WriteError: it cannot be moved.
+        """
+        if not processes.is_first():
+            return
+        try:
+            self.read()
+        except UnreadableError as error:
+            aside = files.free_name(self.path.with_name(self.path.name + UNREADABLE))
+            files.put_in_place(self.path, aside)
+            say(f"{error}; it is kept as {aside.name}, and a new one begun")
 
     def last(self, phase: str) -> dict[str, Any] | None:
         """The newest row of `phase`, found from the end of the file; None where there is none.
@@ -153,6 +179,20 @@ class Results:
             files.write(self.path, "".join(map(_line, [Result._fields, *kept])))
 
 
+def refuse_unreadable(file: JsonLines | Results) -> None:
+    """Refuses to go on with rows that cannot be read and that nothing else holds.
+
+    Raises:
+      UnreadableError: with what to do.
+    """
+    try:
+        file.read()
+    except UnreadableError as error:
+        raise UnreadableError(
+            f"{error}; move it away to go on without its rows, from the checkpoints, or choose another --workdir"
+        ) from error
+
+
 def _line(row: Iterable[Any]) -> str:
     return ",".join(map(str, row)) + "\n"
 
@@ -165,4 +205,4 @@ def _result(path: Path, place: str, line: str) -> Result:
         seed, step, episode = map(int, numbers[:3])
         return Result(method, task, seed, step, episode, *map(float, numbers[3:]))
     except ValueError as error:
-        raise UnreadableError(f"{path} cannot be read: {place} is no row of {_line(Result._fields)}") from error
+        raise UnreadableError(f"{path} cannot be read: {place} is no row of {_line(Result._fields).strip()}") from error

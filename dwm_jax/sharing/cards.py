@@ -14,7 +14,7 @@ from dwm_jax.config import PLACES
 from dwm_jax.phases.kept_models import last_update
 from dwm_jax.results import scores
 from dwm_jax.runtime import files
-from dwm_jax.runtime.row_files import JsonLines, Results
+from dwm_jax.runtime.row_files import TIMES, JsonLines, Results
 from dwm_jax.sharing.bundles import FORMAT, Sources
 
 # Of a start; where somebody's folders lie, and how busy the machine was, is nobody's business.
@@ -33,7 +33,7 @@ def card_of(folder: Path, sources: Sources) -> dict[str, Any]:
         "task": described["task"],
         "data": {"fingerprint": data["fingerprint"], **data},
         "config": {key: value for key, value in described.items() if key not in PLACES},
-        "starts": [start_entry(row) for row in JsonLines(folder / "starts.jsonl").read()],
+        "starts": [start_entry(row) for row in JsonLines(folder / "starts.jsonl").find()],
         "scores": [score_entry(curve) for curve in scores.curves(Results(folder / "results.csv").read())],
     }
 
@@ -41,7 +41,7 @@ def card_of(folder: Path, sources: Sources) -> dict[str, Any]:
 def model_entry(folder: Path) -> dict[str, Any]:
     """What a world model's training depended on, and how long it took."""
     identity = files.read_json(folder / "config.json")
-    seconds = [row["seconds"] for row in JsonLines(folder / "timing.jsonl").read()]
+    seconds = [row["seconds"] for row in JsonLines(folder / "timing.jsonl", TIMES).find()]
     return {key: value for key, value in identity.items() if key != "heldout"} | {"seconds": max(seconds, default=0.0)}
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from dwm_jax.runtime import files
 from dwm_jax.runtime.files import UnreadableError
-from dwm_jax.runtime.row_files import OF_A_PHASE, JsonLines, Result, Results
+from dwm_jax.runtime.row_files import OF_A_PHASE, TIMES, JsonLines, Result, Results
 
 
 @pytest.fixture
@@ -46,6 +46,23 @@ def test_a_torn_last_line_is_no_row_and_is_gone_after_a_cut(lines):
     lines.append([{"phase": "a", "step": 3}])
     assert lines.read()[-1] == {"phase": "a", "step": 3}
     assert len(lines.read()) == 4
+
+
+@pytest.mark.parametrize("content", ["no json\n", '{"phase": "a", "step": 1, "seconds": null}\n'])
+def test_a_file_that_only_informs_is_left_out_and_then_moved_where_nothing_is(content, tmp_path, capsys):
+    file = JsonLines(tmp_path / "timing.jsonl", TIMES)
+    for _ in range(2):
+        file.path.write_text(content)
+        assert file.find() == []
+        file.renew()
+    said = capsys.readouterr().err
+    assert said.count("; it is left out\n") == 2
+    assert {path.name for path in tmp_path.iterdir()} == {"timing.jsonl.unreadable", "timing.jsonl.unreadable.2"}
+    assert all(path.read_text() == content for path in tmp_path.iterdir())
+    file.append([{"phase": "a", "step": 1, "seconds": 0.5}])
+    file.renew()
+    assert file.find() == [{"phase": "a", "step": 1, "seconds": 0.5}]
+    assert capsys.readouterr().err == ""
 
 
 def result(method="DWM-TD3BC", step=10, score=0.5):

@@ -61,8 +61,7 @@ def groups_below(folder: Path) -> list[Group]:
     """
     found = reading.read_all(folder, ())
     if not found.runs:
-        broken = f"; {found.gaps[0].place} {found.gaps[0].reason}" if found.gaps else ": no config.json in it or below"
-        raise ValueError(f"{folder} holds no run{broken}")
+        raise ValueError(reading.nothing_in(folder, found))
     alike: dict[str, list[reading.FoundRun]] = {}
     for run in reading.distinct(found.runs):
         try:

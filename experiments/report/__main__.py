@@ -47,8 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.exit(2)
     found = reading.read_all(options.runs, list(STUDIES))
     if not found.runs:
-        broken = f"; {found.gaps[0].place} {found.gaps[0].reason}" if found.gaps else ": no config.json in it or below"
-        print(f"error: {options.runs} holds no run{broken}", file=sys.stderr)
+        print(f"error: {reading.nothing_in(options.runs, found)}", file=sys.stderr)
         sys.exit(2)
     try:
         write(found, options.runs, options.output)

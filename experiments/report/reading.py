@@ -1,9 +1,9 @@
 """The runs below a folder, as far as they can be read. What is missing or broken is listed, never raised."""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -13,11 +13,12 @@ from dwm_jax.registry import METHODS, Learning, Planning, names_in
 from dwm_jax.results.diagnostics import Calibration, PredictionError, Terminations
 from dwm_jax.results.scores import CriticCheck, Curve, critic_checks, curves
 from dwm_jax.runtime import files
-from dwm_jax.runtime.progress import one_line
-from dwm_jax.runtime.row_files import JsonLines, Result, Results
+from dwm_jax.runtime.row_files import TIMES, JsonLines, Result, Results
 
-from ..run_folders import UNREADABLE, run_folders
+from ..run_folders import UNREADABLE, run_folders, why_unreadable
 from ..studies.variations import settings_of
+
+Part = TypeVar("Part")
 
 # What of a start is shown beside its command, where it is known.
 CIRCUMSTANCES = (
@@ -43,6 +44,16 @@ class FoundStart(NamedTuple):
     circumstances: tuple[str, ...]  # as in CIRCUMSTANCES; "" where one is not known
 
 
+class Measured(NamedTuple):
+    """diagnostics.json."""
+
+    errors: dict[str, PredictionError]  # by world model and who acts in it
+    calibrations: dict[str, Calibration]
+    terminations: dict[str, Terminations]  # by world model: the shares found and invented
+    sampling_seconds: dict[str, dict[int, float]]  # by horizon, of one batch of trajectories
+    acting_seconds: dict[str, float]  # of one decision, by method
+
+
 class FoundRun(NamedTuple):
     """One run folder; of its methods those that are finished."""
 
@@ -59,12 +70,8 @@ class FoundRun(NamedTuple):
     diffusion: tuple[int, int, int]  # T, K, N of the diffusion world model
     results: list[Result]  # every episode of every evaluation
     curves: dict[str, Curve]  # by method
-    errors: dict[str, PredictionError]  # by world model and who acts in it
-    calibrations: dict[str, Calibration]
-    terminations: dict[str, Terminations]  # by world model: the shares found and invented
     critics: dict[str, CriticCheck]  # by method: what they predicted for initial states, and what followed
-    sampling_seconds: dict[str, dict[int, float]]  # by horizon, of one batch of trajectories
-    acting_seconds: dict[str, float]  # of one decision, by method
+    measured: Measured
     learning_seconds: dict[str, float]  # of all seeds side by side, by method
     starts: list[FoundStart]
 
@@ -94,6 +101,14 @@ class Found(NamedTuple):
     scale: str | None  # of the sweep, where there was one
 
 
+def nothing_in(folder: Path, found: Found) -> str:
+    """Why there is no run to show."""
+    if not found.gaps:
+        return f"{folder} holds no run: no config.json in it or below"
+    first = found.gaps[0]
+    return f"{folder} holds no run that can be read: {first.place}: {first.reason}"
+
+
 def read_all(folder: Path, studies: Sequence[str]) -> Found:
     """Every run and world model in `folder` or below it.
 
@@ -119,7 +134,7 @@ def read_all(folder: Path, studies: Sequence[str]) -> Found:
                 models += found
                 gaps += untrained
         except UNREADABLE as error:
-            gaps.append(Gap(place, f"cannot be read: {type(error).__name__}: {one_line(error)}"))
+            gaps.append(Gap(place, why_unreadable(error)))
     sweep, damage = read_sweep(folder)
     known = {run.place for run in runs} | {gap.place for gap in gaps}
     absent = [Gap(place, reason) for place, reason in sweep.members.items() if place not in known]
@@ -146,7 +161,7 @@ def read_sweep(folder: Path) -> tuple[Sweep, list[Gap]]:
         }
         return Sweep(str(described["scale"]), members), []
     except UNREADABLE as error:
-        return Sweep(None, {}), [Gap("sweep.json", f"cannot be read: {type(error).__name__}: {one_line(error)}")]
+        return Sweep(None, {}), [Gap("sweep.json", why_unreadable(error))]
 
 
 def read_run(place: str, folder: Path, config: dict[str, Any], studies: Sequence[str]) -> tuple[FoundRun, list[Gap]]:
@@ -156,13 +171,18 @@ def read_run(place: str, folder: Path, config: dict[str, Any], studies: Sequence
     results = Results(folder / "results.csv").read()
     whole = whole_evaluations(results, config)
     finished, gaps = finished_curves(place, whole, config)
-    try:
-        measured = files.read_json(folder / "diagnostics.json")
-    except FileNotFoundError:
-        measured = {}
-    dwm = config["world_models"]["dwm"]
-    if not measured:
+    if not (folder / "diagnostics.json").exists():
         gaps.append(Gap(place, "not finished: no diagnostics.json yet"))
+
+    def unless_damaged(read: Callable[[], Part], otherwise: Part) -> Part:
+        """A part that the run can be shown without."""
+        try:
+            return read()
+        except UNREADABLE as error:
+            gaps.append(Gap(place, why_unreadable(error)))
+            return otherwise
+
+    dwm = config["world_models"]["dwm"]
     run = FoundRun(
         place,
         folder,
@@ -177,20 +197,32 @@ def read_run(place: str, folder: Path, config: dict[str, Any], studies: Sequence
         (int(dwm["sequence_length"]), int(dwm["num_diffusion_steps"]), int(dwm["num_sampling_steps"])),
         results,
         finished,
+        critic_checks([row for row in whole if row.method in finished]),
+        unless_damaged(lambda: read_measured(folder / "diagnostics.json"), Measured({}, {}, {}, {}, {})),
+        unless_damaged(lambda: read_seconds(folder / "timing.jsonl"), {}),
+        unless_damaged(lambda: [read_start(row) for row in JsonLines(folder / "starts.jsonl").read()], []),
+    )
+    return run, gaps
+
+
+def read_measured(path: Path) -> Measured:
+    """A run's diagnostics; nothing before it has come to them."""
+    measured = files.read_json(path) if path.exists() else {}
+    return Measured(
         {label: PredictionError(**_arrays(error)) for label, error in measured.get("prediction_error", {}).items()},
         {label: Calibration(**_arrays(columns)) for label, columns in measured.get("calibration", {}).items()},
         {label: Terminations(**_arrays(shares)) for label, shares in measured.get("terminations", {}).items()},
-        critic_checks([row for row in whole if row.method in finished]),
         {
             label: {int(horizon): float(seconds) for horizon, seconds in by_horizon.items()}
             for label, by_horizon in measured.get("sampling_seconds", {}).items()
         },
         {method: float(seconds) for method, seconds in measured.get("acting_seconds", {}).items()},
-        # Rows come in the order of time: the last one of a phase has its total.
-        {row["phase"]: float(row["seconds"]) for row in JsonLines(folder / "timing.jsonl").read()},
-        [read_start(row) for row in JsonLines(folder / "starts.jsonl").read()],
     )
-    return run, gaps
+
+
+def read_seconds(path: Path) -> dict[str, float]:
+    """The seconds of every phase. Rows come in the order of time: the last one of a phase has its total."""
+    return {row["phase"]: float(row["seconds"]) for row in JsonLines(path, TIMES).read()}
 
 
 def whole_evaluations(results: Sequence[Result], config: dict[str, Any]) -> list[Result]:
@@ -246,7 +278,7 @@ def read_model(place: str, folder: Path, described: dict[str, Any]) -> tuple[lis
     """A world model's folder: the model, as far as it is trained, and what it still lacks."""
     total = last_update(described["settings"])
     # A row per checkpoint, in the order of time: the last one has all the seconds so far.
-    rows = JsonLines(folder / "timing.jsonl").read()
+    rows = JsonLines(folder / "timing.jsonl", TIMES).read()
     reached = int(rows[-1]["step"]) if rows else 0
     found = [FoundModel(folder.name, described["model"], reached, float(rows[-1]["seconds"]))] if reached else []
     return found, [] if reached >= total else [Gap(place, f"trained up to update {reached:,} of {total:,}")]

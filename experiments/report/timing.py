@@ -22,7 +22,7 @@ def inference(study: str, by_task: Mapping[str, list[FoundRun]], file: str | Non
     paper = {row["subject"]: float(row["value"]) for row in _reported(file) if row["what"] == "inference"}
     text = []
     for task, runs in by_task.items():
-        seconds = {method: value for run in runs for method, value in run.acting_seconds.items()}
+        seconds = {method: value for run in runs for method, value in run.measured.acting_seconds.items()}
         unit = seconds.get("DWM-TD3BC", float("nan"))
         rows = [
             [
@@ -44,7 +44,7 @@ def sampling(study: str, by_task: Mapping[str, list[FoundRun]], file: str | None
     paper = [row for row in _reported(file) if row["what"].startswith("sampling H=")]
     text = ["Seconds of one batch of 128 trajectories of H steps; the paper's on an A6000.\n"]
     for task, runs in by_task.items():
-        seconds = {label: by_horizon for run in runs for label, by_horizon in run.sampling_seconds.items()}
+        seconds = {label: by_horizon for run in runs for label, by_horizon in run.measured.sampling_seconds.items()}
         if not seconds:
             continue
         horizons = sorted({horizon for by_horizon in seconds.values() for horizon in by_horizon})

@@ -77,8 +77,9 @@ def by_setting(setting: str, study: str, by_task: Mapping[str, list[FoundRun]], 
         for run in runs:
             for method, check in run.critics.items():
                 predicted, measured = check.last
-                error, ends = run.errors.get("dwm"), run.terminations.get("dwm")
-                seconds = run.sampling_seconds.get("dwm", {}).get(max(run.sampling_seconds.get("dwm", {}), default=0))
+                error, ends = run.measured.errors.get("dwm"), run.measured.terminations.get("dwm")
+                by_horizon = run.measured.sampling_seconds.get("dwm", {})
+                seconds = by_horizon.get(max(by_horizon, default=0))
                 found = ends.found[np.isfinite(ends.found)] if ends else np.zeros(0)
                 cells = [f"{error.observation[0]:.3g}", f"{error.observation[-1]:.3g}"] if error else ["-", "-"]
                 cells += [f"{found.mean():.2f}", f"{ends.invented[-1]:.3g}"] if ends and len(found) else ["-", "-"]
@@ -104,7 +105,7 @@ def spread_over(errors: Mapping[str, list[PredictionError]]) -> str:
 
 def longest(runs: Sequence[FoundRun]) -> list[FoundRun]:
     """The runs with errors over the longest horizon among them: only these can be laid side by side."""
-    measured = [run for run in runs if run.errors]
+    measured = [run for run in runs if run.measured.errors]
     return [run for run in measured if run.horizon == max(other.horizon for other in measured)]
 
 
@@ -112,7 +113,7 @@ def errors_of(runs: Sequence[FoundRun]) -> dict[str, list[PredictionError]]:
     """The errors of all runs, by world model and who acts in it."""
     found: dict[str, list[PredictionError]] = {}
     for run in runs:
-        for label, error in run.errors.items():
+        for label, error in run.measured.errors.items():
             found.setdefault(label, []).append(error)
     return found
 
@@ -176,7 +177,7 @@ def quality(study: str, task: str, runs: Sequence[FoundRun], folder: Path) -> st
     # Runs of one world model repeat its figures: one of each is shown.
     errors = {label: found[:1] for label, found in errors_of(measured).items()}
     made = error_pictures(study, task, errors, None, folder)
-    calibrations = {label: found for run in reversed(measured) for label, found in run.calibrations.items()}
+    calibrations = {label: found for run in reversed(measured) for label, found in run.measured.calibrations.items()}
     if calibrations:
         file = markdown.picture_file(study or "runs", task, "calibration")
         title = f"{task}: return of {horizon} steps"
@@ -210,8 +211,8 @@ def diffusion_steps(study: str, by_task: Mapping[str, list[FoundRun]], file: str
     tasks = []
     for task, runs in by_task.items():
         for run in runs:
-            if "dwm" in run.errors:
-                cells.setdefault(run.diffusion, []).append(run.errors["dwm"])
+            if "dwm" in run.measured.errors:
+                cells.setdefault(run.diffusion, []).append(run.measured.errors["dwm"])
                 tasks.append(task)
     names = "T", "K", "N"
     errors = [f"{quantity}_error" for quantity in QUANTITIES]

@@ -317,6 +317,7 @@ def test_what_is_missing_or_broken_is_listed(tmp_path: Path) -> None:
         "wrong-shape": ("diagnostics.json", '{"prediction_error": {"dwm": {"observation": [1], "reward": [1, 2]}}}'),
         "wrong-type": ("diagnostics.json", "[1]"),
         "no-command": ("starts.jsonl", '{"time": "now"}\n'),
+        "no-seconds": ("timing.jsonl", '{"phase": "IQL", "step": 1}\n'),
         "no-learner": ("config.json", '{"task": "hopper-medium-v2", "methods": "nothing-known"}'),
     }
     for name, (file, text) in damage.items():
@@ -334,7 +335,13 @@ def test_what_is_missing_or_broken_is_listed(tmp_path: Path) -> None:
     assert gaps.keys() == {"unfinished", "never", *damage}
     assert gaps["never"] == "failed, see logs/never.txt"
     assert Gap(f"main/{TASK}/unfinished", "DWM-TD3BC: evaluated up to update 1 of 1,000") in found.gaps
-    assert all(gaps[name].startswith("cannot be read: ") for name in damage)
+    assert all("cannot be read: " in gaps[name] for name in damage)
+    # What a run can be shown without keeps no score from the report.
+    shown = {run.variant: run for run in found.runs}
+    assert shown.keys() == {"whole", "unfinished", "wrong-shape", "wrong-type", "no-command", "no-seconds"}
+    assert len({len(run.results) for run in shown.values()} - {0}) == 1
+    assert (shown["no-command"].starts, shown["no-seconds"].learning_seconds) == ([], {})
+    assert shown["wrong-shape"].measured == shown["wrong-type"].measured == ({}, {}, {}, {}, {})
     write(found, tmp_path, tmp_path / "out")
     assert all(name in (tmp_path / "out/report.md").read_text() for name in gaps)
 
@@ -455,6 +462,12 @@ def test_the_command_writes_the_report_and_refuses_a_folder_without_runs(
     assert refused.value.code == 2
     assert capsys.readouterr().err == f"error: {tmp_path / 'none'} holds no run: no config.json in it or below\n"
     assert not (tmp_path / "out").exists()
+    results = make_run(tmp_path / "damaged", {"IQL": [(0.5, 0.6)]}) / "results.csv"
+    results.write_text("a,b\n")
+    with pytest.raises(SystemExit):
+        command("damaged")
+    there = f"{tmp_path / 'damaged'} holds no run that can be read: damaged: {results} cannot be read: line 1 is no row"
+    assert capsys.readouterr().err.startswith(f"error: {there}")
     make_run(tmp_path / "runs" / "mine", {"IQL": [(0.5, 0.6)]})
     assert command("runs") == (f"{tmp_path / 'out/report.html'}: 1 runs, 0 missing\n", "")
     (row,) = (tmp_path / "out/comparison.csv").read_text().splitlines()[1:]

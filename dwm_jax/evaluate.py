@@ -63,6 +63,9 @@ def main(arguments: list[str] | None = None) -> None:
         exported = exported_files(options.run)
         if options.video is not None:
             films.check_name("--video", options.video)
+        if options.run.is_file():
+            policy_files.load(options.run)  # before a table begins
+        if options.video is not None:
             check_drawing(task_of(policy_files.load(exported[0])))
     except (RuntimeError, ValueError, OSError) as error:
         fail(error)
@@ -238,6 +241,8 @@ def film_dream(workdir: Path, seed: int, path: Path) -> None:
       ValueError: the name of the film, the run, its data or its world model is not in order.
     """
     films.check_name("--dream", path)
+    if workdir.is_file():
+        raise ValueError(f"--dream needs the workdir of a run, with its data and world model; {workdir} is a file")
     run = reopened(workdir)
     dreamt = dream(run, seed)
     films.write(path, dream_frames.frames(dreamt, picture_of(run.task)), dream_frames.FPS)

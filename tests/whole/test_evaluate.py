@@ -176,7 +176,7 @@ def test_a_file_cut_short_is_refused_in_one_line(exported: Path, capsys: pytest.
     exported.write_bytes(exported.read_bytes()[:1000])
     with pytest.raises(SystemExit) as stop:
         evaluate.main([str(exported)])
-    assert stop.value.code == 1
+    assert stop.value.code == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith(f"error: {exported} is not a file of exported policies")
 
@@ -336,7 +336,12 @@ def test_a_dream_needs_a_run_and_its_world_model(
     [
         (["nowhere"], 2, "nowhere: no such file or folder"),
         (["tests"], 2, "tests holds no policies/*.npz"),
-        (["setup.cfg"], 1, "setup.cfg is not a file of exported policies"),
+        (["setup.cfg"], 2, "setup.cfg is not a file of exported policies"),
+        (
+            ["setup.cfg", "--dream", "film.gif"],
+            2,
+            "--dream needs the workdir of a run, with its data and world model; s",
+        ),
         (["setup.cfg", "--video", "film.avi"], 2, "film.avi: the name must end in .mp4 or .gif"),
         (["nowhere", "--dream", "film.png"], 2, "--dream film.png: the name must end in .mp4 or .gif"),
         (["nowhere", "--dream", "film.gif"], 2, "nowhere holds no run: it has no config.json"),
@@ -350,7 +355,8 @@ def test_a_wrong_command_is_one_line(
     with pytest.raises(SystemExit) as stop:
         evaluate.main(arguments)
     assert stop.value.code == code
-    errors = capsys.readouterr().err
+    table, errors = capsys.readouterr()
+    assert table == ""
     assert errors.startswith("error: ")
     assert line in errors
 

@@ -36,6 +36,7 @@ from typing import NoReturn
 
 from dwm_jax.config import ConfigError, check
 from dwm_jax.data import tasks as data_tasks
+from dwm_jax.registry import names_in
 from dwm_jax.runtime import checkpoints, locks, terminal
 from dwm_jax.runtime.locks import InUseError, exclusive
 from dwm_jax.runtime.progress import one_line, say
@@ -150,18 +151,19 @@ def members_of(
     Raises:
       ValueError: an unknown study, or a task, method or variant that none of them has at this scale.
     """
-    names = list(STUDIES) if studies == "all" else studies.split(",")
-    if unknown := [name for name in names if name not in STUDIES]:
+    asked_studies = named_in("STUDY", studies)
+    if unknown := [name for name in asked_studies if name not in (*STUDIES, "all")]:
         raise ValueError(f"unknown study {', '.join(unknown)}; known: {', '.join(STUDIES)}, or all")
+    names = list(STUDIES) if "all" in asked_studies else asked_studies
     known = list(dict.fromkeys(task for name in names for task in tasks_at(STUDIES[name], scale)))
-    chosen = known if tasks is None else tasks.split(",")
+    chosen = known if tasks is None else named_in("--tasks", tasks)
     own = [task for task in chosen if task not in known]
     if unknown := [task for task in own if scale != OF_OWN_DATA or not data_tasks.is_known(task)]:
         prepared = " and whatever is prepared (python -m dwm_jax.data list)" if scale == OF_OWN_DATA else ""
         raise ValueError(f"--tasks {', '.join(unknown)}: at scale {scale} the tasks are {', '.join(known)}{prepared}")
     members = [member for name in names for member in members_at(STUDIES[name], scale, own) if member.task in chosen]
     learnt = list(dict.fromkeys(method for member in members for method in member.methods))
-    asked = learnt if methods is None else methods.split(",")
+    asked = learnt if methods is None else named_in("--methods", methods)
     if unknown := [method for method in asked if method not in learnt]:
         raise ValueError(f"--methods {', '.join(unknown)}: the methods there are {', '.join(learnt)}")
     kept = [member for member in members if set(asked).issuperset(member.methods)]
@@ -170,12 +172,24 @@ def members_of(
         raise ValueError(
             f"--methods {methods}: at scale {scale} no run has these alone; ask for all of a run: {shared}"
         )
-    patterns = ["*"] if variants is None else variants.split(",")
+    patterns = ["*"] if variants is None else named_in("--variants", variants)
     alike = [member for member in kept if any(fnmatchcase(member.variant, pattern) for pattern in patterns)]
     if not alike:
         there = ", ".join(dict.fromkeys(member.variant for member in kept))
         raise ValueError(f"--variants {variants}: the variants there are {there}")
     return iter(alike)
+
+
+def named_in(flag: str, text: str) -> list[str]:
+    """The names of a list with commas, each once.
+
+    Raises:
+      ValueError: there are none.
+    """
+    names = list(dict.fromkeys(names_in(text)))
+    if not names:
+        raise ValueError(f"{flag} {text!r} names nothing; it is a list with commas, or left out")
+    return names
 
 
 def show(stages: Sequence[Stage], record: Record) -> None:

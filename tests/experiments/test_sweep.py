@@ -15,7 +15,7 @@ from submitit.helpers import DelayedSubmission  # here: it sets up logging, whic
 
 from dwm_jax.config import differences, to_json
 from dwm_jax.runtime.locks import exclusive
-from experiments.studies.catalogue import STUDIES, members_at
+from experiments.studies.catalogue import STUDIES, Member, members_at
 from experiments.sweep import __main__ as sweep
 from experiments.sweep import launch_files, local, plan, slurm
 from experiments.sweep.local import Devices, Outcome, Place
@@ -290,6 +290,9 @@ def test_a_run_with_another_config_is_not_done(make_runs: Callable[[str], Runs])
     ("arguments", "line"),
     [
         (["mian"], "error: unknown study mian; known: main, model_free"),
+        (["all,mian"], "error: unknown study mian; known: main, model_free"),
+        ([","], "error: STUDY ',' names nothing; it is a list with commas"),
+        (["main", "--tasks", ""], "error: --tasks '' names nothing; it is a list with commas"),
         (["main", "--methods", "DD"], "error: --methods DD: the methods there are DWM-TD3BC, "),
         (["main", "--methods", "DWM-IQL"], "error: --methods DWM-IQL: at scale smoke no run has these alone; ask for"),
         (["main", "--variants", "*-H9*"], "error: --variants *-H9*: the variants there are DWM-H1, "),
@@ -315,6 +318,14 @@ def test_a_wrong_command_is_one_line_and_code_2(
     assert shown.startswith(line), shown
     assert len(shown.splitlines()) == 1
     assert not (tmp_path / "wrong").exists()
+
+
+def test_lists_take_all_among_others_spaces_commas_too_many_and_names_said_twice() -> None:
+    def found(studies: str, tasks: str | None = None) -> list[Member]:
+        return list(sweep.members_of(studies, tasks, None, None, "smoke"))
+
+    assert found("main, main,") == found("main", "maze2d-umaze,") == found("main")
+    assert found("main,all") == found("all")
 
 
 def test_methods_keep_the_runs_of_these_alone() -> None:

@@ -12,7 +12,6 @@ Takes: 25 s of processor time for the quickstart, most of it the compilation of 
 """
 
 # %% Where the run is; in a notebook: RUN = Path("runs/quickstart")
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -28,8 +27,9 @@ from dwm_jax.runtime.files import read_json
 from dwm_jax.runtime.row_files import JsonLines, Results
 from dwm_jax.types import Array, Key, Segment, Start, Trajectory
 from dwm_jax.workdir import reopened
+from experiments.run_folders import named_run
 
-RUN = Path(sys.argv[1])
+RUN: Path = named_run(__doc__)
 
 # %% Scores: every evaluation episode of every seed is a row; a curve has its means
 curves = scores.curves(Results(RUN / "results.csv").read())

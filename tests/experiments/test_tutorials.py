@@ -171,6 +171,27 @@ def test_data_and_environment_of_ones_own_are_learnt_from_and_evaluated_in(tmp_p
     assert all(0.3 < value <= 50 for value in returns)
 
 
+def test_what_is_no_run_to_read_is_one_line_and_help_teaches(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "policies").mkdir()
+    (tmp_path / "policies" / "TD3+BC.npz").touch()
+    (tmp_path / "diagnostics.json").write_text('{"acting_seconds": {"TD3+BC": 0.1}}')
+    for arguments, line in (
+        ([], "the following arguments are required: RUN"),
+        (["nowhere"], "nowhere holds no finished run with policies and a world model"),
+        ([str(tmp_path)], f"{tmp_path} holds no finished run with policies and a world model"),
+    ):
+        with pytest.raises(SystemExit) as stop:
+            defined_in("reading_results", *arguments)
+        assert stop.value.code == 2
+        assert line in capsys.readouterr().err.splitlines()[-1]
+    with pytest.raises(SystemExit) as stop:
+        defined_in("reading_results", "--help")
+    assert stop.value.code == 0
+    assert "python -m experiments.tutorials.reading_results runs/quickstart" in capsys.readouterr().out
+
+
 def test_a_run_is_read_cell_by_cell(
     linear: tuple[Path, type], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

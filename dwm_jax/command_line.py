@@ -120,7 +120,7 @@ def run(
             fail(error, 2)
         except InUseError as error:
             fail(error, locks.EXIT_CODE)
-        except (RuntimeError, ValueError, FloatingPointError, OSError) as error:
+        except (RuntimeError, ValueError, FloatingPointError, MemoryError, OSError) as error:
             fail(error, 1)
         except interruption.Interrupted as stop:
             leave(stop.exit_code, str(stop))

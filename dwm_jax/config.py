@@ -168,6 +168,7 @@ def check(config: ConfigDict, num_devices: int) -> None:
     if not tasks.is_known(config.task):
         known = f"known tasks are {', '.join(tasks.known_names())}; {tasks.how_to_prepare(config.task)}"
         require(False, "task", known)
+    limits.check_kinds(_flat(config.to_dict()), _flat(default_config().to_dict()), require)
     limits.check_numbers(config, require)
     _check_pool(config, require)
     _check_made(config, methods, require)

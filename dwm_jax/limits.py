@@ -12,13 +12,18 @@ from ml_collections import ConfigDict
 from dwm_jax.data import tasks
 from dwm_jax.imagination.sources import ASK
 from dwm_jax.registry import LEARNERS, MODELS, Learning, Method, models_needed
+from dwm_jax.runtime.keys import NUM_SEEDS
+from dwm_jax.types import LARGEST_INDEX
 from dwm_jax.world_models.base import Generator
 
 # (condition, dotted key, what is allowed) -> None; raises where the condition is false and the key is used.
 Require = Callable[[bool, str, str], None]
 
-# jax's seeds are 32 bits: 2^32 would be 0 again.
-NUM_SEEDS = 2**32
+# Seeds are learnt side by side, and each evaluates its episodes side by side: every one has an environment of its own.
+MOST_SEEDS = 10_000
+MOST_EPISODES = 10_000
+# Of pairs that are repeated or made up among all: 19 for each recorded one. With a share of 1 there would be no end.
+MOST_SHARE = 0.95
 # Settings under `policy` that say how much of a world model's trajectories is kept.
 OF_A_POOL = ("imagined_per_pair", "imagined_pairs", "refresh_every")
 
@@ -63,6 +68,24 @@ def is_used(key: str, config: ConfigDict, methods: Iterable[Method]) -> bool:
     return bool(learning)
 
 
+def check_kinds(config: Mapping[str, Any], defaults: Mapping[str, Any], require: Require) -> None:
+    """A number is not True or False, which Python takes for 1 and 0; a whole one is no larger than jax can count.
+
+    Args:
+      config, defaults: by dotted key. A setting is a number where its default is one.
+
+    Raises:
+      ConfigError: by `require`, naming the key.
+    """
+    largest = f"at most {LARGEST_INDEX:,}, the largest that jax counts"
+    for key, value in config.items():
+        default = defaults.get(key, value)
+        is_number = isinstance(default, int | float) and not isinstance(default, bool)
+        require(not (is_number and isinstance(value, bool)), key, "a number, not True or False")
+        has_own_bounds = key.rpartition(".")[2] == "seed"
+        require(not isinstance(value, int) or has_own_bounds or value <= LARGEST_INDEX, key, largest)
+
+
 def check_numbers(config: ConfigDict, require: Require) -> None:
     """Seeds, sizes, rates and horizons.
 
@@ -90,8 +113,9 @@ def check_numbers(config: ConfigDict, require: Require) -> None:
 
 
 def are_sizes(values: Any) -> bool:
-    """Whether these are whole numbers of at least 1, at least one of them."""
-    return len(values) > 0 and all(isinstance(value, int) and value >= 1 for value in values)
+    """Whether these are whole numbers of at least 1 that jax can index, at least one of them; True is none."""
+    whole = [value for value in values if isinstance(value, int) and not isinstance(value, bool)]
+    return 0 < len(values) == len(whole) and all(1 <= value <= LARGEST_INDEX for value in whole)
 
 
 def value_at(config: ConfigDict | Mapping[str, Any], key: str) -> Any:
@@ -104,7 +128,7 @@ def value_at(config: ConfigDict | Mapping[str, Any], key: str) -> Any:
 
 # By dotted key, in the order in which they are looked at: updates_per_dispatch divides others afterwards.
 OF_A_RUN: dict[str, tuple[Callable[[Any], bool], str]] = {
-    "num_seeds": (lambda v: v >= 1, "at least 1"),
+    "num_seeds": (lambda v: 1 <= v <= MOST_SEEDS, f"at least 1 and at most {MOST_SEEDS:,}: they learn side by side"),
     "updates_per_dispatch": (lambda v: v >= 1, "at least 1"),
     "gamma": (lambda v: 0 < v <= 1, "a discount in (0, 1]"),
     "data.num_steps": (lambda v: v >= 1, "at least 1"),
@@ -116,14 +140,17 @@ OF_A_RUN: dict[str, tuple[Callable[[Any], bool], str]] = {
     "policy.imagined_per_pair": (lambda v: v >= 0, "0 (fresh) or more"),
     "policy.imagined_pairs": (lambda v: v >= 0, "0 (all) or more"),
     "policy.refresh_every": (lambda v: v >= 0, "0 (never) or more"),
-    "policy.start_share": (lambda v: 0 <= v < 1, "a fraction in [0, 1)"),
+    "policy.start_share": (lambda v: 0 <= v <= MOST_SHARE, f"a fraction in [0, {MOST_SHARE}]"),
     "policy.ask": (lambda v: v in ASK, f"one of {', '.join(ASK)}"),
     "policy.pessimism.num_samples": (lambda v: v >= 2, "at least 2, to disagree"),
     "policy.pessimism.kappa": (lambda v: 0 <= v < math.inf, "0 or more"),
-    "policy.generated_fraction": (lambda v: 0 <= v < 1, "a fraction in [0, 1)"),
+    "policy.generated_fraction": (lambda v: 0 <= v <= MOST_SHARE, f"a fraction in [0, {MOST_SHARE}]"),
     "policy.inferred_share": (lambda v: 0 <= v <= 1, "a fraction in [0, 1]"),
     "policy.relabelling_warm_up": (lambda v: 0 <= v <= 1, "a fraction in [0, 1]"),
-    "evaluation.episodes": (lambda v: v >= 1, "at least 1"),
+    "evaluation.episodes": (
+        lambda v: 1 <= v <= MOST_EPISODES,
+        f"at least 1 and at most {MOST_EPISODES:,}: they run side by side",
+    ),
 }
 # By the name of a setting of a learner or world model.
 BOUNDS: dict[str, tuple[Callable[[Any], bool], str]] = {

@@ -19,6 +19,9 @@ from typing import Any, NamedTuple, Protocol
 import jax
 import numpy as np
 
+# Jax counts and indexes with 32 bits, one of them the sign.
+LARGEST_INDEX = 2**31 - 1
+
 Array = jax.Array
 Key = jax.Array
 PyTree = Any

@@ -8,7 +8,7 @@ from ml_collections import ConfigDict
 
 from dwm_jax.config import ConfigError, check, default_config, differences, methods_of, to_json
 from dwm_jax.learners.td3_bc import TD3BC
-from dwm_jax.limits import is_used, value_at
+from dwm_jax.limits import MOST_SHARE, is_used, value_at
 from dwm_jax.recipes import PAPER, RECIPES, WITHOUT
 from dwm_jax.registry import LEARNERS, METHODS, MODELS, Learning, names_in
 from dwm_jax.world_models.dwm import DiffusionWorldModel
@@ -69,6 +69,20 @@ def test_shipped_configs_pass(config: ConfigDict) -> None:
         ("world_models__dwm__condition_dropout", float("nan"), "a finite number"),
         ("policy__return_to_go", float("inf"), "a finite number"),
         ("policy__imagined_pairs", -1, "0 (all) or more"),
+        # What jax, or the machine, would find out after the data is made.
+        ("policy__batch_size", 10**11, "at most 2,147,483,647"),
+        ("policy__num_updates", 5 * 10**10, "at most 2,147,483,647"),
+        ("world_models__dwm__batch_size", 2**31, "at most 2,147,483,647"),
+        ("world_models__dwm__ema_every", 2**31, "at most 2,147,483,647"),
+        ("data__num_steps", 10**11, "at most 2,147,483,647"),
+        ("learners__td3_bc__hidden", (2**31,), "widths of at least 1"),
+        ("num_seeds", 10**9, "at most 10,000"),
+        ("evaluation__episodes", 10**9, "at most 10,000"),
+        ("policy__start_share", 0.9999999, "a fraction in [0, 0.95]"),
+        ("learners__td3_bc__hidden", (True,), "widths of at least 1"),
+        ("num_seeds", True, "a number, not True or False"),
+        ("learners__td3_bc__policy_delay", True, "a number, not True or False"),
+        ("policy__batch_size", True, "a number, not True or False"),
     ],
 )
 def test_a_wrong_value_is_refused_with_what_is_allowed(key: str, value: object, allowed: str) -> None:
@@ -96,6 +110,16 @@ def test_what_the_methods_do_not_use_is_not_refused(key: str, value: object) -> 
     with config.unlocked():
         config.update_from_flattened_dict({key.replace("lambda___", "lambda_.").replace("__", "."): value})
     check(config, num_devices=1)
+
+
+def test_a_generator_makes_up_so_many_pairs_and_no_more() -> None:
+    check(tiny.config(methods="DA-IQL", policy__generated_fraction=MOST_SHARE), num_devices=1)
+    with pytest.raises(ConfigError, match=re.escape("a fraction in [0, 0.95]")):
+        check(tiny.config(methods="DA-IQL", policy__generated_fraction=0.96), num_devices=1)
+
+
+def test_the_last_seeds_are_seeds() -> None:
+    check(tiny.config(seed=2**32 - 2, num_seeds=2, data__seed=2**32 - 1), num_devices=1)
 
 
 def test_what_is_relabelled_keeps_no_pool() -> None:

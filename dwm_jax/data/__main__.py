@@ -39,8 +39,10 @@ from dwm_jax.data.importing import Wishes
 from dwm_jax.data.prepare import prepare
 from dwm_jax.data.tasks import Task
 from dwm_jax.runtime import interruption, terminal
+from dwm_jax.runtime.keys import NUM_SEEDS
 from dwm_jax.runtime.locks import InUseError
 from dwm_jax.runtime.progress import one_line
+from dwm_jax.types import LARGEST_INDEX
 
 MARKS = {"ok": "  ok    ", "note": "  note  ", "wrong": "  WRONG "}
 
@@ -56,7 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return int(options.run(options))
     except BrokenPipeError:
         raise  # whoever read has seen enough
-    except (ValueError, OSError, InUseError) as error:
+    except (ValueError, MemoryError, OSError, InUseError) as error:
         print(f"error: {one_line(error)}", file=sys.stderr)
         return 1
     except interruption.Interrupted as stop:
@@ -123,10 +125,10 @@ def refuse_meaningless(parser: argparse.ArgumentParser, options: argparse.Namesp
         for flag, said in (("--num-steps", options.num_steps), ("--seed", options.seed)):
             if said is not None and options.name not in tasks.MADE_TASKS:
                 parser.error(f"{flag} goes with data made on the spot: {', '.join(tasks.MADE_TASKS)}")
-        if options.num_steps is not None and options.num_steps < 1:
-            parser.error("--num-steps must be at least 1")
-        if options.seed is not None and not 0 <= options.seed < 2**32:
-            parser.error("--seed must be from 0 to 4,294,967,295")
+        if options.num_steps is not None and not 1 <= options.num_steps <= LARGEST_INDEX:
+            parser.error(f"--num-steps must be at least 1 and at most {LARGEST_INDEX:,}")
+        if options.seed is not None and not 0 <= options.seed < NUM_SEEDS:
+            parser.error(f"--seed must be from 0 to {NUM_SEEDS - 1:,}")
     if options.command != "prepare":
         return
     if not options.file and options.name not in D4RL_TASKS:

@@ -7,6 +7,9 @@ import numpy as np
 
 from dwm_jax.types import Key
 
+# A seed is one of 0 .. NUM_SEEDS - 1: 32 bits, and 2^32 would be 0 again.
+NUM_SEEDS = 2**32
+
 
 def tagged(key: Key, purpose: str) -> Key:
     """The key of one purpose below another key.

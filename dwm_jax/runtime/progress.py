@@ -83,6 +83,8 @@ def printable(text: str) -> str:
 
 def one_line(text: object) -> str:
     """A text, or that of an error, without line breaks."""
+    if isinstance(text, MemoryError):  # Python's own has no text, numpy's only an amount
+        text = f"this machine has too little memory; ask for less of whatever is large. {text}"
     return " ".join(str(text).split())
 
 

@@ -31,7 +31,9 @@ from pathlib import Path
 
 from dwm_jax.config import ConfigError
 from dwm_jax.runtime import files, own_modules, terminal
+from dwm_jax.runtime.keys import NUM_SEEDS
 from dwm_jax.runtime.progress import one_line, printable
+from dwm_jax.types import LARGEST_INDEX
 
 from ..report import markdown
 from ..tables import write_csv
@@ -57,10 +59,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     asked = {"num_updates": options.updates, "seed": options.seed}
     settings = Settings()._replace(**{name: value for name, value in asked.items() if value is not None})
-    if settings.num_updates < 1:
-        parser.error("--updates must be at least 1")
-    if not 0 <= settings.seed < 2**32:
-        parser.error("--seed must be from 0 to 4,294,967,295")
+    if not 1 <= settings.num_updates <= LARGEST_INDEX:
+        parser.error(f"--updates must be at least 1 and at most {LARGEST_INDEX:,}")
+    if not 0 <= settings.seed < NUM_SEEDS:
+        parser.error(f"--seed must be from 0 to {NUM_SEEDS - 1:,}")
     if options.auto and options.output:
         parser.error("--auto prints what it finds: leave -o out")
     if options.auto and any(value is not None for value in asked.values()):
@@ -74,7 +76,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             advise(groups, options.runs)
         else:
             rank(groups, options.runs, settings, options.output)
-    except (ConfigError, OSError, ValueError) as error:
+    except (ConfigError, MemoryError, OSError, ValueError) as error:
         print(f"error: {one_line(error)}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:

@@ -726,7 +726,9 @@ def test_a_namespace_may_be_called_as_any_folder_of_minaris(command, file):
     assert "x-v0 is there already and holds no data set of that name; choose another name" in err
 
 
-@pytest.mark.parametrize("flags", [["--num-steps=0"], ["--num-steps=-5"], ["--seed=-1"], [f"--seed={2**32}"]])
+@pytest.mark.parametrize(
+    "flags", [["--num-steps=0"], [f"--num-steps={2**31}"], ["--num-steps=-5"], ["--seed=-1"], [f"--seed={2**32}"]]
+)
 @pytest.mark.parametrize("name", ["check", "show"])
 def test_data_that_cannot_be_made_is_a_wrong_command(name, flags, capsys):
     with pytest.raises(SystemExit) as left:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 
 import pytest
 
-from dwm_jax.runtime.progress import Phase
+from dwm_jax.runtime.progress import Phase, one_line
 
 # (total, (second, step) of each time it is told how far it is) -> the lines.
 Said = Callable[[int, Sequence[tuple[float, int]]], list[str]]
@@ -40,3 +40,8 @@ def test_a_line_ends_with_what_it_says(capsys: pytest.CaptureFixture[str]) -> No
 
 def test_lines_are_seconds_apart_and_the_last_is_always_said(said: Said) -> None:
     assert said(300, [(1, 100), (2, 200), (3, 300)]) == ["learning: step 300/300, 100/s, 0:00 left  loss 1"]
+
+
+def test_an_error_without_a_text_of_its_own_is_said_too() -> None:
+    assert one_line(ValueError("two\nlines")) == "two lines"
+    assert one_line(MemoryError()) == "this machine has too little memory; ask for less of whatever is large."

@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[2]
         ("--bogus=1", "error: Unknown command line flag 'bogus'"),
         (
             "--config.policy.horizon=8",
-            "error: policy.horizon=8 is not allowed: at most 7",
+            "error: policy.horizon=8 is not allowed: at most 3",
         ),
     ],
 )
@@ -85,6 +85,24 @@ def test_a_config_file_may_go_wrong_in_any_way(text: str, line: str, run_module:
     (said,) = result.stderr.strip().splitlines()
     assert said.startswith(f"error: --config {config}")
     assert line in said
+
+
+def test_too_little_memory_is_one_line(run_module: RunModule, tmp_path: Path) -> None:
+    config = tmp_path / "large.py"
+    config.write_text(
+        "from dwm_jax import command_line\n"
+        "from dwm_jax.config_files import load\n"
+        "def too_large(*_):\n"
+        "    raise MemoryError('Unable to allocate 44.7 GiB')\n"
+        "command_line.check = too_large\n"
+        "def get_config():\n"
+        "    return load('smoke')\n"
+    )
+    result = run_module("dwm_jax.train", "--config", str(config), "--workdir", str(tmp_path / "run"))
+    assert result.returncode == 1
+    (said,) = result.stderr.strip().splitlines()
+    assert said.startswith("error: this machine has too little memory")
+    assert said.endswith("Unable to allocate 44.7 GiB")
 
 
 def test_a_workdir_without_a_name_is_none(run_module: RunModule) -> None:

@@ -34,6 +34,7 @@ import numpy as np
 
 from dwm_jax.config import default_config
 from dwm_jax.data.tasks import Task, evaluated_in, get_task
+from dwm_jax.limits import MOST_EPISODES
 from dwm_jax.phases.dreaming import dream
 from dwm_jax.results import dream_frames, films, policy_files
 from dwm_jax.results.evaluator import Evaluator, normalized_scores
@@ -45,8 +46,6 @@ from dwm_jax.workdir import reopened
 
 # Gymnasium's seeds are 32 bits; one follows for each episode.
 LARGEST_SEED = 2**31
-# Each has an environment of its own, for every seed.
-MOST_EPISODES = 10_000
 
 
 @terminal.printing()

@@ -53,13 +53,15 @@ def requested(tensorboard: bool, wandb_project: str | None) -> list[Open]:
     """The mirrors that were asked for.
 
     Raises:
-      ValueError: the package of one is not installed; the message has the command.
+      ValueError: the package of one is not installed, the message has the command; or a project has no name.
     """
     wanted: list[Open] = []
     if tensorboard:
         _require("tensorboardX", "--tensorboard")
         wanted.append(lambda workdir, description: TensorBoard(workdir / "tensorboard"))
-    if wandb_project:
+    if wandb_project is not None:
+        if not wandb_project.strip():
+            raise ValueError("--wandb needs the name of a project: --wandb=PROJECT; leave it out to log nowhere")
         _require("wandb", "--wandb")
         wanted.append(lambda workdir, description: WeightsAndBiases(workdir, wandb_project, description))
     return wanted

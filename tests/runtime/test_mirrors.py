@@ -136,6 +136,8 @@ def test_a_mirror_that_fails_is_dropped_with_one_line(
 def test_without_its_package_a_mirror_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(mirrors, "find_spec", lambda package: None)
     assert mirrors.requested(False, None) == []
+    with pytest.raises(ValueError, match="--wandb needs the name of a project"):
+        mirrors.requested(False, "")
     with pytest.raises(ValueError, match=r"--tensorboard needs the package tensorboardX, .* pip install tensorboardX"):
         mirrors.requested(True, None)
     with pytest.raises(ValueError, match=r"--wandb needs the package wandb, .* pip install wandb"):

@@ -28,6 +28,7 @@ from dwm_jax.registry import (
     names_in,
 )
 from dwm_jax.runtime import settings
+from dwm_jax.runtime.alike import did_you_mean
 from dwm_jax.world_models.base import Training, WorldModel
 
 Made = TypeVar("Made")
@@ -141,9 +142,14 @@ def methods_of(config: ConfigDict) -> dict[str, Method]:
       ConfigError: an unknown method, or none.
     """
     names = names_in(config.methods)
-    unknown = [name for name in names if name not in METHODS]
-    if unknown or not names:
-        raise ConfigError(f"methods={config.methods!r}: unknown method {unknown}; known: {', '.join(METHODS)}")
+    if not names:
+        raise ConfigError(f"methods={config.methods!r} names no method; known: {', '.join(METHODS)}")
+    for name in names:
+        if name not in METHODS:
+            meant = did_you_mean(name, METHODS)
+            raise ConfigError(
+                f"methods={config.methods!r}: unknown method {name!r}; {meant}known: {', '.join(METHODS)}"
+            )
     return {name: METHODS[name] for name in names}
 
 
@@ -166,14 +172,25 @@ def check(config: ConfigDict, num_devices: int) -> None:
 
     methods = methods_of(config)
     if not tasks.is_known(config.task):
-        known = f"known tasks are {', '.join(tasks.known_names())}; {tasks.how_to_prepare(config.task)}"
-        require(False, "task", known)
+        require(False, "task", tasks.what_is_known(config.task))
     limits.check_kinds(_flat(config.to_dict()), _flat(default_config().to_dict()), require)
     limits.check_numbers(config, require)
     _check_pool(config, require)
     _check_made(config, methods, require)
     _check_distilled(config, methods, require)
     _check_batches(config, num_devices, require)
+
+
+def refuse_unprepared(config: ConfigDict) -> None:
+    """Refuses a task whose data is not on this machine. `check` does not: a config is in order without its data.
+
+    Raises:
+      ConfigError: with the command that prepares it.
+    """
+    try:
+        tasks.refuse_unprepared(config.task)
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
 
 
 def _check_pool(config: ConfigDict, require: limits.Require) -> None:

@@ -4,7 +4,6 @@ A task is data that is made on the spot (maze2d-umaze, -medium, -large), or a lo
 a D4RL name or a file of one's own after `python -m dwm_jax.data prepare`, or anything Minari has put there.
 """
 
-import difflib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -20,6 +19,7 @@ from dwm_jax.data.minari_reading import Stored
 from dwm_jax.data.minari_store import Contents
 from dwm_jax.data.robotics import mujoco
 from dwm_jax.data.spaces import ActionRange
+from dwm_jax.runtime.alike import did_you_mean
 from dwm_jax.runtime.progress import phase
 from dwm_jax.types import Episode
 
@@ -72,6 +72,12 @@ def known_names() -> list[str]:
     return [*TASK_NAMES, *local]
 
 
+def what_is_known(name: str) -> str:
+    """What could be meant by a name that is not known."""
+    known = known_names()
+    return f"{did_you_mean(name, known)}known tasks are {', '.join(known)}; {how_to_prepare(name)}"
+
+
 def get_task(name: str, *, num_steps: int, seed: int) -> Task:
     """The task of that name.
 
@@ -83,9 +89,7 @@ def get_task(name: str, *, num_steps: int, seed: int) -> Task:
       ValueError: an unknown name (the message lists the known ones), or data that is not prepared.
     """
     if not is_known(name):
-        alike = difflib.get_close_matches(name, known_names(), n=1)
-        meant = f"did you mean {alike[0]!r}? known: " if alike else "known: "
-        raise ValueError(f"unknown task {name!r}; {meant}{', '.join(known_names())}; {how_to_prepare(name)}")
+        raise ValueError(f"unknown task {name!r}; {what_is_known(name)}")
     if name in MADE_TASKS:
         return _made_task(name, num_steps, seed)
     stored = stored_data(name)
@@ -98,10 +102,18 @@ def stored_data(name: str) -> Stored:
     Raises:
       ValueError: it is not there; the message says how to prepare it.
     """
-    dataset_id = minari_store.local_id(name)
-    if not minari_store.exists(dataset_id):
+    refuse_unprepared(name)
+    return minari_store.stored(minari_store.local_id(name))
+
+
+def refuse_unprepared(name: str) -> None:
+    """Refuses a task whose data is neither here nor made on the spot; looks at no more than whether it is there.
+
+    Raises:
+      ValueError: it is not; the message says how to prepare it.
+    """
+    if name not in MADE_TASKS and not minari_store.exists(minari_store.local_id(name)):
         raise ValueError(f"{name} is not prepared in {minari_store.path_of('')}; {how_to_prepare(name)}")
-    return minari_store.stored(dataset_id)
 
 
 def how_to_prepare(name: str) -> str:

@@ -316,7 +316,9 @@ def test_a_known_task_that_is_not_prepared_says_how_to(name):
 
 
 def test_a_mistyped_task_is_answered_with_the_one_that_is_most_like_it():
-    with pytest.raises(ValueError, match=r"unknown task 'maze2d-umase'; did you mean 'maze2d-umaze'\? known: "):
+    with pytest.raises(
+        ValueError, match=r"unknown task 'maze2d-umase'; did you mean 'maze2d-umaze'\? known tasks are "
+    ):
         tasks.get_task("maze2d-umase", num_steps=1, seed=0)
 
 

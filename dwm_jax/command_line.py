@@ -18,7 +18,7 @@ from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
 from dwm_jax import config_files
-from dwm_jax.config import ConfigError, check, refuse_incomplete
+from dwm_jax.config import ConfigError, check, refuse_incomplete, refuse_unprepared
 from dwm_jax.runtime import (
     checkpoints,
     cluster,
@@ -57,7 +57,7 @@ def run(
         "--config.key=value overrides a field",
         lock_config=True,
     )
-    flags.FLAGS["config"].parser = ConfigFileParser(flags.FLAGS["config"].parser)
+    flags.FLAGS["config"].parser = ConfigFileParser()
     workdir_flag = flags.DEFINE_string("workdir", None, "folder of the run: made, or resumed from")
     debug_flag = flags.DEFINE_bool(
         "debug-nans", False, "when a number is not finite, repeat that update to find the operation that made it"
@@ -80,6 +80,7 @@ def run(
 
     def parse(arguments: list[str]) -> list[str]:
         try:
+            refuse_second_config(flags.FLAGS.read_flags_from_files(arguments, force_gnu=False))
             rest = flags.FLAGS(arguments)
             if rest[1:]:
                 raise ConfigError(f"unexpected argument {rest[1]!r}; flags start with --")
@@ -100,7 +101,7 @@ def run(
             advised = re.sub(r"\s+Did you mean", "; did you mean", reason)
             fail(ConfigError(f"unknown config key: {advised}"), 2)
         except (flags.Error, OSError, RuntimeError, SyntaxError, TypeError, ValueError) as error:
-            fail(without_traceback(error), 2)
+            fail(own_line(error), 2)
         return rest
 
     def main(_: list[str]) -> None:
@@ -111,7 +112,7 @@ def run(
                 cluster_flags.refuse_others()
                 processes.meet()
                 # The first process alone looks for the task's data, which need not be on the other hosts.
-                processes.from_first(lambda: check(config_flag.value, parallel.num_devices()))
+                processes.from_first(lambda: check_here(config_flag.value))
                 compile_once(Path(str(workdir_flag.value)))
                 shown_in = mirrors.requested(tensorboard_flag.value, wandb_flag.value)
                 train(config_flag.value, Path(str(workdir_flag.value)), shown_in, parallel.ENGINES[engine_flag.value])
@@ -137,34 +138,46 @@ def run(
 class ConfigFileParser(flags.ArgumentParser):
     """Reads a config file by path or name; what is not there is refused at once, not when its config is first used."""
 
-    def __init__(self, by_path: flags.ArgumentParser):
-        self._by_path = by_path
-
     def parse(self, argument: str) -> ConfigDict:
-        path = config_files.find(argument)
         try:
-            config = self._by_path.parse(path)
+            config = config_files.load(argument)
+        except ConfigError:
+            raise
         except Exception as error:  # the file is a program, which may raise anything
-            reason = without_traceback(error)
-            if isinstance(reason, ConfigError):
-                raise reason from error
-            text = "it has no get_config" if str(reason).endswith("no attribute 'get_config'") else str(reason)
-            own, others, _ = text.partition(" Other fields")  # ml_collections quotes the whole config
-            shown = own.removeprefix("'") if others else text
-            raise ConfigError(f"--config {argument}: {type(reason).__name__}: {shown}") from error
+            own, others, _ = str(error).partition(" Other fields")  # ml_collections quotes the whole config
+            shown = own.removeprefix("'") if others else own
+            raise ConfigError(f"--config {argument}: {type(error).__name__}: {shown}") from error
         if not isinstance(config, ConfigDict):
             raise ConfigError(f"--config {argument}: its get_config gives no ConfigDict, but {type(config).__name__}")
         refuse_incomplete(config, argument)
-        return config
+        return config.lock()
 
 
-def without_traceback(error: Exception) -> Exception:
-    """What absl and ml_collections make of an error, by its own line: they wrap it, in a whole traceback at times."""
-    if isinstance(error.__context__, ConfigError):
-        return error.__context__
-    text, marker, traceback_lines = str(error).partition("Traceback (most recent call last):")
-    lines = [line.strip() for line in traceback_lines.splitlines() if line.strip()]
-    return ConfigError(f"{text}{lines[-1]}") if marker and lines else error
+def refuse_second_config(arguments: Sequence[str]) -> None:
+    """Refuses a command with two configs, of which absl would take the last, or complain of what is between them.
+
+    Raises:
+      ConfigError: there are two.
+    """
+    if sum(re.match(r"--?config(=|$)", argument) is not None for argument in arguments) > 1:
+        raise ConfigError(
+            "--config is there more than once: name one file, and override its fields: --config.key=value"
+        )
+
+
+def own_line(error: Exception) -> Exception:
+    """The error that absl has wrapped into one of its own, where it is one of a config."""
+    return error.__context__ if isinstance(error.__context__, ConfigError) else error
+
+
+def check_here(config: ConfigDict) -> None:
+    """Everything that can be known to be wrong with a config on this machine before any compute.
+
+    Raises:
+      ConfigError: what is wrong, and what is allowed or how to prepare the data.
+    """
+    check(config, parallel.num_devices())
+    refuse_unprepared(config)
 
 
 def compile_once(workdir: Path) -> None:

@@ -6,6 +6,9 @@ The shipped ones are the files of `experiments/configs/`, which an installed pac
 """
 
 import importlib.util
+import inspect
+import sys
+from importlib.machinery import SourceFileLoader
 from pathlib import Path
 from types import ModuleType
 
@@ -44,18 +47,29 @@ def load(named: str) -> ConfigDict:
     """The config that `--config named` starts from; for a config of your own that overrides a little of it.
 
     Raises:
-      ConfigError: neither a file nor a known name.
-      ValueError: the file refuses its argument.
+      ConfigError: neither a file nor a known name; or its get_config takes no argument and one is given, or needs one.
+      Exception: of whatever kind, from the file, which is a program; ValueError where it refuses its argument.
     """
     path, colon, argument = find(named).partition(":")
-    config: ConfigDict = _module_at(path).get_config(*([argument] if colon else []))
+    get_config = getattr(_module_at(path), "get_config", None)
+    if not callable(get_config):
+        raise ConfigError(f"--config {named}: it has no get_config")
+    arguments = [argument] if colon else []
+    try:
+        inspect.signature(get_config).bind(*arguments)
+    except TypeError as error:
+        remedy = f"it takes no argument; leave :{argument} out" if colon else f"it needs an argument: {named}:ARGUMENT"
+        raise ConfigError(f"--config {named}: {remedy}") from error
+    config: ConfigDict = get_config(*arguments)
     return config
 
 
 def _module_at(path: str) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(Path(path).stem, path)
-    if spec is None or spec.loader is None:
-        raise ConfigError(f"--config {path}: not a Python file")
-    module = importlib.util.module_from_spec(spec)
+    """The file as a module, under a name that no import asks for: a config may be called as a package is."""
+    name = f"config {path}"
+    spec = importlib.util.spec_from_loader(name, SourceFileLoader(name, path))
+    assert spec is not None
+    assert spec.loader is not None
+    sys.modules[name] = module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module

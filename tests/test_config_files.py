@@ -59,6 +59,17 @@ def test_a_config_of_ones_own_overrides_a_shipped_one(tmp_path: Path) -> None:
     assert differences(config_files.load(f"{mine}:5"), published) == []
 
 
+def test_what_does_not_go_with_get_config_names_the_config(tmp_path: Path) -> None:
+    mine = tmp_path / "mine.py"
+    mine.write_text("def get_config(steps):\n    raise TypeError('of its own')\n")
+    with pytest.raises(ConfigError, match=r"--config smoke:x: it takes no argument; leave :x out"):
+        config_files.load("smoke:x")
+    with pytest.raises(ConfigError, match=f"--config {mine}: it needs an argument: {mine}:ARGUMENT"):
+        config_files.load(str(mine))
+    with pytest.raises(TypeError, match="of its own"):
+        config_files.load(f"{mine}:3")
+
+
 def test_recommended_is_the_papers_config_by_the_other_recipe() -> None:
     recommended, published = (config_files.load(f"{name}:walker2d-medium") for name in ("recommended", "paper"))
     assert to_json(recommended) == to_json(config_files.load("paper:walker2d-medium,recommended"))

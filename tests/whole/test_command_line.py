@@ -17,6 +17,8 @@ ROOT = Path(__file__).parents[2]
         ("--config.policy.horizonn=5", "error: unknown config key: 'horizonn'; did you mean \"horizon\""),
         ("--config.policy.horizon=soon", "error: flag --config.policy.horizon=soon: invalid literal for int()"),
         ("--bogus=1", "error: Unknown command line flag 'bogus'"),
+        ("--config=quickstart", "error: --config is there more than once: name one file"),
+        ("--wandb=", "error: --wandb needs the name of a project"),
         (
             "--config.policy.horizon=8",
             "error: policy.horizon=8 is not allowed: at most 3",
@@ -40,6 +42,8 @@ def test_bad_command_is_one_line_and_code_2(override: str, line: str, run_module
         ("nowhere.py", "run", "error: --config nowhere.py: no such file, and no name of a shipped config: grid,"),
         ("experiments/configs/maze2d.py:huge", "run", "ValueError: maze2d.py:huge: unknown maze; known: umaze, medium"),
         ("maze2d:huge", "run", "ValueError: maze2d.py:huge: unknown maze; known: umaze, medium"),
+        ("smoke:x", "run", "error: --config smoke:x: it takes no argument; leave :x out"),
+        ("recommended:walker2d-medium-v2", "run", "error: walker2d-medium-v2 is not prepared in "),
         ("recommended:nothing", "run", "error: task='nothing' is not allowed: known tasks are"),
         ("experiments/configs/smoke.py", "gs://bucket/run", "error: gs://bucket/run is not a local path"),
         ("experiments/configs/smoke.py", "lr=[0.1]", "error: lr=[0.1] has [ ] in its path"),
@@ -64,8 +68,13 @@ def test_a_file_or_folder_that_cannot_be_is_one_line_and_code_2(
         ("{}['x']", "KeyError: 'x'"),
         ("assert False, 'never'", "AssertionError: never"),
         ("x = 1\0", "SyntaxError: source code string cannot contain null bytes"),
-        ("x = 1", "AttributeError: it has no get_config"),
+        ("x = 1", "it has no get_config"),
         ("def get_config():\n    return get_config()", "RecursionError: maximum recursion depth exceeded"),
+        (
+            "def get_config():\n    open('/nowhere')",
+            "FileNotFoundError: [Errno 2] No such file or directory: '/nowhere'",
+        ),
+        ("def get_config(task):\n    pass", "it needs an argument: "),
         ("def get_config():\n    pass", "its get_config gives no ConfigDict, but NoneType"),
         (
             "from ml_collections import ConfigDict\ndef get_config():\n    return ConfigDict({'task': 'a'})",

@@ -36,6 +36,7 @@ def check(episodes: Sequence[Episode], provenance: dict[str, Any]) -> list[Verdi
         first,
         action_bounds(episodes),
         boundaries(episodes, provenance),
+        held_out(episodes),
         continuity(provenance),
         duplicates(episodes),
         constants(episodes),
@@ -107,6 +108,15 @@ def boundaries(episodes: Sequence[Episode], provenance: dict[str, Any]) -> Verdi
     return Verdict("ok", question, f"{text}; none longer than the clock's {limit:,} steps")
 
 
+def held_out(episodes: Sequence[Episode]) -> Verdict:
+    """There is more than one episode: world models are measured on one, at least, that they were not trained on."""
+    question = "held-out episodes"
+    if len(episodes) > 1:
+        return Verdict("ok", question, "at least one can be held out, to measure world models on")
+    answer = "none can be held out of a single episode: a world model's error is that on what it was trained on"
+    return Verdict("note", question, answer)
+
+
 def continuity(provenance: dict[str, Any]) -> Verdict:
     """s'_t = s_{t+1} inside episodes, as the conversion found it in the files."""
     question = "continuity"
@@ -175,6 +185,10 @@ def constants(episodes: Sequence[Episode]) -> Verdict:
         low = np.min([getattr(episode, kind).min(axis=0) for episode in episodes], axis=0)
         high = np.max([getattr(episode, kind).max(axis=0) for episode in episodes], axis=0)
         names += [f"{kind}[{i}] = {low[i]:g}" for i in np.flatnonzero(low == high)]
+    if sum(name.startswith("observations") for name in names) == episodes[0].observations.shape[1]:
+        return Verdict(
+            "wrong", question, f"{', '.join(names)}: in a state that never changes there is nothing to foretell"
+        )
     if any(name.startswith("actions") for name in names):
         return Verdict("wrong", question, f"{', '.join(names)}: an action that never changes teaches nothing")
     return Verdict("note", question, ", ".join(names)) if names else Verdict("ok", question, "none")

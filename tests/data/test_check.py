@@ -155,6 +155,19 @@ def test_constant_dimensions_are_named():
     assert "actions[0] = 0" in verdict.answer
 
 
+def test_a_state_that_never_changes_is_wrong():
+    episodes = [e._replace(observations=np.ones_like(e.observations)) for e in make_episodes([(4, True), (5, False)])]
+    verdict = verdicts(episodes)["constant dimensions"]
+    assert verdict.mark == "wrong"
+    assert "in a state that never changes there is nothing to foretell" in verdict.answer
+
+
+def test_a_single_episode_leaves_none_to_be_held_out():
+    episodes = make_episodes([(4, True), (5, False)])
+    assert verdicts(episodes)["held-out episodes"].mark == "ok"
+    assert verdicts(episodes[:1])["held-out episodes"].mark == "note"
+
+
 def test_rewards_that_never_change_are_wrong():
     episodes = [e._replace(rewards=np.zeros_like(e.rewards)) for e in make_episodes([(4, True)])]
     assert verdicts(episodes)["rewards"].mark == "wrong"

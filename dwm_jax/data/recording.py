@@ -15,3 +15,8 @@ class Recording(NamedTuple):
     training_episodes: np.ndarray
     heldout_episodes: np.ndarray
     fingerprint: str
+
+    @property
+    def measured_on(self) -> str:
+        """Which episodes world models are measured on: "held-out", or "training" where none is held out."""
+        return "held-out" if len(self.heldout_episodes) else "training"

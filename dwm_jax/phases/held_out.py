@@ -12,6 +12,7 @@ from dwm_jax.data.recording import Recording
 from dwm_jax.phases.phase import Run
 from dwm_jax.results import diagnostics
 from dwm_jax.results.diagnostics import Comparison, with_recorded_actions
+from dwm_jax.results.scores import qualified
 from dwm_jax.runtime import files, processes
 from dwm_jax.runtime.keys import key_for, tagged
 from dwm_jax.runtime.progress import say
@@ -39,7 +40,7 @@ class Imaginer(NamedTuple):
 class Measured(NamedTuple):
     """Segments: any, those whose task ends within them, those that begin near an episode's start; in this order."""
 
-    origin: str  # "held-out", or "training" where no episode is held out
+    origin: str  # `Recording.measured_on`
     segments: Segment  # leading axis n
     rows: np.ndarray  # (n,) where they start
     any: slice
@@ -53,7 +54,7 @@ def measured_segments(recording: Recording, horizon: int) -> Measured:
     Raises:
       ValueError: none of them is long enough.
     """
-    is_held_out = len(recording.heldout_episodes) > 0
+    is_held_out = recording.measured_on == "held-out"
     episodes = recording.heldout_episodes if is_held_out else recording.training_episodes
     known, ending = diagnostics.known_rows(recording.dataset, horizon, episodes)
     rng = np.random.default_rng(0)
@@ -63,7 +64,7 @@ def measured_segments(recording: Recording, horizon: int) -> Measured:
     ends = np.cumsum([0, *map(len, groups)])
     parts = [slice(int(start), int(end)) for start, end in pairwise(ends)]
     segments = diagnostics.recorded_segments(recording.dataset, rows, horizon)
-    return Measured("held-out" if is_held_out else "training", segments, rows, *parts)
+    return Measured(recording.measured_on, segments, rows, *parts)
 
 
 def imagination_of(run: Run, imaginer: Imaginer, measured: Measured) -> Callable[[np.ndarray, str], Trajectory]:
@@ -136,8 +137,8 @@ def measure_horizon(run: Run, name: str, trained: TrainedModel) -> int:
     horizon = steps_within(error_H, bound)
     said = ", ".join(f"{error:.2g}" for error in error_H[: horizon + 1])
     say(
-        f"world model {name}: held-out state error at steps 1, 2, …: {said}; policies use the first {horizon} of "
-        f"{longest} imagined steps (policy.largest_error={bound:g})"
+        f"world model {name}: {measured.origin} state error at steps 1, 2, …: {said}{qualified(measured.origin)}; "
+        f"policies use the first {horizon} of {longest} imagined steps (policy.largest_error={bound:g})"
     )
     return horizon
 

@@ -196,16 +196,18 @@ def model_summary(
       pretraining: wall seconds by model.
       falls: `fall_of_loss` by model.
       horizons: by model, how many of the steps policies used.
-      origin, start_steps: of the segments, and within how many steps of an episode those at starts begin.
+      origin, start_steps: of the segments ("held-out" or "training"), and within how many steps of an episode those at
+        starts begin.
     """
     horizon = len(next(iter(found.values())).error.reward)
     lines = [
-        f"World models on {origin} segments at the first and the last imagined step. State: mean squared error in "
-        "units of the data's variance, averaged over dimensions; at starts: of segments that begin within the first "
-        f"{start_steps} steps of an episode. Spread: variance between draws over the variance that is unexplained, "
-        "and, narrowest, the least variance of imagined over recorded states in any tenth of the segments by label; "
-        "1 is right. Energy score: of the distribution of the draws, over that of recorded states drawn blindly; 0 is "
-        "right about everything, 1 knows nothing, and a lack of spread costs as errors do. Terminations: found is the "
+        f"World models on {origin} segments at the first and the last imagined step{qualified(origin)}. State: mean "
+        "squared error in units of the data's variance, averaged over dimensions; at starts: of segments that "
+        f"begin within the first {start_steps} steps of an episode. Spread: variance between draws over the variance "
+        "that is unexplained, and, narrowest, the least variance of imagined over recorded states in any tenth of the "
+        "segments by label; 1 is right. Energy score: of the distribution of the draws, over that of recorded states "
+        "drawn blindly; 0 is right about everything, 1 knows nothing, and a lack of spread costs as errors do. "
+        "Terminations: found is the "
         "share of recorded terminations that the model had predicted by that step; invented is the share of segments "
         "still running at the last step for which the model had predicted a termination. Loss fell: by how much the "
         "training loss of the last third of the updates lies below that of the third before; one that fell by more "
@@ -241,6 +243,13 @@ def model_summary(
         cells.append(f"{falls[name]:.1%}" if np.isfinite(falls[name]) else "-")
         lines.append(f"| {label} | {' | '.join(cells)} | {horizons[name]} | {pretraining[name]:.0f} |")
     return "\n".join(lines) + "\n"
+
+
+def qualified(origin: str) -> str:
+    """What has to be said beside an error on segments of that origin, in brackets; nothing where they were held out."""
+    if origin == "held-out":
+        return ""
+    return " (no episode was held out: on others than it was trained on it may be larger)"
 
 
 def _cell(number: float, digits: int = 3) -> str:

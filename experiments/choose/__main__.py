@@ -132,7 +132,7 @@ def advise(groups: Sequence[Group], runs: Path) -> None:
                 _, recording = candidates.load(folder)
                 print(f"\n{printable(group.task)}, the world model of {printable(str(folder))}")
                 showing.on_terminal(*automatic.by_step(measured))
-                print(automatic.advice(measured, automatic.labels_of(recording)))
+                print(automatic.advice(measured, automatic.labels_of(recording), recording.measured_on))
                 found += 1
     if not found:
         raise ValueError(f"no run in {runs} has measured a diffusion world model: train one with --config.methods=DWM")

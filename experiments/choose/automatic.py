@@ -20,6 +20,7 @@ import numpy as np
 from dwm_jax.data.dataset import transition_rows
 from dwm_jax.data.recording import Recording
 from dwm_jax.recipes import RECOMMENDED
+from dwm_jax.results.scores import qualified
 from dwm_jax.runtime import files
 
 # A state error of 1 is that of always answering the mean; of a third, two thirds of the variance are foretold.
@@ -62,14 +63,14 @@ def measured_of(folder: Path) -> Measured | None:
     except FileNotFoundError:
         return None
     try:
-        if MODEL not in found["prediction_error"]:
+        if MODEL not in found.get("prediction_error", ()):  # which is not there where no world model was trained
             return None
         state_error = np.array(found["prediction_error"][MODEL]["observation"], float)
         spread = np.array(found["spread_over_error"][MODEL], float)
         requested, imagined, recorded = (
             float(found["calibration"][MODEL][name][-1]) for name in ("requested", "imagined", "recorded")
         )
-    except (KeyError, TypeError, IndexError) as error:
+    except (AttributeError, KeyError, TypeError, IndexError) as error:
         raise ValueError(f"{folder}/diagnostics.json has no {error} of the world model: an older version's") from error
     return Measured(state_error, spread, (requested, imagined, recorded))
 
@@ -90,8 +91,13 @@ def by_step(measured: Measured) -> tuple[list[str], list[list[str]]]:
     return ["step", "state error", "spread over error", "trusted"], rows
 
 
-def advice(measured: Measured, labels_P: np.ndarray) -> str:
-    """The overrides for the train command, and how the numbers led there."""
+def advice(measured: Measured, labels_P: np.ndarray, origin: str) -> str:
+    """The overrides for the train command, and how the numbers led there.
+
+    Args:
+      labels_P: `labels_of` the recording.
+      origin: of the segments that were measured on (`Recording.measured_on`).
+    """
     return_to_go = round(float(np.quantile(labels_P, LEVEL)), 2)
     horizon = max(1, measured.horizon)
     label, imagined, recorded = measured.highest
@@ -99,7 +105,7 @@ def advice(measured: Measured, labels_P: np.ndarray) -> str:
         [
             f"Trusted: state error at most {LARGEST_ERROR:g} of the data's variance, spread over error within "
             f"{SPREAD[0]:g} and {SPREAD[1]:g} unless the error is at most {NEGLIGIBLE_ERROR:g}, at this and every "
-            f"earlier step. {how_far(measured)}",
+            f"earlier step, on {origin} segments{qualified(origin)}. {how_far(measured)}",
             f"Labels: the {LEVEL:g} quantile is {return_to_go:g}, the mean {labels_P.mean():.2f}, the largest "
             f"{labels_P.max():.2f}. Asked for the labels of the highest tenth ({label:.2f} on average), it imagines a "
             f"return of {imagined:.3g} in {len(measured.state_error)} steps; recorded {recorded:.3g}.",

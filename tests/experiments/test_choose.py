@@ -173,9 +173,12 @@ def test_the_horizon_is_the_last_before_error_or_spread_leave_the_bounds() -> No
 
 def test_the_advice_can_be_pasted() -> None:
     # The 0.9 quantile of 0, 0.1, .. 1.0 is 0.9.
-    said = automatic.advice(Measured(np.array([0.1, 0.9]), np.ones(2), (0.8, 0.2, 0.3)), np.linspace(0, 1, 11))
+    said = automatic.advice(
+        Measured(np.array([0.1, 0.9]), np.ones(2), (0.8, 0.2, 0.3)), np.linspace(0, 1, 11), "training"
+    )
     assert said.endswith("    --config.policy.horizon=1 --config.policy.return_to_go=0.9")
     assert "The first 1 of 2 are." in said
+    assert "on training segments (no episode was held out: " in said
 
 
 # ------------------------------------------------------------------------------------------- the command
@@ -247,6 +250,10 @@ def test_auto_reads_what_a_run_measured(runs: Path, capsys: pytest.CaptureFixtur
     assert "--config.policy.horizon=2 --config.policy.return_to_go=" in capsys.readouterr().out
 
 
+def leave_diagnostics_of_policies(runs: Path) -> None:
+    (runs / "a" / "diagnostics.json").write_text(json.dumps({"acting_seconds": {"TD3+BC": 0.1}}))
+
+
 def leave_older_diagnostics(runs: Path) -> None:
     errors = {"dwm": {"observation": [0.1], "reward": [0.0]}}
     (runs / "a" / "diagnostics.json").write_text(json.dumps({"prediction_error": errors}))
@@ -292,6 +299,7 @@ def rename_setting(runs: Path) -> None:
         (rename_setting, [], "config.json is not a config of this version"),
         (remove_gamma, [], "holds no finished policy"),
         (leave_older_diagnostics, ["--auto"], "has no 'spread_over_error' of the world model: an older version's"),
+        (leave_diagnostics_of_policies, ["--auto"], "has measured a diffusion world model: train one with"),
         (remove_policies, ["--auto"], "has measured a diffusion world model: train one with --config.methods=DWM"),
     ],
 )

@@ -80,8 +80,12 @@ def test_a_bound_of_zero_looks_at_nothing(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_without_held_out_episodes_those_it_trained_on_are_looked_at(tmp_path):
+def test_without_held_out_episodes_those_it_trained_on_are_looked_at_and_it_is_said(tmp_path, capsys):
     assert trusted_horizon(run(tmp_path, 0.2, held_out=False), "dwm", drifting(0, 1, 2, 4)) == 2
+    assert (
+        "world model dwm: training state error at steps 1, 2, …: 0, 0.1, 0.4 (no episode was held out: on others than "
+        "it was trained on it may be larger); policies use the first 2 of 4"
+    ) in capsys.readouterr().err
 
 
 def test_what_a_run_found_stays_and_every_model_has_its_own(tmp_path):

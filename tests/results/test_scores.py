@@ -52,10 +52,10 @@ def test_critics_stand_beside_what_was_measured() -> None:
     }
 
 
-def test_what_a_world_model_was_not_asked_is_a_dash_in_its_table() -> None:
-    # Every segment ended with the first of two steps.
+def diagnosed() -> Diagnosis:
+    """Every segment ended with the first of two steps."""
     at_first, calibration = np.array([0.5, np.nan]), Calibration(*np.zeros((3, 1)))
-    found = Diagnosis(
+    return Diagnosis(
         error=PredictionError(at_first, at_first),
         error_at_starts=PredictionError(at_first, at_first),
         calibration=calibration,
@@ -68,7 +68,23 @@ def test_what_a_world_model_was_not_asked_is_a_dash_in_its_table() -> None:
         sampling_seconds={},
         asked=Comparison(None, None),  # type: ignore[arg-type]
     )
-    row = cells(model_summary({"dwm": found}, {"dwm": 10.0}, {"dwm": np.nan}, {"dwm": 1}, "held-out", 20))
+
+
+def summary_of(origin: str) -> str:
+    return model_summary({"dwm": diagnosed()}, {"dwm": 10.0}, {"dwm": np.nan}, {"dwm": 1}, origin, 20)
+
+
+def test_a_table_says_where_no_episode_was_held_out() -> None:
+    assert summary_of("held-out").startswith(
+        "World models on held-out segments at the first and the last imagined step. "
+    )
+    assert summary_of("training").startswith(
+        "World models on training segments at the first and the last imagined step (no episode was held out: "
+    )
+
+
+def test_what_a_world_model_was_not_asked_is_a_dash_in_its_table() -> None:
+    row = cells(summary_of("held-out"))
     known = {
         "world model": "dwm",
         "state, step 1": "0.5",

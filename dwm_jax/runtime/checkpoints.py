@@ -241,7 +241,10 @@ def _digest(state: PyTree) -> str:
 
 def _first_difference(saved: dict[str, str], wanted: dict[str, str]) -> str:
     name = next(key for key in sorted(saved.keys() | wanted.keys()) if saved.get(key) != wanted.get(key))
-    return f"{name} is {saved.get(name, 'absent')}, wanted {wanted.get(name, 'absent')}"
+    there, here = saved.get(name, "absent"), wanted.get(name, "absent")
+    # Float64 and int64 are jax's only under this variable.
+    of_bits = there.replace("64[", "32[") == here.replace("64[", "32[")
+    return f"{name} is {there}, wanted {here}" + ("; set JAX_ENABLE_X64 as it was before" if of_bits else "")
 
 
 def _line(error: Exception) -> str:

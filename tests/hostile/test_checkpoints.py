@@ -52,6 +52,14 @@ def test_other_numbers_under_an_honest_description_are_damage(folder: Path) -> N
     assert found[0] == 1
 
 
+def test_arrays_of_twice_the_bits_name_the_variable_that_made_them(folder: Path) -> None:
+    described = description(folder).read_text()
+    assert "float32[" in described
+    description(folder).write_text(described.replace("float32[", "float64["))
+    with pytest.raises(CheckpointError, match=r"is float64.*, wanted float32.*; set JAX_ENABLE_X64 as it was before"):
+        Checkpoints(folder).restore(STATE)
+
+
 def test_more_arrays_than_there_is_memory_for_are_refused_by_their_shapes(folder: Path) -> None:
     described = json.loads(description(folder).read_text())
     described["shapes"] = {"['w']": "float32[1000000000000000]"}

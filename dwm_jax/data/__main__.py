@@ -79,11 +79,11 @@ def make_parser() -> argparse.ArgumentParser:
     prepare_parser = commands.add_parser("prepare", help="download or import data, once")
     prepare_parser.add_argument("name", help="a D4RL name, a Minari id, or a name of your own for --file")
     prepare_parser.add_argument(
-        "--file", action="append", default=[], type=Path, metavar="F",
+        "--file", action="append", default=[], type=_path, metavar="F",
         help="HDF5 in D4RL's layout (give it again for each of several), or a folder of Minari episodes",
     )  # fmt: skip
     prepare_parser.add_argument(
-        "--env", metavar="ID",
+        "--env", type=_said, metavar="ID",
         help="Gymnasium id to evaluate in, MODULE:ID to import a module of your own first, or none, for world models "
         "alone; default: the file's own",
     )  # fmt: skip
@@ -115,8 +115,19 @@ def make_parser() -> argparse.ArgumentParser:
         )
         sub.add_argument("--seed", type=int, help="of data made on the spot (maze2d); default: 0")
         sub.set_defaults(run=run)
-    sub.add_argument("--picture", type=Path, metavar="PNG", help="default: card.png in the data set's folder")
+    sub.add_argument("--picture", type=_path, metavar="PNG", help="default: card.png in the data set's folder")
     return parser
+
+
+def _said(text: str) -> str:
+    """An argument that is not empty, as a shell's variable that is not set leaves it."""
+    if not text.strip():
+        raise argparse.ArgumentTypeError("it is empty; give it a value, or leave it out")
+    return text
+
+
+def _path(text: str) -> Path:
+    return Path(_said(text))
 
 
 def refuse_meaningless(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:

@@ -1,5 +1,6 @@
 """Data from the field becomes a local Minari data set, once; the only place that touches the network."""
 
+import logging
 import os
 import shutil
 import warnings
@@ -15,6 +16,8 @@ from dwm_jax.data.d4rl_tasks import D4RL_TASKS, checksums
 from dwm_jax.data.importing import NOWHERE, Wishes, read_contents
 from dwm_jax.data.minari_reading import Stored
 from dwm_jax.data.minari_store import Contents
+from dwm_jax.runtime.alike import did_you_mean
+from dwm_jax.runtime.progress import say
 
 # (bytes so far, bytes in all where known)
 Progress = Callable[[int, int | None], None]
@@ -60,9 +63,11 @@ def prepare(
     elif name == dataset_id:
         made = minari_store.put_once(dataset_id, lambda aside: _download_minari(dataset_id, aside))
     else:
+        known_names = tasks.known_names()
         raise ValueError(
-            f"nothing is known about {name!r}: known names are {', '.join(tasks.known_names())}; a Minari id ends in "
-            "its version (mujoco/hopper/medium-v0); a file of your own comes with --file"
+            f"nothing is known about {name!r}: {did_you_mean(name, known_names)}known names are "
+            f"{', '.join(known_names)}; a Minari id ends in its version (mujoco/hopper/medium-v0); a file of your own "
+            "comes with --file"
         )
     if not made:
         # There already, or made by another process while this one waited for it.
@@ -86,14 +91,33 @@ def _download_d4rl(name: str, wishes: Wishes, on_progress: Progress) -> Contents
 def _download_minari(dataset_id: str, aside: Path) -> None:
     # Minari takes no lock and writes to its final place: it is given another root, and the folder is moved.
     root = aside.with_name(f"{aside.name}-download")
-    with _minari_root(root), warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    say(f"Minari looks for {dataset_id} at its server, several times where that does not answer")
+    with _minari_root(root), _warning_of_nothing():
         try:
             minari.download_dataset(dataset_id)
         except Exception as error:  # whatever the remote storage raises
-            raise ValueError(f"Minari could not download {dataset_id!r}: {type(error).__name__}: {error}") from error
+            # A known name that was mistyped may be an id; one with a namespace is hardly that.
+            meant = "" if "/" in dataset_id else did_you_mean(dataset_id, tasks.known_names())
+            way_out = (
+                f"{meant}have it downloaded elsewhere (minari download {dataset_id}) and name its folder with --file"
+            )
+            reason = f"{type(error).__name__}: {error}"
+            raise ValueError(f"Minari could not download {dataset_id!r} ({reason}); {way_out}") from error
         minari_reading.open_stored(root / dataset_id / "data")
         os.rename(root / dataset_id, aside)
+
+
+@contextmanager
+def _warning_of_nothing() -> Iterator[None]:
+    """Warnings of Minari, and of Hugging Face's client at each of its attempts, are not shown inside the block."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)  # a level of the client's own logger would be set anew as it is imported
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)
 
 
 @contextmanager
@@ -112,16 +136,25 @@ def _minari_root(folder: Path) -> Iterator[None]:
 
 
 def _source(path: Path) -> dict[str, Any]:
-    """File name, size and SHA-256 of a file; a folder's is that of its metadata.json and its size there."""
+    """File name, size and SHA-256 of a file; a folder's is that of its metadata.json and its size there.
+
+    Raises:
+      ValueError: there is none, it cannot be read, or it is something that might never end: a device or a pipe.
+    """
     if not path.exists():
         raise ValueError(f"{path}: no such file")
+    file = path
     if path.is_dir():
-        inside = path if (path / "metadata.json").exists() else path / "data"
-        file = inside / "metadata.json"
+        file = (path if (path / "metadata.json").exists() else path / "data") / "metadata.json"
         if not file.exists():
             raise ValueError(f"{path}: a folder without Minari's metadata.json")
-        return {"file": path.resolve().name, "bytes": file.stat().st_size, "sha256": download.file_digest(file)}
-    return {"file": path.name, "bytes": path.stat().st_size, "sha256": download.file_digest(path)}
+    if not file.is_file():
+        raise ValueError(f"{file}: a device, a pipe or the like; --file takes a file or a folder")
+    try:
+        sha256 = download.file_digest(file)
+    except OSError as error:
+        raise ValueError(f"{file} cannot be read: {error.strerror or error}") from error
+    return {"file": path.resolve().name if path.is_dir() else path.name, "bytes": file.stat().st_size, "sha256": sha256}
 
 
 def _refuse_other(name: str, dataset_id: str, sources: list[dict[str, Any]] | None, wishes: Wishes) -> None:

@@ -1,6 +1,7 @@
 """`python -m dwm_jax.data`, as a user and as forty-five jobs at once would run it."""
 
 import json
+import logging
 import multiprocessing
 import os
 import re
@@ -551,16 +552,54 @@ def test_a_remote_minari_id_is_downloaded_aside_and_moved(command, file, monkeyp
     assert minari_store.local_ids() == ["other/hopper/test-v1"]
 
 
-def test_a_remote_that_fails_is_one_line(command, monkeypatch):
+def test_a_remote_that_fails_is_one_line_with_the_way_out(command, monkeypatch, caplog):
     def fails(dataset_id):
+        logging.getLogger("huggingface_hub.utils._http").warning("Retrying in 1s [Retry 1/5].")
         raise ConnectionError("no route\nto host")
 
     monkeypatch.setattr(minari, "download_dataset", fails)
     code, _, err = command("prepare", "mujoco/hopper/medium-v0")
-    assert (code, err) == (
-        1,
-        "error: Minari could not download 'mujoco/hopper/medium-v0': ConnectionError: no route to host\n",
-    )
+    assert code == 1
+    assert err.splitlines() == [
+        "Minari looks for mujoco/hopper/medium-v0 at its server, several times where that does not answer",
+        "error: Minari could not download 'mujoco/hopper/medium-v0' (ConnectionError: no route to host); have it "
+        "downloaded elsewhere (minari download mujoco/hopper/medium-v0) and name its folder with --file",
+    ]
+    assert not caplog.records
+
+
+@pytest.mark.parametrize("flag", ["--env", "--file"])
+def test_an_empty_argument_is_refused(flag, file, capsys):
+    with pytest.raises(SystemExit) as left:
+        main(["prepare", "mine", "--file", str(file), flag, ""])
+    assert left.value.code == 2
+    assert f"error: argument {flag}: it is empty" in capsys.readouterr().err
+
+
+def test_what_might_never_end_is_no_file(command, tmp_path):
+    os.mkfifo(tmp_path / "pipe.hdf5")
+    for path in ("/dev/zero", tmp_path / "pipe.hdf5"):
+        code, _, err = command("prepare", "mine", "--file", path)
+        assert (code, err) == (1, f"error: {path}: a device, a pipe or the like; --file takes a file or a folder\n")
+
+
+def test_a_file_that_cannot_be_read_is_named(command, file, monkeypatch):
+    def fails(path):
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(download, "file_digest", fails)
+    code, _, err = command("prepare", "mine", "--file", file)
+    assert (code, err) == (1, f"error: {file} cannot be read: Input/output error\n")
+
+
+def test_a_name_that_is_nearly_known_is_asked_for(command, monkeypatch):
+    def fails(dataset_id):
+        raise ConnectionError("no route to host")
+
+    monkeypatch.setattr(minari, "download_dataset", fails)
+    assert "did you mean 'hopper-medium-v2'? known names are " in command("prepare", "hoper-medium")[2]
+    # This might be an id of Minari's.
+    assert "no route to host); did you mean 'hopper-medium-v2'? have it " in command("prepare", "hoper-medium-v2")[2]
 
 
 @pytest.mark.parametrize("verb", ["prepare", "check", "show"])

@@ -40,7 +40,7 @@ from dwm_jax.results import dream_frames, films, policy_files
 from dwm_jax.results.evaluator import Evaluator, normalized_scores
 from dwm_jax.results.policy_files import ExportedPolicies
 from dwm_jax.results.scores import spread
-from dwm_jax.runtime import files, own_modules, terminal
+from dwm_jax.runtime import cluster, files, own_modules, terminal
 from dwm_jax.runtime.progress import one_line, phase, printable, say
 from dwm_jax.workdir import reopened
 
@@ -52,6 +52,7 @@ LARGEST_SEED = 2**31
 def main(arguments: list[str] | None = None) -> None:
     options = options_of(arguments)
     try:
+        cluster.find_devices()
         own_modules.import_all(options.own_modules)
         own = evaluations_of(options.run)
         num_episodes = own[0] if options.episodes is None else options.episodes

@@ -57,8 +57,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     try:
         options.run(options)
-    except KeyboardInterrupt:
-        sys.exit(130)
     except ValueError as error:
         fail(error, 2)
     except OSError as error:

@@ -81,8 +81,6 @@ def main() -> None:
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
-    except KeyboardInterrupt:
-        sys.exit(130)
 
 
 def phases_below(folder: Path) -> Iterator[Phase]:

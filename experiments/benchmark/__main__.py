@@ -39,7 +39,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
-from dwm_jax.runtime import files, provenance, terminal
+from dwm_jax.runtime import cluster, files, provenance, terminal
 from dwm_jax.runtime.progress import one_line, say
 
 from .denoiser import sampling, training
@@ -95,6 +95,11 @@ def main(arguments: list[str] | None = None) -> None:
     if options.quick:
         # Before jax starts. A check spends its time compiling, and its figures mean nothing in any case.
         os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_backend_optimization_level=0".strip()
+    try:
+        cluster.find_devices()
+    except cluster.ClusterError as error:
+        say(f"error: {error}")
+        sys.exit(2)
     circumstances = provenance.circumstances()
     if circumstances["load_at_start"] > 0.5:
         say(f"note: the machine is busy (load {circumstances['load_at_start']:.1f}); figures will be low and noisy")

@@ -30,7 +30,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from dwm_jax.config import ConfigError
-from dwm_jax.runtime import files, own_modules, terminal
+from dwm_jax.runtime import cluster, files, own_modules, terminal
 from dwm_jax.runtime.keys import NUM_SEEDS
 from dwm_jax.runtime.progress import one_line, printable
 from dwm_jax.types import LARGEST_INDEX
@@ -68,6 +68,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if options.auto and any(value is not None for value in asked.values()):
         parser.error("--auto fits no critics: leave --updates and --seed out")
     try:
+        cluster.find_devices()
         own_modules.import_all(options.own_modules)
         if options.output is not None:  # before the critics are fitted
             files.make_folder(options.output.absolute())
@@ -79,8 +80,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except (ConfigError, MemoryError, OSError, ValueError) as error:
         print(f"error: {one_line(error)}", file=sys.stderr)
         sys.exit(2)
-    except KeyboardInterrupt:
-        sys.exit(130)
 
 
 def rank(groups: Sequence[Group], runs: Path, settings: Settings, output: Path | None) -> None:

@@ -2,7 +2,6 @@
 
 import importlib.util
 import math
-import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -32,11 +31,7 @@ def check_name(option: str, path: Path) -> None:
         raise ValueError(f"{option} OUT.mp4 needs imageio-ffmpeg: pip install imageio-ffmpeg; OUT.gif works without")
     if path.is_dir():
         raise ValueError(f"{option} {path}: it is a folder")
-    folder = next(parent for parent in path.absolute().parents if parent.exists())
-    try:
-        tempfile.TemporaryFile(dir=folder).close()
-    except OSError as error:
-        raise ValueError(f"{option} {path}: nothing can be written in {folder}: {error.strerror}") from error
+    files.refuse_unwritable(f"{option} {path}", path.absolute().parent)
 
 
 def steps_a_frame(fps: float) -> int:

@@ -10,6 +10,7 @@ import io
 import itertools
 import json
 import os
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -158,6 +159,22 @@ def make_folder(folder: Path) -> None:
     make_folder(folder.parent)
     folder.mkdir(exist_ok=True)
     flush(folder.parent)
+
+
+def refuse_unwritable(asked: str, folder: Path) -> None:
+    """Refuses a folder, there or to be made, in which nothing can be written; before the work for it is done.
+
+    Args:
+      asked: what the user typed, for the line.
+
+    Raises:
+      ValueError: with where and why.
+    """
+    nearest = next(place for place in (folder, *folder.parents) if place.exists())
+    try:
+        tempfile.TemporaryFile(dir=nearest).close()
+    except OSError as error:
+        raise ValueError(f"{asked}: nothing can be written in {nearest}: {error.strerror}; name another") from error
 
 
 def read_lines(path: Path) -> list[str]:

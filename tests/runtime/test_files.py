@@ -86,3 +86,15 @@ def test_what_cannot_be_read_is_named_and_absent_for_who_can_make_it_again(
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith(f"{path} cannot be read: ")
     assert line.endswith("; it is taken as absent")
+
+
+def test_a_folder_that_cannot_be_filled_is_refused_and_nothing_is_made(tmp_path):
+    files.refuse_unwritable("-o new/er", tmp_path / "new" / "er")
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "file").write_text("mine")
+    line = f"-o file: nothing can be written in {tmp_path / 'file'}: Not a directory; name another"
+    for folder in (tmp_path / "file", tmp_path / "file" / "below"):
+        with pytest.raises(ValueError, match=f"^{line}$"):
+            files.refuse_unwritable("-o file", folder)
+    with pytest.raises(ValueError, match="nothing can be written in /proc: "):
+        files.refuse_unwritable("-o x", Path("/proc/no-folder"))

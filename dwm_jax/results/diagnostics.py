@@ -265,12 +265,15 @@ def variance_by_label(
     states = comparison.imagined.next_observations[:, -1], comparison.recorded.observations[:, -1]
     imagined_nO, recorded_nO = (np.asarray(observation_normalizer.normalize(jnp.asarray(s))) for s in states)
     bins = np.array_split(order, min(num_bins, max(1, len(order) // 2)))
-    return np.array(
-        [
-            imagined_nO[index].var(axis=0).mean() / recorded_nO[index].var(axis=0).mean() if len(index) > 1 else np.nan
-            for index in bins
-        ]
-    )
+    with np.errstate(divide="ignore", invalid="ignore"):  # by 0 where recorded states do not differ: not known
+        return np.array(
+            [
+                imagined_nO[index].var(axis=0).mean() / recorded_nO[index].var(axis=0).mean()
+                if len(index) > 1
+                else np.nan
+                for index in bins
+            ]
+        )
 
 
 def value_agreement(value: Callable[[Array], Array], comparison: Comparison) -> ValueAgreement:

@@ -87,7 +87,8 @@ def prediction_errors(path: Path, errors: Mapping[str, PredictionError], title: 
     for axes in (states, rewards):
         axes.set_xlabel("step of the rollout")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        axes.set_yscale("log")
+        if any((np.asarray(line.get_ydata()) > 0).any() for line in axes.get_lines()):  # a logarithm has no other place
+            axes.set_yscale("log")
         axes.spines[["top", "right"]].set_visible(False)
     _legend_below(figure, states)
     figure.suptitle(title)

@@ -1,5 +1,7 @@
 """Prediction error and calibration, on rollouts whose error is known."""
 
+import warnings
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -276,6 +278,10 @@ def test_the_variance_is_compared_within_tenths_by_label():
     np.testing.assert_allclose(variance_by_label(Comparison(ended, longer), one), [0.25], rtol=1e-6)
     one_left = segments_ending_at([None, 0, 0, 0], 2)._replace(observations=ended.observations)
     np.testing.assert_array_equal(variance_by_label(Comparison(one_left, longer), one), [np.nan])
+    # States that do not differ have no variance to compare with.
+    alike = Comparison(recorded._replace(observations=np.ones_like(recorded.observations)), imagined)
+    with warnings.catch_warnings(action="error"):
+        assert not np.isfinite(variance_by_label(alike, one)).any()
 
 
 def test_values_of_imagined_states_are_held_against_those_of_recorded_ones():

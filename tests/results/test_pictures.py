@@ -7,7 +7,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from dwm_jax.results import pictures
-from dwm_jax.results.diagnostics import Calibration
+from dwm_jax.results.diagnostics import Calibration, PredictionError
 from dwm_jax.results.scores import CriticCheck
 
 
@@ -64,3 +64,9 @@ def test_times_of_sampling_are_milliseconds_on_an_axis_from_0(drawn: list[Figure
     assert axes.lines[0].get_ydata() == pytest.approx([350, 340])
     # A twentieth above the longest: 360 x 1.05.
     assert axes.get_ylim() == pytest.approx((0, 378))
+
+
+def test_errors_of_nothing_but_0_have_no_logarithmic_axis(drawn: list[Figure]) -> None:
+    found = {"dwm": PredictionError(np.array([0.1, 0.2]), np.zeros(2))}
+    pictures.prediction_errors(Path("prediction_error.png"), found, "some-task")
+    assert [axes.get_yscale() for axes in drawn[0].axes[:2]] == ["log", "linear"]

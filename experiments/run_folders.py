@@ -1,11 +1,9 @@
 """Where runs lie below a folder, and whether they can be read."""
 
-import argparse
 import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from dwm_jax.runtime import files
 from dwm_jax.runtime.files import UnreadableError
 from dwm_jax.runtime.progress import one_line
 
@@ -13,21 +11,6 @@ from dwm_jax.runtime.progress import one_line
 UNREADABLE = (OSError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError)
 # Folders that a run keeps of its own.
 OF_A_RUN = {"checkpoints", "figures", "policies", "tensorboard"}
-
-
-def named_run(usage: str | None) -> Path:
-    """The finished run, with policies and a world model, that a tutorial's command line names; leaves where it is none.
-
-    Args:
-      usage: what its --help says.
-    """
-    parser = argparse.ArgumentParser(description=usage, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("run", type=Path, metavar="RUN", help="a finished run with a policy and a world model")
-    run: Path = parser.parse_args().run
-    measured = files.find_json(run / "diagnostics.json") or {}
-    if not any(run.glob("policies/*.npz")) or not measured.get("prediction_error"):
-        parser.error(f"{run} holds no finished run with policies and a world model (policies/, diagnostics.json)")
-    return run
 
 
 def why_unreadable(error: Exception) -> str:

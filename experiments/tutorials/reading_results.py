@@ -11,7 +11,8 @@ has a learner or a model of your own, import its module first.
 Takes: 25 s of processor time for the quickstart, most of it the compilation of the sampler.
 """
 
-# %% Where the run is; in a notebook: RUN = Path("runs/quickstart")
+# %% What reads the files of a run
+import argparse
 from pathlib import Path
 from typing import Any
 
@@ -23,13 +24,18 @@ from matplotlib.figure import Figure
 from dwm_jax.phases.pretraining import finished
 from dwm_jax.results import policy_files, scores
 from dwm_jax.results.diagnostics import recorded_segments, with_recorded_actions
-from dwm_jax.runtime.files import read_json
+from dwm_jax.runtime.files import find_json, read_json
 from dwm_jax.runtime.row_files import JsonLines, Results
 from dwm_jax.types import Array, Key, Segment, Start, Trajectory
 from dwm_jax.workdir import reopened
-from experiments.run_folders import named_run
 
-RUN: Path = named_run(__doc__)
+# %% Where the run is; in a notebook, instead of this cell: RUN = Path("runs/quickstart")
+parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+parser.add_argument("run", type=Path, metavar="RUN", help="a finished run with a policy and a world model")
+RUN = parser.parse_args().run
+measured = find_json(RUN / "diagnostics.json") or {}
+if not any(RUN.glob("policies/*.npz")) or not measured.get("prediction_error"):
+    parser.error(f"{RUN} holds no finished run with policies and a world model (policies/, diagnostics.json)")
 
 # %% Scores: every evaluation episode of every seed is a row; a curve has its means
 curves = scores.curves(Results(RUN / "results.csv").read())

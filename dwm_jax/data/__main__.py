@@ -56,8 +56,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         with interruption.listening():
             return int(options.run(options))
-    except BrokenPipeError:
-        raise  # whoever read has seen enough
     except (ValueError, MemoryError, OSError, InUseError) as error:
         print(f"error: {one_line(error)}", file=sys.stderr)
         return 1

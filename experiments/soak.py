@@ -23,7 +23,8 @@ import numpy as np
 
 from dwm_jax.runtime import files, terminal
 from dwm_jax.runtime.row_files import JsonLines
-from experiments.children import end_with_parent
+
+from .children import end_with_parent
 
 METHOD = "DWM-TD3BC"
 NUM_UPDATES = 2_000_000

@@ -8,8 +8,8 @@ import time
 from pathlib import Path
 
 from dwm_jax.runtime import provenance
-from experiments.children import end_with_parent
 
+from ..children import end_with_parent
 from .figures import Figure
 from .processes import in_fresh_process
 from .settings import Plan

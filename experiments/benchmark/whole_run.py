@@ -15,8 +15,8 @@ from dwm_jax.config_files import load
 from dwm_jax.data.tasks import MADE_TASKS
 from dwm_jax.runtime import provenance
 from dwm_jax.runtime.row_files import JsonLines, Results
-from experiments.children import end_with_parent
 
+from ..children import end_with_parent
 from .figures import Figure
 from .processes import in_fresh_process
 from .settings import Plan

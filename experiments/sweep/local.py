@@ -14,8 +14,8 @@ from typing import NamedTuple
 
 from dwm_jax.runtime import locks
 from dwm_jax.runtime.progress import say
-from experiments.children import end_with_parent
 
+from ..children import end_with_parent
 from .plan import PlannedRun
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)

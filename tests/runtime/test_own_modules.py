@@ -62,7 +62,7 @@ def test_a_run_of_a_learner_that_is_not_known_says_what_to_do_and_is_read_once_i
     (tmp_path / "runs" / "config.json").write_text(OF_MINE)
     (tmp_path / "mine.py").write_text(ADDS_A_LEARNER)
     assert [phase.state for phase in phases_below(tmp_path / "runs")] == ["unreadable"]
-    assert "'Mine' is not known here; what is your own is known once --import names its module" in (
+    assert "unknown name 'Mine'; one of your own is registered by naming its module with --import" in (
         capsys.readouterr().err
     )
     own_modules.import_all([str(tmp_path / "mine.py")])

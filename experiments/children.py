@@ -1,4 +1,8 @@
-"""Processes that an experiment starts: none goes on where the experiment itself has died."""
+"""Processes that an experiment starts: none goes on where the experiment itself has died.
+
+For an experiment that leaves jax's devices alone: what is done here between fork and exec is not for a process that has
+jax's threads.
+"""
 
 import ctypes
 import os

@@ -9,7 +9,6 @@ from pathlib import Path
 
 from dwm_jax.runtime import provenance
 
-from ..children import end_with_parent
 from .figures import Figure
 from .processes import in_fresh_process
 from .settings import Plan
@@ -59,7 +58,6 @@ def seconds_to_first_row(config: str, workdir: Path, minari: Path, models: Path)
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
-        preexec_fn=end_with_parent(),
     ) as process:
         try:
             while time.perf_counter() - start < PATIENCE_SECONDS:

@@ -16,7 +16,6 @@ from dwm_jax.data.tasks import MADE_TASKS
 from dwm_jax.runtime import provenance
 from dwm_jax.runtime.row_files import JsonLines, Results
 
-from ..children import end_with_parent
 from .figures import Figure
 from .processes import in_fresh_process
 from .settings import Plan
@@ -111,12 +110,7 @@ def follow(config: str, overrides: Mapping[str, str], is_enough: Callable[[Path]
             environment["MINARI_DATASETS_PATH"] = str(Path(folder, "minari"))
         log = Path(folder, "log")
         start = time.perf_counter()
-        with (
-            log.open("wb") as said,
-            subprocess.Popen(
-                command, env=environment, stdout=said, stderr=said, preexec_fn=end_with_parent()
-            ) as process,
-        ):
+        with log.open("wb") as said, subprocess.Popen(command, env=environment, stdout=said, stderr=said) as process:
             try:
                 reached = wait(process, lambda: is_enough(workdir), start + PATIENCE_SECONDS)
                 seconds = time.perf_counter() - start

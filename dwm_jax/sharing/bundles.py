@@ -87,7 +87,8 @@ def models_of_run(workdir: Path, described: Mapping[str, Any]) -> Iterator[Path]
     recorded = files.find_json(workdir / kept_models.FOLDERS) or {}
     methods = [METHODS[name] for name in names_in(described["methods"]) if name in METHODS]
     for name in models_needed(methods):
-        folder = parent / str(recorded.get(name))
+        # A run may be anybody's: its record names a folder beside the others, and no path to elsewhere.
+        folder = parent / Path(str(recorded.get(name))).name
         if name not in recorded:
             say(f"world model {name} is left out: {workdir} has no record of its folder; start the run's command again")
         elif kept_models.is_finished(folder, files.find_json(folder / "config.json") or {}):

@@ -765,24 +765,22 @@ def test_a_namespace_may_be_called_as_any_folder_of_minaris(command, file):
     assert "x-v0 is there already and holds no data set of that name; choose another name" in err
 
 
+# Data that cannot be made, and recorded data, of which neither size nor seed can be chosen.
 @pytest.mark.parametrize(
-    "flags", [["--num-steps=0"], [f"--num-steps={2**31}"], ["--num-steps=-5"], ["--seed=-1"], [f"--seed={2**32}"]]
+    ("data", "flag", "says"),
+    [
+        *[("maze2d-umaze", f"--num-steps={number}", "--num-steps must be") for number in (0, 2**31, -5)],
+        *[("maze2d-umaze", f"--seed={number}", "--seed must be") for number in (-1, 2**32)],
+        ("mine", "--num-steps=7", "--num-steps goes with data made on the spot: maze2d-umaze, "),
+        *[("mine", f"--seed={n}", "--seed goes with data made on the spot: maze2d-umaze, ") for n in (3, 0)],
+    ],
 )
 @pytest.mark.parametrize("name", ["check", "show"])
-def test_data_that_cannot_be_made_is_a_wrong_command(name, flags, capsys):
+def test_a_size_or_seed_that_makes_no_data_is_a_wrong_command(name, data, flag, says, capsys):
     with pytest.raises(SystemExit) as left:
-        main([name, "maze2d-umaze", *flags])
+        main([name, data, flag])
     assert left.value.code == 2
-    assert f"{flags[0].partition('=')[0]} must be" in capsys.readouterr().err
-
-
-@pytest.mark.parametrize("flags", [["--num-steps", "7"], ["--seed", "3"], ["--seed", "0"]])
-@pytest.mark.parametrize("name", ["check", "show"])
-def test_recorded_data_has_neither_size_nor_seed_to_choose(name, flags, capsys):
-    with pytest.raises(SystemExit) as left:
-        main([name, "mine", *flags])
-    assert left.value.code == 2
-    assert f"{flags[0]} goes with data made on the spot: maze2d-umaze, " in capsys.readouterr().err
+    assert says in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

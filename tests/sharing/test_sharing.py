@@ -490,6 +490,19 @@ def test_a_run_without_a_record_of_its_models_hands_its_policies_over_and_says_s
     assert "world model one_step is left out: " in capsys.readouterr().err
 
 
+def test_a_record_that_points_elsewhere_hands_nothing_over_from_there(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (used,) = (run.parent / "world_models").iterdir()
+    private = used.rename(tmp_path / "private")
+    for path in (str(private), "../../private"):
+        (run / kept_models.FOLDERS).write_text(json.dumps({"one_step": path}))
+        out = tmp_path / f"out {len(path)}"
+        share.main(["push", str(run), str(out)])
+        assert not (out / "world_models").exists()
+    assert capsys.readouterr().err.count("is left out: it is not there") == 2
+
+
 def test_a_model_that_has_gone_or_is_unfinished_is_left_out(
     run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

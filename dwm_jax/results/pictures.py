@@ -203,13 +203,13 @@ def sampling_times(path: Path, seconds: Mapping[str, Mapping[int, float]], title
 
 
 def returns_to_go(path: Path, task: str, labels: np.ndarray, evaluation_value: float) -> None:
-    """Histogram of the labels, with the return-to-go that is asked for or, under "reachable", the most that is."""
-    figure, axes = _figure(f"{task}: return-to-go of the training segments")
+    """Histogram of every recorded step's label, with the return-to-go asked for: the largest, under "reachable"."""
+    figure, axes = _figure(f"{task}: return-to-go of all recorded steps")
     # One outline: sixty bars take longer to draw than all the rest.
     axes.hist(labels, bins=60, log=True, histtype="stepfilled", color="tab:blue", alpha=0.8)
     axes.axvline(evaluation_value, color="tab:red", label=f"evaluation: {evaluation_value:g}")
     axes.set_xlabel("scaled return-to-go")
-    axes.set_ylabel("segments")
+    axes.set_ylabel("steps")
     axes.legend(frameon=False)
     _save(figure, path)
 

@@ -141,11 +141,12 @@ def task_and_recipe(argument: str, default: str) -> tuple[str, Callable[[ConfigD
 
 
 def shrink_models(config: ConfigDict, num_updates: int) -> None:
-    """Sizes of every model that two CPU cores train in minutes, in place.
+    """Gives every model a size that two CPU cores train in minutes, in place.
 
     Args:
       num_updates: of the diffusion models and the Transformer; a distillation gets half as many, the one-step models
-        half as many but at least 5,000, Decision Diffuser, whose sequences are four times as long, half as many.
+        half as many but at least 5,000, Decision Diffuser, whose sequences are four times as long, half as many. The
+        inverse dynamics model always gets 5,000.
     """
     models = config.world_models
     diffusion = {

@@ -1,4 +1,4 @@
-"""Trains a world model, then policies inside their own imagination, and evaluates them.
+"""Trains world models, then policies on what these imagine (or on recorded steps), and evaluates the policies.
 
     python -m dwm_jax.train --config experiments/configs/quickstart.py --workdir runs/quickstart
     python -m dwm_jax.train --config quickstart --workdir runs/quickstart           the same: it is shipped by name

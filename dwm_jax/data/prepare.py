@@ -1,4 +1,4 @@
-"""Data from the field becomes a local Minari data set, once; the only place that touches the network."""
+"""Prepares a local Minari data set, once, from a download or from files. Whatever else reads data uses no network."""
 
 import logging
 import os

@@ -33,7 +33,8 @@ class ReBRAC(TD3BC):
 
     Where nobody acted at s_{t+1} there is no penalty: after the last step of a truncated episode, and for generated
     transitions. The published code drops the former from the data; here they are kept, for their reward and next state.
-    Of a terminated step it takes the next episode's first action, to no effect, as the bootstrap counts for nothing.
+    After a terminated step the published code compares with the next episode's first action; that has no effect,
+    because the target bootstraps nothing there.
 
     As published: layer norm in the critics alone. Not as published, but as for every learner here: observations are
     standardised, layer norm stands before the ReLU (there behind it), and networks start from flax's initialisation

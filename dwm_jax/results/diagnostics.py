@@ -1,4 +1,4 @@
-"""How good is a world model, and how fast? Measured on segments it never saw."""
+"""How good a world model is, and how fast: measured on recorded segments, held out where an episode could be."""
 
 import time
 from collections.abc import Callable, Sequence

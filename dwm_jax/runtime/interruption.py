@@ -56,7 +56,7 @@ def check() -> None:
 def listening() -> Iterator[None]:
     """`SIGNALS` leave word inside the block, and end the process when nobody answers in time.
 
-    For the main thread only. A second signal ends the process at once.
+    For the main thread only. A second signal ends the process at once, unless it is one of several of a run.
     """
     reader, writer = os.pipe()
     os.set_blocking(writer, False)

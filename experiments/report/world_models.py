@@ -18,7 +18,7 @@ from .reading import FoundRun, common_origin
 
 UNITS = (
     "Mean squared error on held-out segments by the number of steps after the recorded start (which the paper counts "
-    "as step 1); states in units of the data's standard deviation, averaged over dimensions. The paper does not name "
+    "as step 1); states in units of the data's variance, averaged over dimensions. The paper does not name "
     "its units.\n"
 )
 # Our labels, which say who acts in a model, by the paper's names.

@@ -2,9 +2,9 @@
 
     python -m experiments.tutorials.own_learner --workdir runs/tutorials/own_learner
 
-You learn: a learner is a frozen dataclass whose parts are pure methods - `critic_target`, `actor_loss`, `update` - so a
-variant is a subclass with one method and, where it needs one, a setting more. One line makes it known; from then on it
-is configured, trained beside world models, evaluated, exported and drawn like the others. `whole_learner.py` writes
+You learn: a learner is a frozen dataclass whose parts are pure methods - `critic_targets`, `actor_loss`, `update` - so
+a variant is a subclass with one method and, where it needs one, a setting more. One line makes it known; from then on
+it is configured, trained beside world models, evaluated, exported and drawn like the others. `whole_learner.py` writes
 one from nothing.
 
 Takes: 50 s of processor time, nearly all of it compilation. At this size its scores mean nothing. This file is a

@@ -61,7 +61,7 @@ def batch():
 
 @pytest.fixture(scope="module")
 def start():
-    """Targets that differ from the online networks and optimisers that have moved: nothing may be mixed up."""
+    """Targets that differ from the online networks: nothing may be mixed up."""
     state = initial_state()
     rng = np.random.default_rng(1)
     target = jax.tree.map(lambda leaf: leaf + 0.3 * rng.normal(size=leaf.shape).astype(np.float32), state.target)

@@ -2,12 +2,14 @@
 
 Shape legend. Numeric code names an array's axes in a suffix (`x_TD`), docstrings in parentheses:
 
-    B  batch                      S  seeds
+    B  batch                      S  seeds, one policy each                   U  updates of one dispatch
     T  sequence_length, rows of a segment: row h is (s_{t+h}, r_{t+h})
     H  horizon, steps of an imagined trajectory (H < T)
     O  observation size           A  action size          D  entries of one row: O + 1, or O + 2 with the termination
-    K  diffusion steps            N  sampling steps       L, C  length and channels inside a network
-    R  rows of a whole data set   P  transitions (data pairs)
+    K  diffusion steps            N  sampling steps       M  draws of one pair, or members of an ensemble
+    R  rows of a whole data set   P  transitions (data pairs)                 n  any number of segments or states
+    E  evaluation episodes; inside a network, an embedding's size
+    L  steps of a whole episode or trajectory; inside a network, its length, with C channels
 
 Words. *terminated*: the task ended, the future is worth nothing. *truncated*: the clock or the recording
 ended, the future goes on unseen. *discount*: gamma, or 0 on a step that terminated.
@@ -27,7 +29,7 @@ Key = jax.Array
 PyTree = Any
 Metrics = dict[str, Array]
 
-# Averages a pytree over the devices that share a batch; the identity where there is only one.
+# Averages a pytree over the devices that share a batch; returns it unchanged where there is only one.
 Average = Callable[[PyTree], PyTree]
 # (step, observation (O,), key) -> action (A,): who acts inside an imagined trajectory. `step` counts from s_t.
 ChooseAction = Callable[[Array, Array, Key], Array]

@@ -201,7 +201,7 @@ def load_recording(config: ConfigDict) -> tuple[Task, Recording]:
 
 def say_what_is_asked(config: ConfigDict, dataset: data.Dataset) -> None:
     """How the return-to-go that policies ask for lies among the data's own; beyond them a model can only guess."""
-    if any(MODELS[name].is_asked for name in models_of(config)):
+    if any(MODELS[name].is_return_conditioned for name in models_of(config)):
         labels, asked = dataset.returns_to_go[data.transition_rows(dataset)], config.policy.return_to_go
         bound = at_most(config.policy.ask)
         guessed = not bound and asked > labels.max()

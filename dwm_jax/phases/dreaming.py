@@ -43,7 +43,7 @@ def dream(run: Run, seed: int) -> Dream:
     chunk = model.longest_horizon or run.config.policy.horizon
     hints = "the actions" if model.needs_policy else "the action"
     at_once = ", in one pass of its network" if run.config.world_models[name].get("distil") else ""
-    hints += " and the return-to-go of that moment" if kind.is_asked else ""
+    hints += " and the return-to-go of that moment" if kind.is_return_conditioned else ""
     return Dream(
         recorded=recorded_episode(run.recording.dataset, rows),
         imagined=imagine(run, trained, rows, chunk, seed),

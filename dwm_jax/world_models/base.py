@@ -67,12 +67,12 @@ class Model(ABC):
     Attributes:
       title: the paper's name, in those of the methods.
       training: defaults of its training.
-      is_asked: whether it is conditioned on a return-to-go.
+      is_return_conditioned: whether it is conditioned on a return-to-go.
     """
 
     title: ClassVar[str]
     training: ClassVar[Training]
-    is_asked: ClassVar[bool] = False
+    is_return_conditioned: ClassVar[bool] = False
 
     @property
     @abstractmethod
@@ -147,10 +147,10 @@ class WorldModel(Model):
 
 
 @dataclass(frozen=True, kw_only=True)
-class AskedForReturn(WorldModel):
+class ReturnConditioned(WorldModel):
     """A world model that is conditioned on a return-to-go."""
 
-    is_asked = True
+    is_return_conditioned = True
 
     # Level of the quantile of recorded returns that policy.ask = "reachable" needs; 0: none is learnt.
     reachable_quantile: float = 0.0

@@ -46,7 +46,7 @@ class DecisionDiffuser(Denoiser, Planner):
 
     title = "DD"
     training = Training(num_updates=2_000_000, batch_size=64)
-    is_asked = True
+    is_return_conditioned = True
 
     sequence_length: int = 32  # T
     observation_normalizer: str = "cdf"  # or "min_max", "standard"; both parts see states through it

@@ -37,7 +37,7 @@ class Distilled(WorldModel):
     rows is Song et al. 2021's.
     """
 
-    is_asked = True
+    is_return_conditioned = True
 
     teacher: dwm.DiffusionWorldModel
 

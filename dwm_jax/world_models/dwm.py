@@ -14,7 +14,7 @@ from dwm_jax.maths.returns import discounts_until_end
 from dwm_jax.networks.optimization import start_ema
 from dwm_jax.runtime.settings import require
 from dwm_jax.types import Array, Average, ChooseAction, Condition, Key, Metrics, PyTree, Segment, Start, Trajectory
-from dwm_jax.world_models.base import AskedForReturn, Rollout, Training, TrainingRows
+from dwm_jax.world_models.base import ReturnConditioned, Rollout, Training, TrainingRows
 from dwm_jax.world_models.row_diffusion import Denoiser, State, mean_loss
 
 
@@ -57,7 +57,7 @@ def trajectory_from_rows(units: InferenceState, x_TD: Array, horizon: int, gamma
 
 
 @dataclass(frozen=True, kw_only=True)
-class DiffusionWorldModel(Denoiser, AskedForReturn):
+class DiffusionWorldModel(Denoiser, ReturnConditioned):
     """DWM (section 3.1, algorithm 1): rows x in R^{T x (O+1)} given s_t, a_t and the return-to-go.
 
     Trained on the masked denoising loss with the return dropped with probability `condition_dropout`;
@@ -82,7 +82,7 @@ class DiffusionWorldModel(Denoiser, AskedForReturn):
 
     def __post_init__(self) -> None:
         Denoiser.__post_init__(self)
-        AskedForReturn.__post_init__(self)
+        ReturnConditioned.__post_init__(self)
         require(self, "sequence_length", self.sequence_length >= 2, "at least 2 rows")
         known = self.observation_normalizer in FITTERS
         require(self, "observation_normalizer", known, f"one of {', '.join(FITTERS)}")

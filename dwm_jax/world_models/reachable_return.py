@@ -48,7 +48,7 @@ class WithReachableReturn(WorldModel):
     Koenker & Bassett 1978.
     """
 
-    is_asked = True
+    is_return_conditioned = True
 
     model: WorldModel  # any that is asked for a return
     level: float  # of the quantile

@@ -12,7 +12,7 @@ from dwm_jax.networks.initialization import compute_once
 from dwm_jax.networks.transformer import CausalTransformer
 from dwm_jax.runtime.settings import require
 from dwm_jax.types import Array, Average, ChooseAction, Key, Metrics, PyTree, Segment, Start, Trajectory
-from dwm_jax.world_models.base import AskedForReturn, Rollout, Training, TrainingRows
+from dwm_jax.world_models.base import ReturnConditioned, Rollout, Training, TrainingRows
 from dwm_jax.world_models.dynamics_units import DynamicsUnits, fit_dynamics_units
 from dwm_jax.world_models.trained_by_adam import State, TrainedByAdam
 
@@ -23,7 +23,7 @@ class InferenceState(NamedTuple):
 
 
 @dataclass(frozen=True, kw_only=True)
-class TransformerWorldModel(TrainedByAdam, AskedForReturn):
+class TransformerWorldModel(TrainedByAdam, ReturnConditioned):
     """A GPT over the rows of a segment: (s_t .. s_{t+h}, a_t, g_t) -> (s_{t+h+1}, r_{t+h}), by least squares.
 
         loss = mean over rows h < T - 1 and entries of  mask_h (y_h - prediction_h)^2,

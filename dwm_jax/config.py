@@ -17,10 +17,10 @@ from dwm_jax.data import tasks
 from dwm_jax.data.dataset import DISCOUNT
 from dwm_jax.limits import value_at
 from dwm_jax.registry import (
-    ASKED_BY_PESSIMISTS,
     LEARNERS,
     METHODS,
     MODELS,
+    REPLACED_FOR_PESSIMISTS,
     Learning,
     Method,
     make_model,
@@ -225,7 +225,7 @@ def _check_made(config: ConfigDict, methods: dict[str, Method], require: limits.
         if config.policy.ask == "reachable" and "reachable_quantile" in config.world_models[name]:
             level = f"world_models.{name}.reachable_quantile"
             require(value_at(config, level) > 0, level, 'above 0 where policy.ask = "reachable": 0.9, say')
-        if name in imagining and name in ASKED_BY_PESSIMISTS.values():
+        if name in imagining and name in REPLACED_FOR_PESSIMISTS.values():
             limit = f"at most world_models.{name}.num_members = {config.world_models[name].num_members}"
             samples = config.policy.pessimism.num_samples
             require(samples <= config.world_models[name].num_members, "policy.pessimism.num_samples", limit)

@@ -50,7 +50,7 @@ MODELS: Registry[type[Model]] = Registry(
 INFERS_ACTIONS = "inverse_dynamics"
 
 # Models that pessimistic learners use in the place of another, because the members of an ensemble can disagree.
-ASKED_BY_PESSIMISTS = {"one_step": "ensemble"}
+REPLACED_FOR_PESSIMISTS = {"one_step": "ensemble"}
 
 
 class Learning(NamedTuple):
@@ -119,9 +119,9 @@ def _cells() -> Iterator[tuple[str, Method]]:
         yield learner.title, Learning(name)
         yield f"{learner.title}-H", Learning(name, looks_ahead=True)
         for model_name, model in MODELS.items():
-            if issubclass(model, WorldModel) and model_name not in ASKED_BY_PESSIMISTS.values():
-                asked = ASKED_BY_PESSIMISTS.get(model_name, model_name) if learner.pessimistic else model_name
-                yield f"{model.title}-{_short(learner)}", Learning(name, asked)
+            if issubclass(model, WorldModel) and model_name not in REPLACED_FOR_PESSIMISTS.values():
+                used = REPLACED_FOR_PESSIMISTS.get(model_name, model_name) if learner.pessimistic else model_name
+                yield f"{model.title}-{_short(learner)}", Learning(name, used)
         yield f"DAWM-{_short(learner)}", Learning(name, "dwm", infers_actions=True)
 
 

@@ -35,7 +35,7 @@ from typing import Any
 from dwm_jax.data import actions, card, dataset, minari_store, notes, tasks
 from dwm_jax.data.check import Verdict, check, environment
 from dwm_jax.data.d4rl_tasks import D4RL_TASKS
-from dwm_jax.data.importing import Wishes
+from dwm_jax.data.importing import ImportOptions
 from dwm_jax.data.prepare import prepare
 from dwm_jax.data.tasks import Task
 from dwm_jax.runtime import interruption, terminal
@@ -86,7 +86,7 @@ def make_parser() -> argparse.ArgumentParser:
         "alone; default: the file's own",
     )  # fmt: skip
     prepare_parser.add_argument(
-        "--actions", choices=actions.WISHES, default="refuse",
+        "--actions", choices=actions.HANDLINGS, default="refuse",
         help="what to do with actions beyond [-1, 1]: refuse them (default), clip them, or scale all of them by the "
         "bounds of the environment's actions, or by the recorded ones where it has none",
     )  # fmt: skip
@@ -175,8 +175,8 @@ def _size_of(dataset_id: str) -> str:
 
 
 def run_prepare(options: argparse.Namespace) -> int:
-    wishes = Wishes(options.env, options.timeouts, options.actions, options.max_episode_steps)
-    dataset_id, made = prepare(options.name, options.file, wishes, on_progress=_print_progress())
+    import_options = ImportOptions(options.env, options.timeouts, options.actions, options.max_episode_steps)
+    dataset_id, made = prepare(options.name, options.file, import_options, on_progress=_print_progress())
     stored = minari_store.stored(dataset_id)
     print(
         f"{options.name}: {'made' if made else 'there already'}, {stored.num_steps:,} steps in "

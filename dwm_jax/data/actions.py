@@ -8,8 +8,8 @@ from dwm_jax.data.spaces import ActionRange
 
 # Beyond the bounds by no more than this: rounding, and clipped; by more: refused, unless clipping is asked for.
 ACTION_TOLERANCE = 1e-3
-# What may be asked: refuse what is beyond, clip it, or scale by the bounds of the environment or of the data.
-WISHES = ("refuse", "clip", "scale")
+# Of actions beyond [-1, 1]: refused, clipped, or scaled by the bounds of the environment or of the data.
+HANDLINGS = ("refuse", "clip", "scale")
 REMEDIES = (
     "`--actions clip` clips them, which is right where the environment clips what it is given (human demonstrations, "
     "commands recorded before that); `--actions scale` divides by the bounds of the environment's actions, or by the "

@@ -21,16 +21,16 @@ from dwm_jax.types import Episode
 NOWHERE = "none"
 
 
-class Wishes(NamedTuple):
+class ImportOptions(NamedTuple):
     """What the files do not say, and whoever imports them may."""
 
     environment: str | None = None  # to evaluate in; None takes the one the files name, else the table's
     timeouts: str = "end"  # `conversion.Layout.timeouts`
-    actions: str = "refuse"  # one of `actions.WISHES`
+    actions: str = "refuse"  # one of `actions.HANDLINGS`
     max_episode_steps: int | None = None  # a clock for the environment, where it has none or another one is meant
 
 
-def read_contents(name: str, files: Sequence[Path], sources: list[dict[str, Any]], wishes: Wishes) -> Contents:
+def read_contents(name: str, files: Sequence[Path], sources: list[dict[str, Any]], options: ImportOptions) -> Contents:
     """What the data set called `name` will hold.
 
     Args:
@@ -41,33 +41,35 @@ def read_contents(name: str, files: Sequence[Path], sources: list[dict[str, Any]
       ValueError: a file is not in order, files do not go together, or the environment does not fit them.
     """
     if not any(path.is_dir() for path in files):
-        return _of_flat_files(name, files, sources, wishes)
+        return _of_flat_files(name, files, sources, options)
     if len(files) > 1:
         raise ValueError(f"--file takes HDF5 files, or one folder of Minari episodes; got {len(files)} with a folder")
-    return _of_folder(name, files[0], sources, wishes)
+    return _of_folder(name, files[0], sources, options)
 
 
-def _of_flat_files(name: str, files: Sequence[Path], sources: list[dict[str, Any]], wishes: Wishes) -> Contents:
-    environment = _environment(name, files, wishes.environment)
+def _of_flat_files(name: str, files: Sequence[Path], sources: list[dict[str, Any]], options: ImportOptions) -> Contents:
+    environment = _environment(name, files, options.environment)
     read = [_read_arrays(path, name, environment) for path in files]
     recordings = [arrays for arrays, _ in read]
-    _refuse_clock_of_nothing(wishes, environment)
-    _refuse_denied_timeouts(wishes, files, recordings)
-    if name in D4RL_TASKS and wishes.timeouts == Wishes().timeouts:
-        wishes = wishes._replace(timeouts=D4RL_TASKS[name].timeouts)
+    _refuse_clock_of_nothing(options, environment)
+    _refuse_denied_timeouts(options, files, recordings)
+    if name in D4RL_TASKS and options.timeouts == ImportOptions().timeouts:
+        options = options._replace(timeouts=D4RL_TASKS[name].timeouts)
     sizes = {(arrays.observations.shape[1], arrays.actions.shape[1]) for arrays in recordings}
     if len(sizes) > 1:
         raise ValueError(f"{', '.join(map(str, files))}: observation and action sizes differ: {sorted(sizes)}")
     ((observation_size, action_size),) = sizes
-    facts = environments.facts(environment, clock=wishes.max_episode_steps) if environment is not None else None
+    facts = environments.facts(environment, clock=options.max_episode_steps) if environment is not None else None
     units = unit_range(action_size)
-    if wishes.actions == "scale":
+    if options.actions == "scale":
         units = _units(np.concatenate([arrays.actions for arrays in recordings]), facts)
     if environment is not None:
-        clock = wishes.max_episode_steps
+        clock = options.max_episode_steps
         environments.make(environment, actions=units, observation_size=observation_size, clock=clock).close()
     conversions = [
-        converted(arrays, str(path), _layout(environment, facts, pays_states, wishes), units, wishes.actions == "clip")
+        converted(
+            arrays, str(path), _layout(environment, facts, pays_states, options), units, options.actions == "clip"
+        )
         for (arrays, pays_states), path in zip(read, files, strict=True)
     ]
     episodes = [episode for conversion in conversions for episode in conversion.episodes]
@@ -75,24 +77,24 @@ def _of_flat_files(name: str, files: Sequence[Path], sources: list[dict[str, Any
     _refuse_lost_rewards(files, findings, episodes)
     provenance = {
         "environment": environment,
-        "max_episode_steps": wishes.max_episode_steps,
+        "max_episode_steps": options.max_episode_steps,
         "step_limit": _data_clock(environment, facts),
         "sources": sources,
         "findings": [finding._asdict() for finding in findings],
         "action_range": units,
     }
-    return _contents(name, episodes, _reference_scores(name, environment), "recorded elsewhere", provenance, wishes)
+    return _contents(name, episodes, _reference_scores(name, environment), "recorded elsewhere", provenance, options)
 
 
-def _refuse_clock_of_nothing(wishes: Wishes, environment: str | None) -> None:
-    if environment is None and wishes.max_episode_steps is not None:
+def _refuse_clock_of_nothing(options: ImportOptions, environment: str | None) -> None:
+    if environment is None and options.max_episode_steps is not None:
         raise ValueError("--max-episode-steps is for an environment, and none is named; name one with --env")
 
 
-def _refuse_denied_timeouts(wishes: Wishes, files: Sequence[Path], recordings: Sequence[FlatArrays]) -> None:
+def _refuse_denied_timeouts(options: ImportOptions, files: Sequence[Path], recordings: Sequence[FlatArrays]) -> None:
     """Refuses `--timeouts none` of files that have some: it would change nothing."""
     for path, arrays in zip(files, recordings, strict=True):
-        if wishes.timeouts == "none" and arrays.timeouts is not None and arrays.timeouts.any():
+        if options.timeouts == "none" and arrays.timeouts is not None and arrays.timeouts.any():
             raise ValueError(f"{path}: --timeouts none, but its timeouts flag {arrays.timeouts.sum():,} row(s)")
 
 
@@ -120,12 +122,12 @@ def converted(arrays: FlatArrays, owner: str, layout: Layout, units: ActionRange
     return conversion.convert(arrays, owner, layout, clipped)
 
 
-def _layout(environment: str | None, facts: Facts | None, pays_states: bool, wishes: Wishes) -> Layout:
-    if wishes.timeouts != "clock":
-        return Layout(_data_clock(environment, facts), wishes.timeouts, pays_states)
+def _layout(environment: str | None, facts: Facts | None, pays_states: bool, options: ImportOptions) -> Layout:
+    if options.timeouts != "clock":
+        return Layout(_data_clock(environment, facts), options.timeouts, pays_states)
     if facts is None or facts.clock is None:
         raise ValueError("--timeouts clock cuts by the environment's clock, and none is known; name one with --env")
-    return Layout(facts.clock, wishes.timeouts, pays_states)
+    return Layout(facts.clock, options.timeouts, pays_states)
 
 
 def _data_clock(environment: str | None, facts: Facts | None) -> int | None:
@@ -142,37 +144,37 @@ def _units(actions: np.ndarray, facts: Facts | None) -> ActionRange:
     return recorded_range(actions)
 
 
-def _of_folder(name: str, folder: Path, sources: list[dict[str, Any]], wishes: Wishes) -> Contents:
+def _of_folder(name: str, folder: Path, sources: list[dict[str, Any]], options: ImportOptions) -> Contents:
     stored = minari_reading.open_stored(folder if (folder / "metadata.json").exists() else folder / "data")
-    environment = wishes.environment or stored.environment
+    environment = options.environment or stored.environment
     environment = None if environment == NOWHERE else environment
-    _refuse_clock_of_nothing(wishes, environment)
-    if wishes.timeouts != Wishes().timeouts:
+    _refuse_clock_of_nothing(options, environment)
+    if options.timeouts != ImportOptions().timeouts:
         raise ValueError(f"{folder}: --timeouts is for files in D4RL's layout; Minari's episodes have their ends")
-    if wishes.actions == "scale" and stored.is_flat:
+    if options.actions == "scale" and stored.is_flat:
         raise ValueError(f"{folder}: --actions scale, but its actions were brought to [-1, 1] when it was prepared")
     # What the data says of its environment, arguments and clock; another environment comes with its own.
     own = stored.environment
     is_own = environment and own and environments.bare_id(environment) == environments.bare_id(own)
     spec = stored.environment_spec if is_own else None
-    if is_own and wishes.max_episode_steps is None:
-        wishes = wishes._replace(max_episode_steps=stored.provenance.get("max_episode_steps"))
+    if is_own and options.max_episode_steps is None:
+        options = options._replace(max_episode_steps=stored.provenance.get("max_episode_steps"))
     facts = None
     if environment is not None:
-        facts = environments.facts(environment, spec, clock=wishes.max_episode_steps)
-    if wishes.actions == "scale":
+        facts = environments.facts(environment, spec, clock=options.max_episode_steps)
+    if options.actions == "scale":
         bounds = stored.action_range
         if not bounds.is_bounded:
             bounds = _units(np.concatenate(list(minari_reading.read_actions(stored))), facts)
         stored = stored._replace(action_range=bounds)
-    episodes, changes = minari_reading.read_and_clip(stored, may_clip=wishes.actions == "clip")
+    episodes, changes = minari_reading.read_and_clip(stored, may_clip=options.actions == "clip")
     if environment is not None:
-        keys, clock = stored.observation_keys, wishes.max_episode_steps
+        keys, clock = stored.observation_keys, options.max_episode_steps
         environments.make(environment, spec, keys=keys, actions=stored.action_range, clock=clock).close()
     provenance = {
         "environment": environment,
         "environment_spec": spec,
-        "max_episode_steps": wishes.max_episode_steps,
+        "max_episode_steps": options.max_episode_steps,
         "step_limit": _data_clock(environment, facts),
         "sources": sources,
         "changes": changes._asdict(),
@@ -181,7 +183,7 @@ def _of_folder(name: str, folder: Path, sources: list[dict[str, Any]], wishes: W
     }
     algorithm = str(stored.metadata.get("algorithm_name", "recorded elsewhere"))
     scores = stored.reference_scores or _reference_scores(name, environment)
-    return _contents(name, episodes, scores, algorithm, provenance, wishes)
+    return _contents(name, episodes, scores, algorithm, provenance, options)
 
 
 def _refuse_lost_rewards(files: Sequence[Path], findings: Sequence[Findings], episodes: Sequence[Episode]) -> None:
@@ -202,7 +204,7 @@ def _contents(
     scores: tuple[float, float] | None,
     algorithm: str,
     provenance: dict[str, Any],
-    wishes: Wishes,
+    options: ImportOptions,
 ) -> Contents:
     files = ", ".join(source["file"] for source in provenance["sources"])
     return Contents(
@@ -215,8 +217,8 @@ def _contents(
         provenance={
             **provenance,
             "origin": d4rl_tasks.origin(name, provenance["sources"]),
-            "timeouts": wishes.timeouts,
-            "actions": wishes.actions,
+            "timeouts": options.timeouts,
+            "actions": options.actions,
         },
     )
 

@@ -23,7 +23,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from dwm_jax.config_files import load
-from dwm_jax.data.importing import Wishes
+from dwm_jax.data.importing import ImportOptions
 from dwm_jax.data.minari_store import exists, local_id
 from dwm_jax.data.prepare import prepare
 from dwm_jax.train import main
@@ -83,7 +83,7 @@ def get_config() -> ConfigDict:
     if not exists(local_id(TASK)):
         with tempfile.TemporaryDirectory() as folder:
             record(Path(folder) / "slider.hdf5")
-            named = Wishes(environment=f"{MODULE}:{ENVIRONMENT}")
+            named = ImportOptions(environment=f"{MODULE}:{ENVIRONMENT}")
             prepare(TASK, [Path(folder) / "slider.hdf5"], named)
     config = load("smoke")
     config.task = TASK

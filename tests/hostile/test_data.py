@@ -13,7 +13,7 @@ import pytest
 from dwm_jax.data import environments, minari_store, notes, prepare, tasks
 from dwm_jax.data.check import check
 from dwm_jax.data.conversion import Findings
-from dwm_jax.data.importing import Wishes
+from dwm_jax.data.importing import ImportOptions
 from tests.data.d4rl_files import arrays_of, make_episodes, write
 
 ID = "theirs/set-v0"
@@ -27,7 +27,7 @@ def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path / "root"))
     monkeypatch.chdir(tmp_path)
     file = write(tmp_path / "a.hdf5", arrays_of(make_episodes([(2, True)] * 3, 11, 3)), "Hopper-v5")
-    prepare.prepare(ID, [file], Wishes())
+    prepare.prepare(ID, [file], ImportOptions())
     return minari_store.path_of(ID) / "data" / "metadata.json"
 
 
@@ -70,7 +70,7 @@ def test_no_module_is_imported_that_the_user_has_not_named(where: str, data: Pat
         if where == "file":
             file = write(tmp_path / "b.hdf5", arrays_of(make_episodes([(2, True)] * 3, 11, 3)), "evil:Hopper-v5")
             with pytest.raises(ValueError, match="evil:Hopper-v5"):
-                prepare.prepare("b-v0", [file], Wishes())
+                prepare.prepare("b-v0", [file], ImportOptions())
         else:
             own = {"dwm_jax": {"environment": "evil:Hopper-v5"}}
             rewrite(data, **(own if where == "own" else {"dwm_jax": None, "eval_env_spec": spec(id="evil:Hopper-v5")}))

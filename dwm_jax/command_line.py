@@ -1,8 +1,8 @@
 """The command line of the main job: one config, one workdir, one clear line when something is wrong.
 
 Exit codes: 0 done, 1 the run stopped (the line says why), 2 the command or its config is wrong, 75 another process is
-at work in the workdir, 129 the terminal was closed, 130 interrupted from the keyboard, 143 by SIGTERM; after the last
-four the same command goes on.
+at work in the workdir, 129 the terminal was closed, 130 interrupted from the keyboard, 143 by SIGTERM; after any of the
+last four the same command continues the run.
 """
 
 import os
@@ -128,7 +128,7 @@ def run(
         except Exception as error:
             if not processes.several():
                 raise
-            # A mistake in the program. Left to itself, this process would wait for the others, and they for it.
+            # A mistake in the program. Without `fail` this process and the others would wait for each other.
             traceback.print_exc()
             fail(error, 1)
 
@@ -166,12 +166,12 @@ def refuse_second_config(arguments: Sequence[str]) -> None:
 
 
 def own_line(error: Exception) -> Exception:
-    """The error that absl has wrapped into one of its own, where it is one of a config."""
+    """The ConfigError that absl has wrapped into an error of its own; any other error as it is."""
     return error.__context__ if isinstance(error.__context__, ConfigError) else error
 
 
 def check_here(config: ConfigDict) -> None:
-    """Everything that can be known to be wrong with a config on this machine before any compute.
+    """Refuses whatever can be known to be wrong with a config on this machine before any compute.
 
     Raises:
       ConfigError: what is wrong, and what is allowed or how to prepare the data.

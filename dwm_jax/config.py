@@ -90,8 +90,8 @@ def default_config() -> ConfigDict:
     policy.lambda_ = ConfigDict({name: learner.default_lambda for name, learner in LEARNERS.items()})
     # Share of a batch, on average, that is drawn from the first 20 steps of episodes besides what chance draws there.
     policy.start_share = 0.0
-    # Imagined trajectories kept per data pair, drawn in bulk; 0 draws afresh in every update. One is what recorded
-    # data have, too; scores with 1, 4, 16 and fresh ones agree within their spread (PERFORMANCE.md). *+RTG, whose world
+    # Imagined trajectories kept per data pair, drawn in bulk; 0 draws afresh in every update. Recorded data also have
+    # one a pair; scores with 1, 4, 16 and fresh ones agree within their spread (PERFORMANCE.md). *+RTG, whose world
     # model changes, always draws afresh.
     policy.imagined_per_pair = 1
     # Updates after which they are drawn anew; 0: never, and a world model that follows the policy, whose
@@ -123,7 +123,7 @@ def default_config() -> ConfigDict:
 
 
 def refuse_incomplete(config: ConfigDict, name: str) -> None:
-    """Refuses what lacks a part of the schema, as a config does that did not start from one.
+    """Refuses a config that lacks a part of the schema, as one may that did not start from `default_config`.
 
     Raises:
       ConfigError: naming some of what is missing.
@@ -160,7 +160,7 @@ def models_of(config: ConfigDict) -> list[str]:
 
 
 def check(config: ConfigDict, num_devices: int) -> None:
-    """Everything that can be known to be wrong before any compute, of what the chosen methods use.
+    """Refuses every setting, of those the chosen methods use, that can be known to be wrong before any compute.
 
     Raises:
       ConfigError: naming the key, the value and what is allowed.
@@ -194,7 +194,7 @@ def refuse_unprepared(config: ConfigDict) -> None:
 
 
 def _check_pool(config: ConfigDict, require: limits.Require) -> None:
-    """What is kept of an imagination, and for how long."""
+    """The settings of the pool of imagined trajectories go together."""
     policy = config.policy
     pooled = policy.refresh_every == 0 or policy.imagined_per_pair > 0
     require(pooled, "policy.refresh_every", "0 where policy.imagined_per_pair = 0: nothing is kept to be refreshed")
@@ -205,7 +205,7 @@ def _check_pool(config: ConfigDict, require: limits.Require) -> None:
 
 
 def _check_made(config: ConfigDict, methods: dict[str, Method], require: limits.Require) -> None:
-    """What the learners and world models say of their own settings, and what a run asks of them."""
+    """Learners and world models accept their settings, and can do what the run asks of them."""
     for learner in {method.learner for method in methods.values() if isinstance(method, Learning)}:
         told = {"observation_size": 1, "action_size": 1, "num_updates": 1}
         _made_at(config, f"learners.{learner}", LEARNERS[learner], **told)
@@ -232,7 +232,7 @@ def _check_made(config: ConfigDict, methods: dict[str, Method], require: limits.
 
 
 def _check_distilled(config: ConfigDict, methods: dict[str, Method], require: limits.Require) -> None:
-    """Whose updates a distillation's are, and who cannot use a model that was distilled."""
+    """A distillation takes whole dispatches, and no method that trains the denoiser on uses a distilled model."""
     for name in models_of(config):
         if not config.world_models[name].get("distil"):
             continue
@@ -245,7 +245,7 @@ def _check_distilled(config: ConfigDict, methods: dict[str, Method], require: li
 
 
 def _check_batches(config: ConfigDict, num_devices: int, require: limits.Require) -> None:
-    """Batches are shared out among the devices; cadences and ends are those of whole dispatches."""
+    """Batches can be divided among the devices; cadences and numbers of updates are whole dispatches."""
     for key in ["policy.batch_size"] + [f"world_models.{name}.batch_size" for name in config.world_models]:
         size = value_at(config, key)
         require(size >= 1 and size % num_devices == 0, key, f"a multiple of the {num_devices} device(s)")
@@ -261,7 +261,7 @@ def settings_at(config: ConfigDict, key: str) -> dict[str, Any]:
 
 
 def _made_at(config: ConfigDict, key: str, make: Callable[..., Made], **told: int) -> Made:
-    """What is made of the settings at a key; what is not allowed there is named with the whole key."""
+    """Makes a component of the settings at a key; a refused setting is named by its whole dotted key."""
     try:
         return make(**told, **settings_at(config, key))
     except ValueError as error:

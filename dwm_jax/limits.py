@@ -1,4 +1,4 @@
-"""Which settings the chosen methods use, and between which bounds numbers mean something.
+"""Which settings the chosen methods use, and the bounds of every number.
 
 A setting that the chosen methods do not use is not checked: a run of TD3+BC accepts any depth of a world model.
 """
@@ -175,7 +175,7 @@ BOUNDS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "temperature": (lambda v: 0 <= v < math.inf, "0 or more"),
     "guidance_weight": (lambda v: 0 <= v < math.inf, "0 or more"),
 }
-# Of every other setting; one that has a rule of its own says it as the component is made.
+# Of every other setting; a component checks those that have a rule of their own when it is made.
 FINITE: tuple[Callable[[Any], bool], str] = (
     lambda v: not isinstance(v, float) or math.isfinite(v),
     "a finite number",

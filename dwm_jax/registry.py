@@ -57,7 +57,7 @@ class Learning(NamedTuple):
     """A method that learns policies, and from what."""
 
     learner: str  # a key of LEARNERS
-    # A key of MODELS: imagines trajectories, or makes up transitions. None: recorded data alone.
+    # A key of MODELS: imagines trajectories, or generates transitions. None: recorded data alone.
     model: str | None = None
     # Whether it learns from the next H = policy.horizon recorded steps, where a learner without a model takes one.
     looks_ahead: bool = False

@@ -23,7 +23,7 @@ Data goes to MINARI_DATASETS_PATH, or ~/.minari/datasets.
 
 exit codes: 0 fine, 1 failed or something is wrong with the data (one line says what), 2 wrong usage, 130 interrupted
 from the keyboard, 143 by SIGTERM, 129 by a terminal that was closed; after the last three the same command goes on.
-What has its name is always whole.
+A data set that is listed is always complete.
 """
 
 import argparse
@@ -118,7 +118,7 @@ def make_parser() -> argparse.ArgumentParser:
 
 
 def _said(text: str) -> str:
-    """An argument that is not empty, as a shell's variable that is not set leaves it."""
+    """Refuses an empty argument, as a shell variable that is not set leaves it."""
     if not text.strip():
         raise argparse.ArgumentTypeError("it is empty; give it a value, or leave it out")
     return text

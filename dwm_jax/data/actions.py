@@ -1,4 +1,4 @@
-"""Recorded actions as learners want them, in [-1, 1]: what lies beyond by rounding is clipped, what else is asked."""
+"""Recorded actions in [-1, 1]: what lies beyond by rounding is clipped; anything further the user has to decide."""
 
 from typing import NamedTuple
 
@@ -6,7 +6,7 @@ import numpy as np
 
 from dwm_jax.data.spaces import ActionRange
 
-# Beyond the bounds by no more than this: rounding, and clipped; by more: refused, unless clipping is asked for.
+# Actions beyond the bounds by no more than this (rounding) are clipped; by more they are refused unless asked for.
 ACTION_TOLERANCE = 1e-3
 # Of actions beyond [-1, 1]: refused, clipped, or scaled by the bounds of the environment or of the data.
 HANDLINGS = ("refuse", "clip", "scale")

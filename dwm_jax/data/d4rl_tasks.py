@@ -18,8 +18,6 @@ ORIGINAL = "http://rail.eecs.berkeley.edu/datasets/offline_rl"
 # All files in one flat folder, under their own names. No revision is named: what is downloaded is held against the
 # checksums, which no revision could change.
 MIRROR = "https://huggingface.co/datasets/imone/D4RL/resolve/main"
-
-
 MIRRORED = ("gym_mujoco_v2", "ant_maze_v2")
 # D4RL's (min, max) returns (d4rl/infos.py).
 ANT_SCORES = (-325.6, 3879.7)

@@ -1,4 +1,4 @@
-"""Files of the field become the contents of a local data set: what they hold, where it is evaluated, what it says."""
+"""Turns files of D4RL, OGBench or Minari into the contents of a local data set: episodes, environment, provenance."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,7 +22,7 @@ NOWHERE = "none"
 
 
 class ImportOptions(NamedTuple):
-    """What the files do not say, and whoever imports them may."""
+    """What the files do not say, and the user may."""
 
     environment: str | None = None  # to evaluate in; None takes the one the files name, else the table's
     timeouts: str = "end"  # `conversion.Layout.timeouts`

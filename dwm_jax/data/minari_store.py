@@ -29,7 +29,7 @@ from dwm_jax.runtime.progress import say
 from dwm_jax.types import Episode
 
 PREPARE = "python -m dwm_jax.data prepare"
-# Bytes of HDF5's own around an episode's arrays, at the most: 14 to 18 thousand were found.
+# Bytes that HDF5 adds to an episode's arrays, at the most: 14 to 18 thousand were found.
 GROUPS_OF_EPISODE = 24_576
 
 

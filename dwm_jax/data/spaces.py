@@ -92,7 +92,7 @@ def action_range(space: gym.Space[Any], owner: str) -> ActionRange:
     """The bounds of a Box vector of actions.
 
     Raises:
-      ValueError: discrete or other actions, or bounds that leave no room.
+      ValueError: discrete or other actions, or a lower bound that is not below the upper one.
     """
     if not isinstance(space, gym.spaces.Box) or len(space.shape) != 1:
         raise ValueError(f"{owner}: {_name(space)} actions cannot be learnt from; Box vectors can")

@@ -1,4 +1,4 @@
-"""What data may not do by itself: have code called.
+"""Which modules may be imported for an environment: those that the user has named, never those that data name.
 
 A data set, a policy file or a checkpoint says what an environment is called and with which arguments, never what to
 import. An id with a module in front ("module:Id-v0") counts where a user of this machine has named that module: with
@@ -20,7 +20,7 @@ def allow(module: str) -> None:
 
 
 def is_allowed(module: str) -> bool:
-    """Whether importing it calls nothing that the user has not called: imported already, or named by the user."""
+    """Whether the user has named the module, or it is imported already."""
     return module in sys.modules or module in _allowed()
 
 

@@ -1,6 +1,6 @@
-"""Pools: trajectories drawn in bulk and kept, once or anew every so many updates.
+"""Pools: trajectories drawn in bulk and kept, for the whole run or until they are drawn anew.
 
-A pool that follows the policies is drawn anew, because they change.
+A pool that follows the policies is always drawn anew from time to time, because they change.
 """
 
 from collections.abc import Callable, Iterator, Sequence

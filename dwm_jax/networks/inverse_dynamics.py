@@ -1,4 +1,4 @@
-"""Inverse dynamics: the action between two states, for whoever generates states alone."""
+"""Inverse dynamics: the action between two states, for models that generate states without actions."""
 
 from collections.abc import Sequence
 

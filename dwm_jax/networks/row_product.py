@@ -5,8 +5,9 @@ well as any other; but the gradient of w then sums over two axes at once, for wh
 transposed. Joined to one axis of B * L rows nothing is transposed: a denoiser's update takes three quarters to four
 fifths of the time on a CPU (PERFORMANCE.md).
 
-A primitive of JAX, because that is what may say how it is batched and still be differentiated either way round: a rule
-of `jax.custom_batching.custom_vmap` has no transpose, and `jax.custom_vjp` would make a gradient of w per sequence.
+It is a primitive of JAX because only a primitive can define how it is batched and still be differentiated in both
+modes: a rule of `jax.custom_batching.custom_vmap` has no transpose, and `jax.custom_vjp` would make a gradient of w
+per sequence.
 """
 
 import jax

@@ -26,7 +26,7 @@ HORIZONS = "horizons.json"
 
 
 class Imaginer(NamedTuple):
-    """A world model with someone to act inside it."""
+    """A world model, and what chooses the actions inside it."""
 
     model_name: str
     world_model: WorldModel
@@ -115,7 +115,7 @@ def horizons_of(run: Run) -> dict[str, int]:
 
 
 def known_horizon(run: Run, name: str) -> int:
-    """`trusted_horizon` where a policy has asked for it; else all steps, which nobody has cut."""
+    """`trusted_horizon` where it was measured for a policy; else all steps."""
     return horizons_of(run).get(name, int(run.config.policy.horizon))
 
 

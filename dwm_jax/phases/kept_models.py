@@ -1,4 +1,4 @@
-"""Trained models on disk: the description that each is found by, and those that somebody else has trained.
+"""Trained models on disk: the description by which each is found, and models that were trained elsewhere.
 
 A model's folder holds config.json (all that its training depends on), metrics.jsonl, timing.jsonl and
 checkpoints/<phase>. With `config.world_models.NAME.pretrained = FOLDER` the arrays of such a folder, checked, become a
@@ -25,7 +25,7 @@ from dwm_jax.runtime.progress import printable, say
 from dwm_jax.runtime.row_files import JsonLines
 from dwm_jax.types import PyTree
 
-# What a model reads only when it is asked, unless it is distilled: it is trained once for all values of these.
+# Settings that only sampling reads, so that one training serves all their values; a distillation reads them too.
 READ_BY_SAMPLING_ALONE = ("num_sampling_steps", "guidance_weight", "temperature")
 OF_DISTILLATION = ("distil", "distil_updates")
 # In a run's folder: SHA-256 of the arrays that it took from elsewhere, by model.
@@ -124,14 +124,14 @@ def parent_of(config: ConfigDict, workdir: Path) -> Path:
 
 
 def record_folder(workdir: Path, name: str, folder: Path) -> None:
-    """Leaves word in a run's folder of where its model `name` lies, for whoever hands both over."""
+    """Records in a run's folder the folder of its model `name`, for `share`."""
     known = files.find_json(workdir / FOLDERS) or {}
     if known.get(name) != folder.name:
         files.write(workdir / FOLDERS, json.dumps(known | {name: folder.name}, indent=2) + "\n")
 
 
 def check_pretrained(config: ConfigDict, recording: Recording, workdir: Path) -> None:
-    """Holds every model that comes from elsewhere against the run's data and settings, and records what was taken.
+    """Compares every model that comes from elsewhere with the run's data and settings, and records its arrays' digest.
 
     Where a folder has gone since the run began, what the run took from it is enough.
 

@@ -1,6 +1,6 @@
 """Phase two: one method's policies, all seeds side by side, learnt from recorded or imagined trajectories.
 
-A method is put together here: learner, data pairs, where trajectories come from, what becomes of them.
+A method is put together here: learner, source of trajectories, evaluation, and the exported policies.
 """
 
 from collections import Counter
@@ -111,7 +111,7 @@ def evaluation_of(run: Run, name: str, learner: Learner) -> Evaluation:
         whole = {at for at, count in counts.items() if count == len(run.seeds) * run.config.evaluation.episodes}
         if counts.keys() - whole:
             results_file.drop(name, counts.keys() - whole)
-        # That of this very step is made up for; whoever lost an earlier one is told, because averages leave it out.
+        # A missing evaluation at this very step is run again; earlier ones are reported, because averages lack them.
         due = range(run.config.evaluation.every, step, run.config.evaluation.every)
         lost = [f"{at:,}" for at in due if at not in whole]
         if lost:

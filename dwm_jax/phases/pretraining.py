@@ -1,4 +1,4 @@
-"""Phase one: a model trained on segments - or found, where one with its data and settings is finished."""
+"""Phase one: trains a model on segments, unless a finished one with the same data and settings is found."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -24,8 +24,8 @@ from dwm_jax.world_models.base import Model, TrainedModel, TrainingRows
 
 @contextmanager
 def pretraining(run: Run, name: str, teacher: TrainedModel | None = None) -> Iterator[Phase[TrainedModel]]:
-    """`training_of` in its folder, which is held inside the block: who wants a model that another process is training
-    waits for it. A model that comes from elsewhere is finished there. The run's own folder gets the name of this one.
+    """`training_of`, with the lock of its folder held inside the block: a model that another process is training is
+    waited for. A model that comes from elsewhere is taken over, as finished. The run records the folder's name.
     """
     phase, identity = training_of(run, name, teacher), identity_of(run, name)
     elsewhere, folder = run.config.world_models[name].pretrained, phase.folder
@@ -49,7 +49,7 @@ def training_of(run: Run, name: str, teacher: TrainedModel | None = None) -> Pha
     Nothing is read or written there.
 
     Args:
-      teacher: what a distillation starts from; one that is finished is found without.
+      teacher: the trained model that a distillation starts from; not needed to find one that is finished.
     """
     config, dataset = run.config, run.recording.dataset
     settings, label = config.world_models[name].to_dict(), kept_models.phase_name(name, config.world_models[name])

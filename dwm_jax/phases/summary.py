@@ -22,7 +22,7 @@ from dwm_jax.runtime.progress import say
 from dwm_jax.runtime.row_files import OF_A_PHASE, JsonLines, Results
 from dwm_jax.world_models.base import TrainedModel, WorldModel
 
-# Learning curves of more methods than this hide one another in one panel.
+# More learning curves than this hide one another in one panel.
 MAX_TOGETHER = 6
 
 
@@ -70,7 +70,7 @@ def write_summary(run: Run, models: Mapping[str, TrainedModel], methods: Mapping
 
 
 def losses_of(run: Run, name: str) -> np.ndarray:
-    """The training losses of a world model, a row for each dispatch; none where nobody has kept them."""
+    """The training losses of a world model, one per dispatch; none where its metrics were not kept."""
     settings = run.config.world_models[name].to_dict()
     folder = kept_models.folder_of(run.config, run.workdir, identity_of(run, name))
     label, rows = kept_models.phase_name(name, settings), JsonLines(folder / "metrics.jsonl", OF_A_PHASE).read()
@@ -78,7 +78,7 @@ def losses_of(run: Run, name: str) -> np.ndarray:
 
 
 def called(run: Run, label: str) -> str:
-    """A world model and who acts in it, as its table calls it: a distilled one is said to be."""
+    """The label of a world model and its actor in the table: that of `diagnose`, with a distilled model marked."""
     name = label.partition(",")[0]
     return label.replace(name, f"{name}, distilled", 1) if run.config.world_models[name].get("distil") else label
 

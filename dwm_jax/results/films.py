@@ -11,8 +11,8 @@ import numpy as np
 
 from dwm_jax.runtime import files
 
-# The simulator of some robots draws 125 a second. A .gif counts in hundredths of a second, and what shows one takes
-# less than two of them for ten.
+# Frames a second. Some simulators draw 125; a .gif counts in hundredths of a second, and viewers show frames of less
+# than two hundredths for ten.
 MOST_FPS = 30
 
 
@@ -35,7 +35,7 @@ def check_name(option: str, path: Path) -> None:
 
 
 def steps_a_frame(fps: float) -> int:
-    """Of how many steps one is shown, where a simulator makes so many a second."""
+    """How many steps of the simulator one frame stands for, at `fps` steps a second."""
     return math.ceil(fps / MOST_FPS)
 
 

@@ -170,7 +170,7 @@ def critic_summary(checks: Mapping[str, CriticCheck], mean_q: Mapping[str, float
 
 
 def fall_of_loss(losses: np.ndarray) -> float:
-    """By which share of itself a loss fell from the second third of its rows to the last.
+    """The relative decrease of a loss from the second third of its rows to the last third.
 
     NaN where there are fewer than three rows or the loss is not positive, as a likelihood's may not be: shares of it
     say nothing then. (4, 4, 2) fell by 0.5.
@@ -246,7 +246,7 @@ def model_summary(
 
 
 def qualified(origin: str) -> str:
-    """What has to be said beside an error on segments of that origin, in brackets; nothing where they were held out."""
+    """The remark, in brackets, on an error on segments of that origin; "" where they were held out."""
     if origin == "held-out":
         return ""
     return " (no episode was held out: on others than it was trained on it may be larger)"

@@ -1,4 +1,4 @@
-"""On what a run computes: the flags that join several processes, and those that refuse another machine."""
+"""The flags that join the processes of a run, and those that refuse another machine than the one expected."""
 
 import os
 import sys

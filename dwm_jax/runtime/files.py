@@ -1,8 +1,8 @@
 """The one way in which files are written: whole or not at all, and on the disk when the call returns.
 
 A file is written aside, flushed, and renamed; so a kill, a full disk or a power cut at any moment leaves what was there
-before. Rows are appended (`append`): there a last line that was torn is no line, and is dropped by the next one. What
-cannot be read again is named, and it is the reader who decides whether to go on without it.
+before. Rows are appended (`append`): a last line without its end was torn by a kill, and the next append drops it. A
+file that cannot be read raises an error that names it, and the caller decides whether to go on without it.
 """
 
 import errno

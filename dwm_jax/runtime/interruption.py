@@ -1,10 +1,10 @@
 """Stopping on request: a signal asks, the run answers at the next place where nothing is lost.
 
-A handler that raised would strike anywhere, inside a save too. So a signal only leaves word; everything that takes
-long asks `check` now and then. Where the program cannot ask in time - inside a compilation, or one long dispatch -
+A handler that raised could interrupt anything, a save included. So a signal is only recorded, and everything that takes
+long calls `check` now and then. Where the program cannot call it in time - inside a compilation, or one long dispatch -
 a watchdog ends the process: what is on disk is whole at every moment, and at most the work since is repeated.
 
-Of several processes the first is asked, whichever the signal reached, and the others leave with it.
+Of several processes the first is stopped, whichever the signal reached, and the others leave with it.
 """
 
 import os
@@ -54,7 +54,7 @@ def check() -> None:
 
 @contextmanager
 def listening() -> Iterator[None]:
-    """`SIGNALS` leave word inside the block, and end the process when nobody answers in time.
+    """Records `SIGNALS` inside the block, and ends the process where no `check` follows in time.
 
     For the main thread only. A second signal ends the process at once, unless it is one of several of a run.
     """
@@ -79,7 +79,7 @@ def listening() -> Iterator[None]:
 
 
 def _watch(reader: int) -> None:
-    """Waits for a signal, to this process or brought before it; then for the end of the block, and not for ever."""
+    """Waits for a signal, to this process or reported by another; then GRACE_SECONDS at most for the block to end."""
     number, deadline = None, float("inf")
     while (left := deadline - time.monotonic()) > 0:
         ready, _, _ = select.select([reader], [], [], _patience(left))

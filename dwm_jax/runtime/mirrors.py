@@ -1,7 +1,7 @@
 """Mirrors of a run in TensorBoard or Weights & Biases: what is written to its files is shown there too.
 
-The files stay the truth. A resumed run repeats rows, bit for bit: TensorBoard is told to forget them, and to Weights &
-Biases, which forgets nothing, they are not sent twice. A mirror that fails is dropped, and the run goes on.
+The files stay authoritative. A resumed run repeats rows, bit for bit: TensorBoard is told to forget them, and to
+Weights & Biases, which forgets nothing, they are not sent twice. A mirror that fails is dropped, and the run goes on.
 """
 
 import json
@@ -114,7 +114,7 @@ def _tell(word: Callable[[Mirror], None]) -> None:
     for mirror in list(_open):
         try:
             word(mirror)
-        except Exception as error:  # of whatever kind: a picture of the run is not worth the run
+        except Exception as error:  # of whatever kind: a mirror that fails must not stop the run
             _open.remove(mirror)
             reason = one_line(error)
             say(f"logging to {type(mirror).__name__} failed and is off for the rest of this run: {reason}")

@@ -1,6 +1,6 @@
 """Modules that a command line names: a learner, a world model or an environment of one's own, made known by importing.
 
-No file that a command reads is a reason to import anything: whoever calls the command names what it shall trust.
+Nothing is imported because a file asks for it: only whoever calls a command names the modules that it trusts.
 """
 
 import argparse

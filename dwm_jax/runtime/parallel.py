@@ -1,4 +1,4 @@
-"""Devices and seeds: an engine over the devices of all processes, `vmap` over seeds, what ties a batch to its share.
+"""Devices and seeds: engines over the devices of all processes, `vmap` over seeds, each device's share of a batch.
 
 The result does not depend on the number of devices: every device computes the same global batch indices and
 keys, takes its own slice, and gradients are averaged over the axis below.

@@ -24,7 +24,7 @@ Result = TypeVar("Result")
 
 # How often a process looks whether another has word for it.
 POLL_SECONDS = 0.25
-# How long one that leaves stays for the others to hear of it, and one that fails waits for process 0's word.
+# How long an exiting process stays so that the others see its code, and a failed one waits for process 0's code.
 FAREWELL_SECONDS, PATIENCE_SECONDS = 1.0, 3.0
 # Process 0 may evaluate, or wait for a lock, as long as it takes.
 _FOREVER_MILLISECONDS = 30 * 24 * 3600 * 1000
@@ -135,9 +135,9 @@ def told() -> int | None:
 
 
 def heard() -> int | None:
-    """For a thread that listens: the number of a signal that reached another process; process 0 alone hears of it.
+    """For a watching thread: the number of a signal that reached another process; only process 0 gets one.
 
-    Does not return where the word is to leave.
+    Does not return where this process has to leave.
     """
     code = told()
     if not code:

@@ -79,7 +79,7 @@ def _named_errors() -> Iterator[None]:
 def printing() -> Iterator[None]:
     """For a command that prints: what it cannot print ends it with one line, and files are left as they are.
 
-    When the reader has seen enough (`| head`), it leaves in silence. An interrupt that the command does not answer
+    Where the reader closes the pipe (`| head`), it leaves in silence. An interrupt that the command does not handle
     itself ends it with 130.
     """
     prepare()

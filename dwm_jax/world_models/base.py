@@ -170,7 +170,7 @@ class Planner(Model):
 
 @dataclass(frozen=True, kw_only=True)
 class Generator(Model):
-    """A trainable source of transitions that nobody recorded."""
+    """A trainable source of generated transitions."""
 
     @abstractmethod
     def generate(self, inference: PyTree, key: Key) -> Transition:

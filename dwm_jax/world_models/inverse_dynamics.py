@@ -1,4 +1,4 @@
-"""Inverse dynamics by itself: the action of a step that tells its two states alone, as the steps of DWM do."""
+"""Inverse dynamics by itself: infers the action of a step from its two states, which are all that DWM imagines."""
 
 from dataclasses import dataclass
 from functools import partial

@@ -1,4 +1,4 @@
-"""What return a data pair can still reach, learnt beside any world model that is asked for one.
+"""What return a data pair can still reach, learnt beside any world model that is conditioned on a return.
 
 Asking every pair for the same return asks some for returns that they cannot reach: a state that is about to fall, for
 one, is asked not to fall. An upper quantile of the recorded returns-to-go, given (s, a), bounds what is asked.

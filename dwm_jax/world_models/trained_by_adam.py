@@ -1,4 +1,4 @@
-"""What the models share whose last parameters are the model: Adam on one loss, without a moving average."""
+"""What models without a moving average of their parameters share: Adam on one loss."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

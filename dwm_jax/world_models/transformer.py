@@ -38,7 +38,7 @@ class TransformerWorldModel(TrainedByAdam, ReturnConditioned):
     the task has ended by the end of step h, trained by binary cross-entropy over the same rows; an imagined step ends
     the task where that is more likely than not, and from the first end on discounts are 0.
 
-    It is deterministic: all `alternatives` agree, and a pessimist finds no disagreement in it.
+    It is deterministic: all `alternatives` agree, so that a pessimistic learner's penalty is 0.
 
     Source: DWM appendix (Transformer baseline: 4 layers, 4 heads, causal, actions after the first masked to zero).
     The paper leaves the rest open. Chosen: a row is one token, the sum of dense embeddings of the standardised state,

@@ -37,7 +37,7 @@ class ImplicitQLearning(Learner):
     """What IQL and PQL share: all but the loss of the value.
 
     One update, each step seeing the results of the ones before it:
-      1. value: one Adam step on mean value_loss(min_j Q'_j(s, a) - V(s)), Q' the target critics;
+      1. value: one Adam step on mean regression_loss(min_j Q'_j(s, a) - V(s)), Q' the target critics;
       2. actor: one Adam step on -mean( w log pi(a | s) ), w = min(exp(beta A), clip),
          A = min_j Q'_j(s, a) - V(s) with the new V;
       3. critics: one Adam step on sum_j mean (Q_j(s, a) - y)^2, y = expand(trajectory, V) with the new V
@@ -77,7 +77,7 @@ class ImplicitQLearning(Learner):
         return optax.adam(optax.cosine_decay_schedule(self.learning_rate, self.num_updates))
 
     @abstractmethod
-    def value_loss(self, advantage_B: Array) -> Array:
+    def regression_loss(self, advantage_B: Array) -> Array:
         """The loss of V at Q'(s, a) - V(s), entry by entry."""
 
     def init(self, key: Key) -> State:
@@ -101,7 +101,7 @@ class ImplicitQLearning(Learner):
         online, optimizer_states = state.online, state.optimizer_states
         q_B = self.critics.values(state.target_critics, batch.observation, batch.action).min(axis=0)
         value, value_optimizer_state, value_metrics = apply_gradients(
-            lambda params: self.loss_of_value(params, q_B, batch),
+            lambda params: self.value_loss(params, q_B, batch),
             self.optimizer,
             online.value,
             optimizer_states.value,
@@ -135,10 +135,10 @@ class ImplicitQLearning(Learner):
             optimizer_states=Weights(actor_optimizer_state, critic_optimizer_state, value_optimizer_state),
         ), critic_metrics | value_metrics | actor_metrics
 
-    def loss_of_value(self, params: PyTree, q_B: Array, batch: Batch) -> tuple[Array, Metrics]:
-        """mean value_loss(Q'(s, a) - V(s))."""
+    def value_loss(self, params: PyTree, q_B: Array, batch: Batch) -> tuple[Array, Metrics]:
+        """mean regression_loss(Q'(s, a) - V(s))."""
         v_B = self.value_network.apply(params, batch.observation)
-        loss = self.value_loss(q_B - v_B).mean()
+        loss = self.regression_loss(q_B - v_B).mean()
         return loss, {"value/loss": loss, "value/v": v_B.mean()}
 
     def actor_loss(self, params: PyTree, advantage_B: Array, batch: Batch) -> tuple[Array, Metrics]:
@@ -181,7 +181,7 @@ class IQL(ImplicitQLearning):
     def __post_init__(self) -> None:
         require(self, "expectile", 0 < self.expectile < 1, "in (0, 1)")
 
-    def value_loss(self, advantage_B: Array) -> Array:
+    def regression_loss(self, advantage_B: Array) -> Array:
         return expectile_loss(advantage_B, self.expectile)
 
 
@@ -197,5 +197,5 @@ class PQL(ImplicitQLearning):
     title = "PQL"
     pessimistic = True
 
-    def value_loss(self, advantage_B: Array) -> Array:
+    def regression_loss(self, advantage_B: Array) -> Array:
         return jnp.square(advantage_B)

@@ -113,7 +113,7 @@ def run(
                 processes.meet()
                 # The first process alone looks for the task's data, which need not be on the other hosts.
                 processes.from_first(lambda: check_here(config_flag.value))
-                compile_once(Path(str(workdir_flag.value)))
+                keep_compiled(Path(str(workdir_flag.value)))
                 shown_in = mirrors.requested(tensorboard_flag.value, wandb_flag.value)
                 train(config_flag.value, Path(str(workdir_flag.value)), shown_in, parallel.ENGINES[engine_flag.value])
                 processes.finish()
@@ -180,7 +180,7 @@ def check_here(config: ConfigDict) -> None:
     refuse_unprepared(config)
 
 
-def compile_once(workdir: Path) -> None:
+def keep_compiled(workdir: Path) -> None:
     """Keeps compiled programs beside the workdir, or where JAX_COMPILATION_CACHE_DIR says.
 
     The next run, or a resumed one, starts without compiling.

@@ -5,7 +5,7 @@ from pathlib import Path
 import jax
 import pytest
 
-from dwm_jax.command_line import compile_once
+from dwm_jax.command_line import keep_compiled
 from tests.commands import RunModule
 
 ROOT = Path(__file__).parents[2]
@@ -153,11 +153,11 @@ def test_compiled_programs_lie_beside_the_workdir_or_where_jax_is_told(
 ) -> None:
     before = jax.config.jax_compilation_cache_dir
     monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", before)
-    compile_once(tmp_path / "run")
+    keep_compiled(tmp_path / "run")
     assert jax.config.jax_compilation_cache_dir == before
     monkeypatch.delenv("JAX_COMPILATION_CACHE_DIR")
     try:
-        compile_once(tmp_path / "run")
+        keep_compiled(tmp_path / "run")
         assert jax.config.jax_compilation_cache_dir == str(tmp_path / ".compiled")
     finally:
         jax.config.update("jax_compilation_cache_dir", before)

@@ -20,7 +20,7 @@ from dwm_jax.runtime import processes
 # From the signal to the end of the process, at the longest.
 GRACE_SECONDS = 8.0
 
-# The last is what a terminal that is closed sends; `nohup` has it ignored, and so it stays.
+# Requests to stop. A terminal that is closed sends the last.
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
@@ -52,6 +52,11 @@ def check() -> None:
         raise Interrupted(_asked[0])
 
 
+def listened_signals() -> list[int]:
+    """`SIGNALS`; without SIGHUP where it is ignored, as `nohup` has it."""
+    return [number for number in SIGNALS if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN]
+
+
 @contextmanager
 def listening() -> Iterator[None]:
     """Records `SIGNALS` inside the block, and ends the process where no `check` follows in time.
@@ -62,8 +67,7 @@ def listening() -> Iterator[None]:
     os.set_blocking(writer, False)
     # The interpreter writes a signal's number into the pipe even while compiled code keeps it from its handlers.
     earlier_fd = signal.set_wakeup_fd(writer)
-    heard = [number for number in SIGNALS if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN]
-    earlier = {number: signal.signal(number, lambda number, frame: None) for number in heard}
+    earlier = {number: signal.signal(number, lambda number, frame: None) for number in listened_signals()}
     watchdog = threading.Thread(target=_watch, args=(reader,), daemon=True)
     watchdog.start()
     try:

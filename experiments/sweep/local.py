@@ -12,13 +12,12 @@ from contextlib import contextmanager
 from itertools import pairwise
 from typing import NamedTuple
 
-from dwm_jax.runtime import locks
+from dwm_jax.runtime import interruption, locks
 from dwm_jax.runtime.progress import say
 
 from ..children import end_with_parent
 from .plan import PlannedRun
 
-SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 POLL_SECONDS = 0.1
 # What runs get to save and leave in when the sweep fails, before they are killed.
 GRACE_SECONDS = 20.0
@@ -52,7 +51,7 @@ class Outcome(NamedTuple):
     @property
     def was_interrupted(self) -> bool:
         """Whether it was asked to stop, and has said so or was ended by it."""
-        return any(self.exit_code in (-number, 128 + number) for number in SIGNALS)
+        return any(self.exit_code in (-number, 128 + number) for number in interruption.SIGNALS)
 
     @property
     def is_elsewhere(self) -> bool:
@@ -192,8 +191,8 @@ def ending(running: Mapping[subprocess.Popen[bytes], object]) -> Iterator[None]:
 def heard() -> Iterator[list[int]]:
     """The signals that come inside the block, in their order."""
     signals: list[int] = []
-    listened = [number for number in SIGNALS if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN]
-    earlier = {number: signal.signal(number, lambda number, frame: signals.append(number)) for number in listened}
+    numbers = interruption.listened_signals()
+    earlier = {number: signal.signal(number, lambda number, frame: signals.append(number)) for number in numbers}
     try:
         yield signals
     finally:

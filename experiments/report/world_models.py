@@ -81,8 +81,9 @@ def by_setting(setting: str, study: str, by_task: Mapping[str, list[FoundRun]], 
                 by_horizon = run.measured.sampling_seconds.get("dwm", {})
                 seconds = by_horizon.get(max(by_horizon, default=0))
                 found = ends.found[np.isfinite(ends.found)] if ends else np.zeros(0)
-                cells = [f"{error.observation[0]:.3g}", f"{error.observation[-1]:.3g}"] if error else ["-", "-"]
-                cells += [f"{found.mean():.2f}", f"{ends.invented[-1]:.3g}"] if ends and len(found) else ["-", "-"]
+                cells = [f"{error.observation[step]:.3g}" if error else markdown.NOTHING for step in (0, -1)]
+                cells += [f"{found.mean():.2f}" if len(found) else markdown.NOTHING]
+                cells += [f"{ends.invented[-1]:.3g}" if ends else markdown.NOTHING]
                 cells += [f"{1000 * seconds:.3g}" if seconds else markdown.NOTHING]
                 value = run.settings[method][setting] or markdown.NOTHING
                 rows.append([method, value, *cells, f"{predicted:.4g}", f"{measured:.4g}"])

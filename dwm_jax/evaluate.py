@@ -10,8 +10,9 @@
 A run leaves its policies in WORKDIR/policies, one .npz per method: parameters, normaliser and settings of all seeds,
 environment, ranges and reference scores. The file alone is enough, on any machine. It may be anybody's: nothing in it
 is called, and no module imported that --import does not name. A planner (DD) is exported whole and plans at every step.
-Of a run's workdir number of episodes and seed are by default those of its own evaluations, which are repeated: on the
-run's machine with the same returns. Elsewhere they are the default config's. Another --seed starts elsewhere.
+The number of episodes and the seed are by default those of the run's own evaluations where RUN is a workdir, which
+repeats the last of them: on the run's machine with the same returns. For one .npz they are the default config's.
+Another --seed starts from other states.
 
 The dream needs the run's workdir, its data and the world model beside it, and no display: the longest held-out
 episode, and beside it what the world model imagines from its first state on, each time from the state that it imagined
@@ -41,11 +42,12 @@ from dwm_jax.results.evaluator import Evaluator, normalized_scores
 from dwm_jax.results.policy_files import ExportedPolicies
 from dwm_jax.results.scores import spread
 from dwm_jax.runtime import cluster, files, own_modules, terminal
+from dwm_jax.runtime.keys import NUM_SEEDS
 from dwm_jax.runtime.progress import one_line, phase, printable, say
 from dwm_jax.workdir import reopened
 
-# Gymnasium's seeds are 32 bits; one follows for each episode.
-LARGEST_SEED = 2**31
+# Of the first episode; every following one has the next seed, up to NUM_SEEDS - 1.
+LARGEST_SEED = NUM_SEEDS - MOST_EPISODES
 
 
 @terminal.printing()

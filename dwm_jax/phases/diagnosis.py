@@ -71,9 +71,10 @@ def diagnose_one(
             for name, method in methods.items()
             if method.learnt is not None and METHODS[name].model == imaginer.model_name
         },
-        sampling_seconds={}
-        if "following" in label
-        else sampling_seconds(config, imaginer, recording, measured.rows[:NUM_TIMED]),
+        # One time per world model: told the recorded actions, where it needs any.
+        sampling_seconds=sampling_seconds(config, imaginer, recording, measured.rows[:NUM_TIMED])
+        if imaginer.choose_action is with_recorded_actions
+        else {},
         asked=asked,
     )
 

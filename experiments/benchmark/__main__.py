@@ -10,7 +10,7 @@
 Measurements (--only):
     peak         large float32 products (bfloat16 too on accelerators): what the machine can do at most
     training     updates/s of the denoiser: batch, gradient, Adam, EMA, many in one dispatch as in a run
-    parts        the same had an update only its matrix products, or only its optimiser: where the time goes
+    parts        where the time of an update goes: updates/s with its matrix products alone, with its optimiser alone
     sampling     trajectories/s, guided and distilled beside each other, at batch 128 and in bulk
     policies     updates/s of TD3+BC and IQL: model-free, DWM drawn afresh in every update, DWM from a pool drawn
                  before (alone, and with the drawing spread over the config's updates); for 1 seed and for all of

@@ -1,4 +1,4 @@
-"""What configs are made of: two recipes, and sizes.
+"""What configs are built from: two recipes, and sizes of the models.
 
 A recipe sets normalisers, prediction target, sampling, terminations, what return is asked for, how far imagination is
 trusted, how often starts are drawn, and layer norm, whatever the sizes.
@@ -19,7 +19,7 @@ from dwm_jax.world_models.dwm import DiffusionWorldModel
 
 
 class Recipe(NamedTuple):
-    """What a recipe decides; where each goes is `apply`'s to know."""
+    """The values that a recipe decides; `apply` puts each at its keys."""
 
     normalizer: str
     prediction: str

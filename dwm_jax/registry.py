@@ -74,7 +74,7 @@ class Planning(NamedTuple):
 
 
 class Alone(NamedTuple):
-    """A world model by itself: trained for whoever wants it next, and measured; nobody acts."""
+    """A world model by itself: trained and measured, without a policy; later runs find and use it."""
 
     model: str
 

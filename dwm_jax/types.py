@@ -1,4 +1,4 @@
-"""The data structures every floor shares, and the legend of array shapes.
+"""The data structures that all layers share, and the legend of array shapes.
 
 Shape legend. Numeric code names an array's axes in a suffix (`x_TD`), docstrings in parentheses:
 
@@ -12,7 +12,7 @@ Shape legend. Numeric code names an array's axes in a suffix (`x_TD`), docstring
     L  steps of a whole episode or trajectory; inside a network, its length, with C channels
 
 Words. *terminated*: the task ended, the future is worth nothing. *truncated*: the clock or the recording
-ended, the future goes on unseen. *discount*: gamma, or 0 on a step that terminated.
+ended, and what would have followed is unknown. *discount*: gamma, or 0 on a step that terminated.
 """
 
 from collections.abc import Callable

@@ -200,7 +200,7 @@ def load_recording(config: ConfigDict) -> tuple[Task, Recording]:
 
 
 def say_what_is_asked(config: ConfigDict, dataset: data.Dataset) -> None:
-    """How the return-to-go that policies ask for lies among the data's own; beyond them a model can only guess."""
+    """Prints where the return-to-go that policies ask for lies among the data's; beyond them a model extrapolates."""
     if any(MODELS[name].is_return_conditioned for name in models_of(config)):
         labels, asked = dataset.returns_to_go[data.transition_rows(dataset)], config.policy.return_to_go
         bound = at_most(config.policy.ask)
@@ -296,5 +296,5 @@ def refuse_other_start(workdir: Path, key: str, value: str) -> None:
 
 
 def digest(config: ConfigDict) -> str:
-    """SHA-256 of all that makes a run another one."""
+    """SHA-256 of the settings in which different runs differ: all but places."""
     return hashlib.sha256(to_json(without_places(config)).encode()).hexdigest()

@@ -81,7 +81,7 @@ def make_parser() -> argparse.ArgumentParser:
         help="HDF5 in D4RL's layout (give it again for each of several), or a folder of Minari episodes",
     )  # fmt: skip
     prepare_parser.add_argument(
-        "--env", type=_said, metavar="ID",
+        "--env", type=_not_empty, metavar="ID",
         help="Gymnasium id to evaluate in, MODULE:ID to import a module of your own first, or none, for world models "
         "alone; default: the file's own",
     )  # fmt: skip
@@ -117,7 +117,7 @@ def make_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _said(text: str) -> str:
+def _not_empty(text: str) -> str:
     """Refuses an empty argument, as a shell variable that is not set leaves it."""
     if not text.strip():
         raise argparse.ArgumentTypeError("it is empty; give it a value, or leave it out")
@@ -125,7 +125,7 @@ def _said(text: str) -> str:
 
 
 def _path(text: str) -> Path:
-    return Path(_said(text))
+    return Path(_not_empty(text))
 
 
 def refuse_meaningless(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:

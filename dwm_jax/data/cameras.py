@@ -1,4 +1,4 @@
-"""Where films are taken from: the simulator's own cameras lose a robot that walks, and see walls where an ant is."""
+"""The cameras of films: the simulators' own lose sight of a walking robot, and of an ant behind the maze's walls."""
 
 from typing import Any
 

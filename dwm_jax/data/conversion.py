@@ -97,7 +97,7 @@ def convert(arrays: FlatArrays, owner: str, layout: Layout = PLAIN, clipped: Cli
       ValueError: it is open where episodes end, rows are out of order, or no transition is left.
     """
     reward_recorded = float(arrays.rewards.sum(dtype=np.float64))
-    arrays, joins, shifted = _told_apart(arrays, layout)
+    arrays, joins, shifted = _with_informative_ends(arrays, layout)
     behind = _behind_an_end(arrays, joins)
     ends, cuts = _ends(arrays, behind, joins, owner, layout)
     starts = _starts(ends, behind)
@@ -176,8 +176,8 @@ def _starts(ends: np.ndarray, behind: np.ndarray) -> np.ndarray:
     return np.asarray(kept_rows[np.append(0, np.searchsorted(kept_rows, ends[:-1]) + 1)])
 
 
-def _told_apart(arrays: FlatArrays, layout: Layout) -> tuple[FlatArrays, np.ndarray | None, bool]:
-    """The arrays without what says nothing about ends, `_joins` of them, and whether next_observations did not."""
+def _with_informative_ends(arrays: FlatArrays, layout: Layout) -> tuple[FlatArrays, np.ndarray | None, bool]:
+    """The arrays without what is not informative of ends, their `_joins`, and whether next_observations was dropped."""
     if layout.rewards_of_states:
         arrays = arrays._replace(next_observations=None)
     joins = _joins(arrays)

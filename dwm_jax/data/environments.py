@@ -170,7 +170,7 @@ def _with_unit_actions(env: gym.Env[Any, Any], environment: str, actions: Action
 
 
 def _old_ant(environment: str, observation_size: int) -> str:
-    """A word on the one size that is met in the field and that no environment here has."""
+    """The explanation of the one size of published data that no environment here has; empty for other sizes."""
     is_one = robot(environment) == "Ant" and observation_size == OLD_ANT_SIZE
     return ", as gym's Ant of D4RL's time had with 84 contact forces, which no environment here shows" if is_one else ""
 

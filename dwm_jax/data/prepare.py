@@ -158,7 +158,7 @@ def _source(path: Path) -> dict[str, Any]:
 
 
 def _refuse_other(name: str, dataset_id: str, sources: list[dict[str, Any]] | None, options: ImportOptions) -> None:
-    """Refuses to pass data off for another that is there under the same name."""
+    """Refuses to prepare data under the name of data that is already there and differs."""
     stored: Stored = minari_store.stored(dataset_id)
     place = f"{name} is there already, {stored.folder.parent}"
     remedy = "choose another name, or remove that folder"

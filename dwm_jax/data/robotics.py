@@ -1,4 +1,4 @@
-"""MuJoCo and gymnasium_robotics, imported without what they print or refuse for reasons that are none here."""
+"""Imports MuJoCo and gymnasium_robotics, without their messages and failures that do not matter here."""
 
 import contextlib
 import io
@@ -11,13 +11,13 @@ try:
 except Exception as error:  # whatever the drawing library raises that MUJOCO_GL names
     if "MUJOCO_GL" not in os.environ:
         raise
-    # A container may name one that a machine lacks, and MuJoCo refuses to be imported. Only films draw.
+    # A container may name a library that the machine lacks, and MuJoCo cannot be imported then. Only films draw.
     name = os.environ["MUJOCO_GL"]
     say(f"MUJOCO_GL={name} cannot be used here ({type(error).__name__}: {error}); all but films works without")
     os.environ["MUJOCO_GL"] = "disable"
     import mujoco
 
-# It tells of environments that are not used here.
+# Its messages are about environments that are not used here.
 with contextlib.redirect_stderr(io.StringIO()):
     import gymnasium_robotics
     from gymnasium.envs.mujoco.mujoco_rendering import MujocoRenderer

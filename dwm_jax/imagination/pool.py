@@ -92,7 +92,7 @@ def pooled(source: Source, pool: Pool, learner: Learner, seeds: Sequence[int], e
 
 
 def copy_numbers(rows: np.ndarray) -> np.ndarray:
-    """How many times each entry has stood further in front: shape (P,), int32. [3 5 3 3] gives [0 0 1 2]. Host."""
+    """How many earlier entries equal each entry: shape (P,), int32. [3 5 3 3] gives [0 0 1 2]. Host."""
     order = np.argsort(rows, kind="stable")
     in_order = rows[order]
     numbers = np.empty(len(rows), np.int32)
@@ -108,7 +108,7 @@ def draw_kept(memory: PyTree, data: Data, pair: Array, choose_action: ChooseActi
 
 
 def keep_for_target(lambda_: float) -> Callable[[PyTree], PyTree]:
-    """What of a draw the targets need: of its trajectories all for lambda < 1, their collapse for the H-step return."""
+    """Keeps what targets need of a draw: whole trajectories for lambda < 1, their `collapse` for the H-step return."""
     if lambda_ < 1:
         return lambda drawn: drawn
 
@@ -124,7 +124,7 @@ def keep_for_target(lambda_: float) -> Callable[[PyTree], PyTree]:
 def draw_several(
     source: Source, num_draws: int, keep: Callable[[PyTree], PyTree]
 ) -> Callable[[Data, Array, ChooseAction, Key], PyTree]:
-    """The source's draw, `num_draws` times with keys of their own: leading axis M; of each what `keep` leaves."""
+    """The source's draw, `num_draws` times with keys of their own, each reduced by `keep`: leading axis M."""
 
     def draw(data: Data, pair: Array, choose_action: ChooseAction, key: Key) -> PyTree:
         keys_M = jax.random.split(key, num_draws)

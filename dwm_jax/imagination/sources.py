@@ -136,7 +136,7 @@ def make_ask(how: str, return_to_go: float, model: WorldModel) -> Ask:
 
 
 def at_most(how: str) -> str:
-    """How a text names g_eval: as what is asked for, or as the most that is."""
+    """What stands before g_eval in a text: "at most " where `make_ask` may ask for less."""
     return "at most " if how == "reachable" else ""
 
 

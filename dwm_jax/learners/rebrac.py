@@ -1,4 +1,4 @@
-"""ReBRAC: TD3+BC with separate prices for leaving the recorded actions, one in the actor's loss, one in the target."""
+"""ReBRAC: TD3+BC with two penalties on leaving the recorded actions, in the actor's loss and in the critics' target."""
 
 from dataclasses import dataclass, field
 
@@ -22,14 +22,14 @@ class ReBRAC(TD3BC):
          new critics; then the critics' targets move towards the new critics, the actor's towards the actor as it was
          before this step.
 
-    The penalty of a target that looks further than one step. It is the price of leaving the data where the target
-    leaves them: where it bootstraps, with the policy's action instead of a recorded one. One recorded step ahead that
-    is s_{t+1}, and the price is the published one. At an imagined s_{t+H} there is no recorded action to compare with,
-    and world models here generate none. So whatever state is bootstrapped, imagined or recorded, the recorded pair one
-    step ahead stands in for it: V is lowered by what the policy does at s_{t+1}. The price has the bootstrap's
-    weight in the target: gamma^H over H steps, a lambda-return's shares, 0 after a termination. `ReBRAC-H`, which could
-    look up a_{t+H}, is treated alike, so that what DWM adds to it is imagination alone. Of an imagined pair (DAWM) the
-    pair one step ahead is the imagined one, with its inferred action.
+    The penalty of a target that looks further than one step. It applies where the target leaves the data: where it
+    bootstraps, with the policy's action instead of a recorded one. One recorded step ahead that is s_{t+1}, and the
+    penalty is the published one. At an imagined s_{t+H} there is no recorded action to compare with, and world models
+    here generate none. So whatever state is bootstrapped, imagined or recorded, the recorded pair one step ahead
+    stands in for it: V is lowered by the penalty at s_{t+1}, which has the bootstrap's weight in the target: gamma^H
+    over H steps, a lambda-return's shares, 0 after a termination. `ReBRAC-H`, which could look up a_{t+H}, is treated
+    alike, so that what DWM adds to it is imagination alone. Of an imagined pair (DAWM) the pair one step ahead is the
+    imagined one, with its inferred action.
 
     Where nobody acted at s_{t+1} there is no penalty: after the last step of a truncated episode, and for generated
     transitions. The published code drops the former from the data; here they are kept, for their reward and next state.

@@ -75,9 +75,9 @@ def add_noise(x0: Array, noise: Array, alpha_bar: Array) -> Array:
 
 
 class Prediction(NamedTuple):
-    """What a denoising network puts out. Arrays of one shape; alpha_bar in (0, 1)."""
+    """What a denoising network predicts. Arrays of one shape; alpha_bar in (0, 1)."""
 
-    # (x0, noise, alpha_bar) -> what the network should put out for add_noise(x0, noise, alpha_bar)
+    # (x0, noise, alpha_bar) -> what the network should predict from add_noise(x0, noise, alpha_bar)
     target: Callable[[Array, Array, Array], Array]
     # (output, x, alpha_bar) -> the noise in x that an output stands for
     noise: Callable[[Array, Array, Array], Array]
@@ -128,13 +128,13 @@ def denoising_loss(
     alphas_bar_K: Array,
     key: Key,
 ) -> Array:
-    """Squared error of what a network puts out at one random diffusion step.
+    """Squared error of a network's prediction at one random diffusion step.
 
         k ~ U{1..K}, eps ~ N(0, I):   mean over entries of  mask * (target(x0, eps, abar_k) - predict(x_k, k))^2
 
     Where the target is the noise this is the loss of Ho et al. 2020, equation 14. Where it is the velocity, every
-    step counts alike: the error of the noise that follows from a velocity is abar_k times the velocity's, so the
-    loss of the noise would leave the last step, where sampling starts, untrained (Salimans & Ho 2022, section 4).
+    step counts alike: the squared error of the noise that follows from a velocity is abar_k times the velocity's, so
+    the loss of the noise would leave the last step, where sampling starts, untrained (Salimans & Ho 2022, section 4).
 
     Row 0's observation is overwritten with its clean value and, like rows the mask hides, adds zero to the mean.
     The denominator is always T * D, so the mean over a batch does not depend on how the batch is divided.
@@ -142,7 +142,7 @@ def denoising_loss(
 
     Args:
       predict: `predict(x_TD, k)`, the network; called once.
-      target: what it should put out, as in `Prediction`.
+      target: what it should predict, as in `Prediction`.
       x0_TD: clean normalised rows, shape (T, D).
       mask_T: 1 for a known row, 0 for one past a truncation, shape (T,).
       observation_size: O; the first O entries of row 0 are the condition.
@@ -192,7 +192,7 @@ def guided(
 def sampling_coefficients(
     alphas_bar: Sequence[float] | np.ndarray, steps: tuple[int, ...], temperature: float
 ) -> dict[str, np.ndarray]:
-    """What each step of `sample` multiplies with, in the order of sampling: from k_N = K down to k_1.
+    """The coefficients of each step of `sample`, in the order of sampling: from k_N = K down to k_1.
 
     With abar' the abar of the next lower step used (1 below k_1) and a = abar / abar':
 
@@ -223,7 +223,7 @@ def sampling_coefficients(
 def deterministic_coefficients(
     alphas_bar: Sequence[float] | np.ndarray, steps: tuple[int, ...]
 ) -> dict[str, np.ndarray]:
-    """What each step of `sample_deterministically` multiplies with; names and order as in `sampling_coefficients`.
+    """The coefficients of each step of `sample_deterministically`; names and order as in `sampling_coefficients`.
 
         mean_x0  sqrt(abar') - sqrt(abar) sqrt((1 - abar') / (1 - abar))       mean_x   sqrt((1 - abar') / (1 - abar))
 
@@ -241,7 +241,7 @@ def _strided_signal(alphas_bar: Sequence[float] | np.ndarray, steps: tuple[int, 
 
 
 def _by_step(steps: tuple[int, ...], alpha_bar: np.ndarray, **of_sampler: np.ndarray) -> dict[str, np.ndarray]:
-    """What every sampler needs and what this one does, in the order of sampling."""
+    """The coefficients that all samplers have, and those `of_sampler`, in the order of sampling."""
     shared = {"k": np.asarray(steps, np.int32), "signal": np.sqrt(alpha_bar), "noise": np.sqrt(1 - alpha_bar)}
     return {name: values[::-1] for name, values in (shared | of_sampler).items()}
 

@@ -81,7 +81,7 @@ def td3_bc_actor_loss(
 def rebrac_actor_loss(
     q_B: Array, policy_action_BA: Array, data_action_BA: Array, penalty: float, average: Average
 ) -> Array:
-    """ReBRAC's actor loss: maximise Q in units of its own size, at a price for leaving the recorded action.
+    """ReBRAC's actor loss: maximise Q in units of its mean size, less a penalty on leaving the recorded action.
 
         loss = -lambda mean(Q(s, pi(s))) + beta_1 mean |pi(s) - a|^2,   lambda = 1 / mean|Q|
 

@@ -1,4 +1,4 @@
-"""A causal Transformer over the rows of a trajectory: what follows each of them, given it and those before."""
+"""A causal Transformer over the rows of a trajectory: predicts each next row from those before it."""
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -27,7 +27,7 @@ class Block(nn.Module):
 
 
 class CausalTransformer(nn.Module):
-    """Rows (L, O), the first action and the return-to-go -> for every row what it says of the next, (L, target_size).
+    """Rows (L, O), the first action and the return-to-go -> after every row a prediction of the next, (L, target_size).
 
     One token per row: the sum of dense embeddings of the row, of the return-to-go and, in the first, of the action,
     plus a learned position. The output at a row depends on it and the rows before.

@@ -108,7 +108,7 @@ def trusted_horizon(run: Run, name: str, trained: TrainedModel) -> int:
 
 
 def horizons_of(run: Run) -> dict[str, int]:
-    """`trusted_horizon` by world model, as far as it was measured; what it cannot have been is left out."""
+    """`trusted_horizon` by world model, as far as it was measured; values out of its range are left out."""
     longest = run.config.policy.horizon
     found = files.find_json(run.workdir / HORIZONS) or {}
     return {name: int(steps) for name, steps in found.items() if steps in range(1, longest + 1)}
@@ -120,7 +120,7 @@ def known_horizon(run: Run, name: str) -> int:
 
 
 def measure_horizon(run: Run, name: str, trained: TrainedModel) -> int:
-    """`trusted_horizon`, measured and said; all steps where no episode is long enough to measure on."""
+    """Measures and prints `trusted_horizon`; all steps where no episode is long enough to measure on."""
     bound, longest = run.config.policy.largest_error, run.config.policy.horizon
     try:
         measured = measured_segments(run.recording, longest)

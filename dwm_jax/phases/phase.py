@@ -69,7 +69,7 @@ class Run(NamedTuple):
 
 
 class Evaluation(NamedTuple):
-    """What is measured every `Cadence.evaluate_every` updates and after the last one."""
+    """The measurement after every `Cadence.evaluate_every` updates and after the last one."""
 
     # (state, step) -> a note for the progress; writes its rows.
     run: Callable[[PyTree, int], str]

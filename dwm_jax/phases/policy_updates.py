@@ -74,7 +74,7 @@ class PolicyUpdates:
         return state, memory, metrics
 
     def learn_from(self, state: PyTree, batches_U: tuple[Batch, Array], steps_U: Array) -> tuple[PyTree, Metrics]:
-        """The learner's updates on batches that are there, one after the other.
+        """The learner's updates on batches already drawn, one after the other.
 
         Steps count from a multiple of U. Where U is whole periods of the learner, what an update steps is known as
         the program is traced, and what it does not is not there: a branch costs TD3+BC a tenth of its speed on a CPU.

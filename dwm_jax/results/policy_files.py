@@ -58,7 +58,7 @@ def save_actors(
     observation_normalizer: AffineNormalizer,
     evaluated_in: Mapping[str, Any] | None = None,
 ) -> None:
-    """Writes the file whole or not at all; of a run's processes the first does.
+    """Writes the file whole or not at all; of a run's processes only the first does.
 
     Args:
       path: ends in .npz.

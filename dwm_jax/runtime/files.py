@@ -239,7 +239,7 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def find_json(path: Path) -> dict[str, Any] | None:
-    """The JSON object in a file that can be made again; None where there is none, or one that cannot be read: said."""
+    """The JSON object in a file that can be made again; None where it is absent or, with a printed line, unreadable."""
     try:
         return read_json(path)
     except FileNotFoundError:
@@ -250,7 +250,7 @@ def find_json(path: Path) -> dict[str, Any] | None:
 
 
 def unreadable(path: Path, error: BaseException) -> UnreadableError:
-    """In one line."""
+    """The error of a file that cannot be read, in one line."""
     reason = "it is empty" if _is_empty(path) else one_line(error)[:200] or type(error).__name__
     return UnreadableError(f"{path} cannot be read: {reason}")
 
@@ -261,7 +261,7 @@ def is_full(error: OSError) -> bool:
 
 
 def named(error: OSError, path: Path) -> WriteError:
-    """In one line, with the remedy."""
+    """The error of a file that cannot be written, in one line, with the remedy."""
     reason = error.strerror or one_line(error)
     remedy = ". Make room and start the same command again" if is_full(error) else ""
     return WriteError(f"cannot write {path}: {reason}; what was there before is still there{remedy}")

@@ -1,4 +1,4 @@
-"""Stopping on request: a signal asks, the run answers at the next place where nothing is lost.
+"""Stopping on request: a signal is recorded, and the run stops at the next point where nothing is lost.
 
 A handler that raised could interrupt anything, a save included. So a signal is only recorded, and everything that takes
 long calls `check` now and then. Where the program cannot call it in time - inside a compilation, or one long dispatch -

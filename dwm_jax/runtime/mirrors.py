@@ -36,13 +36,13 @@ class Mirror(Protocol):
     """Where numbers are shown."""
 
     def resume(self, phase: str, step: int) -> None:
-        """What `phase` had after `step` is void and comes again."""
+        """What `phase` showed after `step` is void and will be shown again."""
 
     def show(self, shown: Shown) -> None:
         """Shows the numbers."""
 
     def close(self) -> None:
-        """Nothing more comes."""
+        """Ends it; nothing is shown afterwards."""
 
 
 # (workdir, the whole config) -> an open mirror
@@ -78,7 +78,7 @@ _open: list[Mirror] = []
 
 @contextmanager
 def watching(wanted: Sequence[Open], workdir: Path, description: dict[str, Any]) -> Iterator[None]:
-    """Shows what is written inside the block; of a run's processes the first does."""
+    """Shows what is written inside the block; of a run's processes only the first does."""
     try:
         _open.extend(open_mirror(workdir, description) for open_mirror in (wanted if processes.is_first() else ()))
         yield

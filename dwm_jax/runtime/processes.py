@@ -97,7 +97,7 @@ def from_first(function: Callable[[], Result]) -> Result:
 
 
 def finish() -> None:
-    """The end of a run that went well: the others stay until process 0, who has the report to write, is done."""
+    """The end of a run without errors: the others stay until process 0, which writes the report, is done."""
     if several() and is_first():
         tell(0)
     elif several():
@@ -109,7 +109,7 @@ def finish() -> None:
 def end(code: int, line: str) -> NoReturn:
     """Ends this process with that exit code at once, and all others with it; `line` says why."""
     if not is_first():
-        # Mostly this is another's leaving seen from here: a computation broke off. Process 0 has said why.
+        # Mostly a computation has failed here because another process exited; process 0 has printed why.
         _follow(PATIENCE_SECONDS)
         line = f"process {_joined().process_id}: {line}"
     print(line, file=sys.stderr, flush=True)
@@ -150,7 +150,7 @@ def heard() -> int | None:
 
 
 def _follow(seconds: float) -> None:
-    """Leaves as process 0 does if its word comes within the time; process 0 itself just waits, for the others."""
+    """Exits as process 0 does if its exit code comes within the time; process 0 itself just waits for the others."""
     until = time.monotonic() + seconds
     while several():
         code = None if is_first() else told()

@@ -68,10 +68,10 @@ class Phase:
 
 
 def say(text: str) -> None:
-    """One line to the user, above any live bar; of a run's processes the first speaks for all."""
+    """Prints one line to the user, above any live bar; of a run's processes only the first does."""
     if not processes.is_first():
         return
-    # A terminal that was closed, a disk that is full under a log: the work goes on without being watched.
+    # The terminal may be closed, or the disk of a log full: the work goes on without output.
     with suppress(OSError):
         print(printable(text), file=sys.stderr, flush=True)
 

@@ -20,7 +20,7 @@ COMMANDS = ("train", "data", "evaluate", "share", "sweep", "report", "status", "
 
 
 def prepare() -> None:
-    """What a terminal cannot show is shown as a ?, and no reason to stop."""
+    """Has characters that a terminal cannot show printed as ?, where they would raise an error."""
     for stream in (sys.stdout, sys.stderr):
         with suppress(AttributeError, ValueError):  # not every stand-in for a stream can
             stream.reconfigure(errors="replace")  # type: ignore[union-attr]
@@ -34,7 +34,7 @@ def as_started(text: str) -> str:
 
 
 def number_between(low: float, high: float) -> Callable[[str], float]:
-    """Of an argument: reads a number above `low` and at most `high`; what is not one is refused by argparse."""
+    """The `type` of an argument: a number above `low` and at most `high`; argparse refuses anything else."""
 
     def number(text: str) -> float:
         value = float(text)
@@ -46,7 +46,7 @@ def number_between(low: float, high: float) -> Callable[[str], float]:
 
 
 class OutputError(Exception):
-    """Standard output cannot be written. No OSError: a command that goes on after those of files ends with this one."""
+    """Standard output cannot be written. Not an OSError: commands that go on after an error of a file end with this."""
 
 
 class _Output:
@@ -111,5 +111,5 @@ def show(text: str) -> None:
 
 
 def _discard(output: TextIO | _Output) -> None:
-    """What is still to be written goes nowhere: the interpreter flushes once more as it leaves."""
+    """Discards what is still buffered: the interpreter flushes once more as it exits."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), output.fileno())

@@ -218,7 +218,7 @@ def check_model(folder: Path) -> None:
 
 
 def text_of(card: Mapping[str, Any]) -> bytes:
-    """card.json."""
+    """The content of card.json."""
     return (json.dumps(card, indent=2) + "\n").encode()
 
 

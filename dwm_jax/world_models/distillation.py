@@ -21,7 +21,7 @@ class State(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class Distilled(WorldModel):
-    """A diffusion world model that makes a trajectory of a noise in one pass: x_0 = f(z, s_t, a_t, g_t), z ~ N(0, I).
+    """A diffusion world model that maps noise to a trajectory in one pass: x_0 = f(z, s_t, a_t, g_t), z ~ N(0, I).
 
     The teacher is the same model, trained. Its deterministic sampler, with guidance, steps and temperature as they are
     set, makes rows x_0(z) of a noise z; the student learns them,

@@ -27,7 +27,7 @@ class InferenceState(NamedTuple):
 
 
 def rows_from_segment(units: InferenceState, segment: Segment, terminations: bool) -> Array:
-    """The rows that a recorded segment is to the model: (s, r) or, with terminations, (s, r, c), normalised, (T, D)."""
+    """The rows that stand for a recorded segment: (s, r) or, with terminations, (s, r, c), normalised, (T, D)."""
     observations_TO = units.observation_normalizer.normalize(segment.observations)
     rewards_T1 = units.reward_normalizer.normalize(segment.rewards[:, None])
     goes_on_T1 = [jnp.where(segment.terminated, -1.0, 1.0)[:, None]] if terminations else []
@@ -43,7 +43,7 @@ def range_of_rows(units: InferenceState, terminations: bool) -> tuple[Array, Arr
 
 
 def trajectory_from_rows(units: InferenceState, x_TD: Array, horizon: int, gamma: float) -> Trajectory:
-    """The H < T steps that normalised rows tell of, raw; they end where an entry c says so, if rows have one.
+    """The H < T steps that normalised rows stand for, raw; they end where an entry c says so, if rows have one.
 
     Row h holds s_{t+h}, r_{t+h} and c_{t+h}: step h leads from row h to the state in row h + 1.
     """

@@ -106,7 +106,7 @@ class OneStep(TrainedByAdam, WorldModel):
         return loss_M, jnp.mean((target_D - mean_MD) ** 2, axis=1)
 
     def weigh(self, key: Key) -> Array:
-        """How much each member learns from one sample: (M,)."""
+        """The weight of one sample in each member's loss: (M,)."""
         return jax.random.exponential(key, (self.num_members,)) if self.num_members > 1 else jnp.ones(1)
 
     def update(
@@ -124,12 +124,12 @@ class OneStep(TrainedByAdam, WorldModel):
         return self.descend(loss, state, average)
 
     def follow(self, horizon: int, gamma: float, count: int) -> Rollout:
-        """Follows one member, drawn at random, and asks `count` - 1 others at every step what they would expect.
+        """Follows one member, drawn at random, and has `count` - 1 others predict every step too.
 
-        All answers share the noise of the step: y^i = mean^i + std^i eps, from the state that was reached with y^0.
-        So what separates them is the members' disagreement alone, and not their noise: members that agree give the
-        same answer, and a squared distance is on average the squared Wasserstein distance of two Gaussians,
-        |mean^i - mean^j|^2 + |std^i - std^j|^2 in raw units. The first answer, noise included, is the trajectory.
+        All predictions share the noise of the step: y^i = mean^i + std^i eps, from the state that was reached with
+        y^0. So they differ by the members' disagreement alone, and not by noise: members that agree predict the
+        same, and a squared distance is on average the squared Wasserstein distance of two Gaussians,
+        |mean^i - mean^j|^2 + |std^i - std^j|^2 in raw units. The first prediction, noise included, is the trajectory.
         """
 
         def imagine(model: InferenceState, start: Start, choose_action: ChooseAction, key: Key) -> Trajectory:

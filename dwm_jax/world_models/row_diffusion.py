@@ -20,7 +20,7 @@ from dwm_jax.types import Array, Average, Condition, Key, Metrics, PyTree, Segme
 
 
 class State(NamedTuple):
-    """Of every diffusion model's training."""
+    """The training state of every diffusion model."""
 
     params: PyTree
     optimizer_state: PyTree
@@ -30,7 +30,7 @@ class State(NamedTuple):
 def mean_loss(
     segment_loss: Callable[[PyTree, Any, Segment, Key], Array], units: Any, segments: Segment, keys: Array
 ) -> Callable[[PyTree], tuple[Array, Metrics]]:
-    """The loss of a batch as a function of the parameters, and what is told of it.
+    """The loss of a batch as a function of the parameters, with its metrics.
 
     Args:
       segment_loss: (params, units, segment, key) -> ().

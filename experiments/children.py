@@ -1,4 +1,4 @@
-"""Processes that an experiment starts: none goes on where the experiment itself has died.
+"""Processes that an experiment starts: none outlives the experiment.
 
 For an experiment that leaves jax's devices alone: what is done here between fork and exec is not for a process that has
 jax's threads.
@@ -15,7 +15,7 @@ PR_SET_PDEATHSIG = 1
 
 
 def end_with_parent() -> Callable[[], None] | None:
-    """For a child, before it becomes what it runs: when its parent dies, it is asked to save and leave. Linux only."""
+    """A `preexec_fn` that has the child sent SIGTERM, to save and leave, when its parent dies. Linux only."""
     if sys.platform != "linux":
         return None
     prctl, parent = ctypes.CDLL(None, use_errno=True).prctl, os.getpid()

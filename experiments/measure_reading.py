@@ -95,7 +95,7 @@ def write(num_steps: int, episode_length: int) -> None:
 
 
 def read() -> dict[str, float]:
-    """What a run does with its data before the first update: the rows, and where segments start, on all devices."""
+    """Reads the data as a run does before its first update: rows, and starts of segments, on all devices."""
     config = default_config()
     config.task = DATASET_ID
     parallel.unreplicate(parallel.replicate(np.zeros(1)))  # starts jax

@@ -1,4 +1,4 @@
-"""Whether a long run stays as it began: the real command for an hour, its memory and its speed written down.
+"""Whether a long run keeps its memory and speed: the real command for an hour, with both recorded.
 
     python -m experiments.soak                                   an hour of the quickstart's DWM-TD3BC
     python -m experiments.soak --minutes 5 --workdir runs/soak   shorter, and somewhere else

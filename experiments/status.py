@@ -1,13 +1,13 @@
-"""What runs, what is done, how fast, how long still: every run below a folder, from the files it leaves.
+"""The state, speed and remaining time of every run below a folder, from the files it leaves.
 
     python -m experiments.status runs
     python -m experiments.status runs --watch 30       again every 30 seconds, until Ctrl-C
 
 One row per phase of a run: a world model (they lie in `world_models` beside the runs that share them), or a method.
-Nothing is asked of the runs themselves, and nothing disturbed: it may be called at any moment, by anyone who can read
-the folder. A method is "waiting" until its first update: while its world model trains, earlier methods learn,
-trajectories are imagined in advance, or programs compile. "running" and "waiting" are seen on the machine that runs;
-from another, a run that goes on looks stopped.
+Only files are read and no run is disturbed: it may be called at any moment, by anyone who can read the folder. A
+method is "waiting" until its first update: while its world model trains, earlier methods learn, trajectories are
+imagined in advance, or programs compile. "running" and "waiting" are seen on the machine that runs; from another, a
+run that goes on looks stopped.
 """
 
 import argparse
@@ -139,7 +139,7 @@ def progress_of(folder: Path, phase: str, total: int) -> tuple[int, float | None
 
 
 def state_of(done: bool, step: int, goes_on: bool) -> str:
-    """In words; `goes_on`: a process has the folder. What it has not begun waits for models, methods before, a pool."""
+    """The state in words; `goes_on`: a process has the folder. A phase without updates is then "waiting"."""
     if done:
         return "done"
     if goes_on:
@@ -148,7 +148,7 @@ def state_of(done: bool, step: int, goes_on: bool) -> str:
 
 
 def table_of(phases: list[Phase]) -> Table:
-    """As it is shown."""
+    """The phases as a table."""
     done = f"{sum(phase.state == 'done' for phase in phases)} of {len(phases)} phases done"
     table = Table(box=SIMPLE, caption=done, caption_justify="left")
     for column in ("run", "phase", "state"):

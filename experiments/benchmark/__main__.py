@@ -126,7 +126,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:
-    """The checked command line; `only` and `sizes` are lists of names, `plan` says how much is spent."""
+    """The checked command line; `only` and `sizes` are lists of names, `plan` has repetitions and their length."""
     parser = Parser(
         "python -m experiments.benchmark", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -188,7 +188,7 @@ def jobs(
     plan: Plan,
     races: Sequence[tuple[str, str]],  # (race, method)
 ) -> Iterator[Job]:
-    """What is to be measured, in the order of MEASUREMENTS; what does not depend on the size once."""
+    """The measurements to make, in the order of MEASUREMENTS; those that do not depend on the size once."""
     if "peak" in only:
         yield Job("peak", peak, (plan,))
     for size in sizes:

@@ -13,7 +13,7 @@ from dwm_jax.networks.temporal_unet import EMBEDDING_SIZE
 
 
 class Layer(NamedTuple):
-    """One sum of products for one sample: `pairs` vectors of `inputs` entries meet a matrix to `outputs` entries."""
+    """A layer's products for one sample: `pairs` vectors of `inputs` entries times an (inputs, outputs) matrix."""
 
     name: str
     pairs: int

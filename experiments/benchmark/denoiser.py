@@ -76,7 +76,7 @@ def dispatches(
     num_updates: int,
     engine: parallel.Engine = parallel.PMAP,
 ) -> Timed:
-    """A run of one dispatch of `num_updates` updates, as the loop makes them; every call goes on from the last."""
+    """A function that runs one dispatch of `num_updates` updates, as training does; every call continues the last."""
     dispatch = parallel.in_one_dispatch(updates, num_updates, engine)
     held, data = [parallel.replicate(state, engine), 0], parallel.replicate(on_device, engine)
 
@@ -185,7 +185,7 @@ def drawing(
 
 
 def bulk(source: Source, data: Data, num_draws: int, lambda_: float, chunk: int) -> Iterator[Trajectory]:
-    """Chunks of a pool without end, drawn as a run draws them.
+    """Endless chunks of a pool, drawn as a run draws them.
 
     Args:
       num_draws: trajectories per data pair.

@@ -79,7 +79,7 @@ def alone(products: list[Product]) -> Timed:
 
 
 def training_parts(size_name: str, plan: Plan) -> list[Figure]:
-    """Updates per second of the pretraining, had an update only its products, only its optimiser, or everything."""
+    """Updates per second of the pretraining: matrix products alone, optimiser alone, and whole updates."""
     bench, effort, count = make_bench(size_name, plan), plan.effort(), updates_per_dispatch("denoiser")
     settings = bench.settings
     starts = data.segment_rows(bench.dataset, bench.model.sequence_length, "absorb")

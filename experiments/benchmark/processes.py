@@ -1,4 +1,4 @@
-"""Measurements in processes of their own: each has its own peak of memory, its own devices, nothing compiled."""
+"""Measurements in processes of their own: each has its own peak of memory and devices, and starts uncompiled."""
 
 import os
 import socket
@@ -85,7 +85,7 @@ def with_virtual_devices(count: int) -> dict[str, str]:
 
 
 def virtual_devices(size_name: str, plan: Plan) -> list[Figure]:
-    """Training over 1, 2, 4, 8 virtual CPU devices. They share the same cores: what shows is overhead, no speed-up."""
+    """Training over 1, 2, 4, 8 virtual CPU devices, which share the same cores: this measures overhead, no speed-up."""
     by_count: dict[int, Figure] = {}
     for count in VIRTUAL_DEVICES:
         (figure,) = in_fresh_process(measure, training, size_name, plan, environment=with_virtual_devices(count))

@@ -26,7 +26,7 @@ class Timing(NamedTuple):
 
 
 class Effort(NamedTuple):
-    """How much is spent on a figure."""
+    """Repetitions of a figure, and their length."""
 
     repetitions: int
     seconds: float  # that a repetition should last; a single call may take longer
@@ -58,7 +58,7 @@ def seconds_of(run: Timed, calls: int) -> float:
 
 
 class MatrixProduct(NamedTuple):
-    """Large square products on all devices at once: the peak that everything else is held against."""
+    """Large square products on all devices at once: the peak with which everything else is compared."""
 
     run: Timed
     flop: float  # of one call

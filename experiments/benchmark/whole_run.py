@@ -93,7 +93,7 @@ def has_reached(workdir: Path, score: float) -> bool:
 
 
 def follow(config: str, overrides: Mapping[str, str], is_enough: Callable[[Path], bool]) -> Started:
-    """Runs the command in an empty folder until it ends, or is asked to when it has done enough or takes too long.
+    """Runs the command in an empty folder until it ends; stops it when it has done enough or takes too long.
 
     Data that can be made is made anew; other data has to be prepared.
 

@@ -116,7 +116,7 @@ def advice(measured: Measured, labels_P: np.ndarray, origin: str) -> str:
 
 
 def how_far(measured: Measured) -> str:
-    """What is known of the horizon beyond the number."""
+    """What the measurements say of the horizon beyond the number."""
     if measured.horizon == 0:
         return "Not even the first step is: train the world model longer, or larger; H = 1 is the least there is."
     if measured.horizon == len(measured.state_error):

@@ -120,7 +120,7 @@ def load(folder: Path) -> tuple[ConfigDict, Recording]:
 
 
 def alone(config: ConfigDict) -> ConfigDict:
-    """The config of a run that trains the judging world model and has nobody act."""
+    """The config of a run that trains the judging world model alone, without a policy."""
     config = config.copy_and_resolve_references()
     config.methods = "DWM"
     return config

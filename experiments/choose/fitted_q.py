@@ -1,4 +1,4 @@
-"""Fitted Q evaluation: what a fixed policy is worth, from recorded transitions alone (Le, Voloshin & Yue 2019).
+"""Fitted Q evaluation: the value of a fixed policy, from recorded transitions alone (Le, Voloshin & Yue 2019).
 
 Critics are fitted to
 
@@ -51,7 +51,7 @@ class Transitions(NamedTuple):
 
 
 class Actions(NamedTuple):
-    """What policies do there, one each; raw, as everywhere."""
+    """The policies' actions in those states, one each; in [-1, 1] as everywhere."""
 
     next_SPA: np.ndarray  # at next observations
     start_SEA: np.ndarray  # at initial states
@@ -92,7 +92,7 @@ def actions_of(act: Callable[[np.ndarray], np.ndarray], dataset: Dataset, chunk:
 def fitting(
     settings: Settings,
 ) -> Callable[[Transitions, Actions], Iterator[tuple[int, np.ndarray]]]:
-    """What fits the critics of several policies side by side, compiled once for every number of them.
+    """A function that fits the critics of several policies side by side, compiled once per number of them.
 
     It yields (updates so far, worth of each policy (S,)) now and then; in units of the return scale, discounted.
     """

@@ -1,4 +1,4 @@
-"""All estimates of all policies of one group, beside what they turned out to be worth."""
+"""All estimates of all policies of one group, beside their measured returns."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path

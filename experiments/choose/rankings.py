@@ -1,4 +1,4 @@
-"""How good a ranking was: against what the policies turned out to be worth."""
+"""How good a ranking was, compared with the measured scores of the policies."""
 
 from math import comb
 

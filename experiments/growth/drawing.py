@@ -15,7 +15,7 @@ from .points import Point, by_curve, fit_law
 
 
 def draw_all(rows: Sequence[dict[str, Any]], folder: Path) -> Iterator[Path]:
-    """Of every kind with more than one size, `folder`/KIND.svg."""
+    """Draws `folder`/KIND.svg for every kind with more than one size."""
     for kind in dict.fromkeys(row["kind"] for row in rows):
         curves = by_curve(row for row in rows if row["kind"] == kind)
         shown = [points for points in curves.values() if len(points) > 1]

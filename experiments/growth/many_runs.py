@@ -47,7 +47,7 @@ def planned(folder: Path, count: int) -> list[PlannedRun]:
 
 
 def write_run(run: PlannedRun, like: Path, rng: np.random.Generator) -> None:
-    """One run folder. Written without flushing: it is made to be read."""
+    """Writes one run folder, without flushing: it only has to be readable now."""
     run.workdir.mkdir(parents=True)
     for name in COPIED:
         shutil.copytree(like / name, run.workdir / name)

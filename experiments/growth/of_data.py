@@ -1,4 +1,4 @@
-"""With the data: reading it, fitting normalisers, what devices hold, imagining for every pair."""
+"""Growth with the data: reading it, fitting normalisers, memory of the devices, imagining for every pair."""
 
 import tempfile
 from collections.abc import Callable, Iterator

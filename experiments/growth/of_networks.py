@@ -1,4 +1,4 @@
-"""With the networks: rows of a trajectory, width, ensemble members, policies' seeds side by side, virtual devices."""
+"""Growth with the networks: rows of a trajectory, width, ensemble members, seeds side by side, virtual devices."""
 
 from collections.abc import Callable, Iterator
 from typing import Any

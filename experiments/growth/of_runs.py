@@ -1,4 +1,4 @@
-"""With the runs of a sweep: planning them, looking at their state, reporting on them."""
+"""Growth with the runs of a sweep: planning them, showing their state, reporting on them."""
 
 import subprocess
 import sys
@@ -49,5 +49,5 @@ def of_so_many(count: int, like: Path, folder: Path) -> Iterator[Point]:
 
 
 def point(curve: str, count: int, start: float) -> Point:
-    """What has passed since `start` on the processor."""
+    """The point of the processor seconds since `start`."""
     return Point(curve, AGAINST, count, time.process_time() - start, "CPU s")

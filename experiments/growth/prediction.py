@@ -44,7 +44,7 @@ DEVICES = (1, 2, 4, 8, 16, 32, 64)
 
 
 class Machine(NamedTuple):
-    """A line of peaks.csv, in units of one."""
+    """A line of peaks.csv, in FLOP/s, bytes, bytes/s and seconds."""
 
     name: str
     devices: int
@@ -67,7 +67,7 @@ class Work(NamedTuple):
 
 
 def machines() -> list[Machine]:
-    """Those of peaks.csv."""
+    """The machines of peaks.csv."""
     with PEAKS.open(newline="") as file:
         return [
             Machine(
@@ -86,7 +86,7 @@ def machines() -> list[Machine]:
 
 
 def seconds(work: Work, machine: Machine, devices: int, with_kernels: bool = True) -> float:
-    """Of one unit of work that is split over devices: the operations are, the optimiser and the kernels are not."""
+    """Seconds of one unit of work split over devices: its operations are divided, its optimiser and kernels are not."""
     compute = work.flop / (devices * machine.flops)
     optimiser = work.optimiser_bytes / machine.bandwidth
     kernels = work.kernels * machine.kernel_seconds if with_kernels else 0.0
@@ -96,7 +96,7 @@ def seconds(work: Work, machine: Machine, devices: int, with_kernels: bool = Tru
 
 
 class Costs(NamedTuple):
-    """Seconds of a run by what they go to."""
+    """Seconds of a run by purpose."""
 
     world_models: float = 0.0
     imagination: float = 0.0
@@ -120,7 +120,7 @@ class Counts:
 
 
 def denoiser_update(config: ConfigDict, counts: Counts) -> Work:
-    """Of the diffusion world model of a run."""
+    """The work of one update of a run's diffusion world model."""
     settings, (observation, action, _, _) = config.world_models.dwm, robot_of(config.task)
     shape = {"length": settings.sequence_length, "row_size": observation + 1, "action_size": action}
     flop = settings.batch_size * training_flop(**shape, width=settings.width, multipliers=settings.multipliers)
@@ -129,7 +129,7 @@ def denoiser_update(config: ConfigDict, counts: Counts) -> Work:
 
 
 def trajectory(config: ConfigDict, counts: Counts) -> Work:
-    """One of a bulk, which shares the kernels: those of the program's loop once per sampling step."""
+    """The work of one trajectory of a bulk, which shares the kernels: those of the loop once per sampling step."""
     settings, (observation, action, _, _) = config.world_models.dwm, robot_of(config.task)
     flop = trajectory_flop(
         length=settings.sequence_length,
@@ -144,7 +144,7 @@ def trajectory(config: ConfigDict, counts: Counts) -> Work:
 
 
 def policy_update(learner: str, num_seeds: int, counts: Counts) -> Work:
-    """Of all seeds side by side, which share the kernels."""
+    """The work of one update of all seeds side by side, which share the kernels."""
     return Work(num_seeds * counts[f"operations, update of {learner}"], kernels=counts[f"kernels, update of {learner}"])
 
 
@@ -183,7 +183,7 @@ def robot_of(task: str) -> tuple[int, int, str, int]:
 
 
 def hours(stages: Sequence[Sequence[float]], places: int) -> float:
-    """Of runs on so many places, the longest first; a stage begins when the one before it has ended."""
+    """Hours of stages of runs on so many places, longest runs first; a stage starts when the one before has ended."""
     total = 0.0
     for stage in stages:
         free = [0.0] * places

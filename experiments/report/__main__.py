@@ -59,7 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def write(found: reading.Found, runs: Path, folder: Path) -> None:
-    """Everything the report is made of."""
+    """Writes everything the report is made of."""
     made = document.made_of(found, folder)
     text = document.write(found, made, runs)
     remove_earlier(folder, text)

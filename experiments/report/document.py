@@ -116,7 +116,7 @@ def circumstances(runs: Sequence[FoundRun]) -> str:
 
 
 def commands(runs: Sequence[FoundRun], folder: Path) -> str:
-    """Every start of every run, to be repeated; paths below `folder` are written from RUNS on."""
+    """The commands of every start of every run; paths below `folder` are written from RUNS on."""
     lines = []
     for run in runs:
         itself = run.folder.resolve() == folder.resolve() / run.place

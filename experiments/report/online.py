@@ -27,7 +27,7 @@ SHOWN = (1, 3, 10, 30, 100)
 
 
 class Trials(NamedTuple):
-    """The score of what was taken home after n = 1 .. N episodes, over trials."""
+    """The score of the variant chosen after n = 1 .. N episodes, over trials."""
 
     mean: np.ndarray  # (N,)
     low: np.ndarray  # (N,) of the middle half of the trials
@@ -136,6 +136,6 @@ def upper_bounds(counts: np.ndarray, sums: np.ndarray, pulls: int) -> np.ndarray
 
 
 def _argmax(values: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """The largest of each row; of several any, alike likely."""
+    """The index of the largest of each row; among equals one at random."""
     is_largest = values == values.max(axis=1, keepdims=True)
     return np.asarray(np.argmax(is_largest * rng.uniform(0.5, 1, values.shape), axis=1))

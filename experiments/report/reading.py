@@ -175,7 +175,7 @@ def read_run(place: str, folder: Path, config: dict[str, Any], studies: Sequence
         gaps.append(Gap(place, "not finished: no diagnostics.json yet"))
 
     def unless_damaged(read: Callable[[], Part], otherwise: Part) -> Part:
-        """A part that the run can be shown without."""
+        """Reads a part that the run can be shown without; a gap where it is damaged."""
         try:
             return read()
         except UNREADABLE as error:
@@ -206,7 +206,7 @@ def read_run(place: str, folder: Path, config: dict[str, Any], studies: Sequence
 
 
 def read_measured(path: Path) -> Measured:
-    """A run's diagnostics; nothing before it has come to them."""
+    """A run's diagnostics; empty where it has not yet measured them."""
     measured = files.read_json(path) if path.exists() else {}
     return Measured(
         {label: PredictionError(**_arrays(error)) for label, error in measured.get("prediction_error", {}).items()},
@@ -233,7 +233,7 @@ def whole_evaluations(results: Sequence[Result], config: dict[str, Any]) -> list
 
 
 def finished_curves(place: str, whole: Sequence[Result], config: dict[str, Any]) -> tuple[dict[str, Curve], list[Gap]]:
-    """The curves of the methods that have come to their last evaluation; of the others how far they are.
+    """The curves of the methods with their last evaluation, and for the others a gap with how far they are.
 
     Args:
       whole: the rows of whole evaluations.
@@ -254,7 +254,7 @@ def finished_curves(place: str, whole: Sequence[Result], config: dict[str, Any])
 
 
 def total_updates(method: str, config: dict[str, Any]) -> int | None:
-    """Where the last evaluation of a method stands; None for what is never evaluated.
+    """The update of a method's last evaluation; None for what is never evaluated.
 
     Raises:
       KeyError: an unknown method.

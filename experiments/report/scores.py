@@ -59,7 +59,7 @@ def choose(found: Sequence[Score]) -> list[Choice]:
 
 
 def in_order(text: str) -> tuple[float, str]:
-    """Where a setting's value stands: what is none first, then numbers by size, then words."""
+    """Sorting key of a setting's value: no value first, then numbers by size, then words."""
     try:
         return (float(text) if text else -np.inf), ""
     except ValueError:

@@ -1,4 +1,4 @@
-"""What it costs: wall times of decisions, of sampling, of learning, of the world models. All on the machines named."""
+"""Wall times: of decisions, sampling, policy learning and world models, each on the machine that is named."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path

@@ -35,7 +35,7 @@ def horizon(steps: int) -> Setting:
 
 
 def exactly(scale: str) -> Setting:
-    """Policies see the horizon that is named, also where the recipe of a scale would show them less of it."""
+    """Overrides by which policies use the whole horizon named, even where a recipe would cut it (`largest_error`)."""
     return AS_CONFIGURED if scale == "paper" else Setting("", {"policy.largest_error": "0.0"})
 
 

@@ -1,4 +1,4 @@
-"""The commands for machines that this one cannot start runs on: as lists, for TPU pods, Kubernetes and SkyPilot.
+"""The commands for machines on which this one cannot start runs: as lists, for TPU pods, Kubernetes and SkyPilot.
 
 The image of all manifests is the one that the Dockerfile makes. Exit code 2 says that the command or its config is
 wrong: no retry would help. 75 (in use by another process) and 143 (asked to stop, and saved) are no failures: what

@@ -171,7 +171,7 @@ def start(run: PlannedRun, place: Place) -> subprocess.Popen[bytes]:
 
 @contextmanager
 def ending(running: Mapping[subprocess.Popen[bytes], object]) -> Iterator[None]:
-    """Whatever raises inside the block, the children in `running` end: they save, or are killed when they do not."""
+    """Ends the children in `running` after the block, however it ends: they save, or are killed when they do not."""
     try:
         yield
     finally:

@@ -1,4 +1,4 @@
-"""What a sweep has to run: each run once, world models first, without what is done already."""
+"""The plan of a sweep: each run once, world models first, without those that are done."""
 
 import hashlib
 import json
@@ -37,13 +37,13 @@ class PlannedRun(NamedTuple):
 
     @property
     def command(self) -> tuple[str, ...]:
-        """As it is typed."""
+        """The command line."""
         overrides = (f"--config.{key}={value}" for key, value in self.settings.items())
         return (*TRAIN, "--config", self.config_file, *overrides, "--workdir", str(self.workdir))
 
     @property
     def log(self) -> Path:
-        """What the command printed."""
+        """The file of what the command printed."""
         return self.workdir / "log.txt"
 
     def is_done(self) -> bool:

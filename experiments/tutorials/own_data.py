@@ -1,4 +1,4 @@
-"""Your own data and environment: a slider on a rail, recorded by a shaky hand, and a policy that learns from it.
+"""Your own data and environment: a slider on a rail, recorded by a noisy controller, and a policy that learns from it.
 
     python -m experiments.tutorials.own_data --workdir runs/tutorials/own_data
 
@@ -32,7 +32,7 @@ MODULE, ENVIRONMENT, TASK = "experiments.tutorials.own_data", "Slider-v0", "tuto
 
 
 class Slider(gym.Env[np.ndarray, np.ndarray]):
-    """State: place and speed. Action: a push in [-1, 1]. Paid for being near the middle; beyond 2 it falls off."""
+    """State: position and velocity. Action: a push in [-1, 1]. Reward: near the middle; beyond 2 it falls off."""
 
     observation_space = gym.spaces.Box(-np.inf, np.inf, (2,), np.float64)
     action_space = gym.spaces.Box(-1, 1, (1,), np.float32)
@@ -57,7 +57,7 @@ if ENVIRONMENT not in gym.registry:
 
 
 def record(path: Path, num_episodes: int = 40) -> None:
-    """Writes what a shaky hand did, in D4RL's layout."""
+    """Records a noisy controller and writes the file in D4RL's layout."""
     env, rng = gym.make(ENVIRONMENT), np.random.default_rng(0)
     rows: dict[str, list[Any]] = {
         key: [] for key in ("observations", "actions", "rewards", "next_observations", "terminals", "timeouts")

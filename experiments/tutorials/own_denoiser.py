@@ -37,7 +37,7 @@ class Perceptron(nn.Module):
 
     @nn.compact
     def denoise(self, x_TD: Array, k: Array, condition_E: Array) -> Array:
-        """Noisy rows -> the noise, or the velocity: what `prediction` says. Nobody here has to know which."""
+        """Noisy rows -> the noise, or the velocity, as `prediction` says; the network is the same for both."""
         hidden = jnp.concatenate([x_TD.ravel(), sinusoidal(k, 32), condition_E])
         for _ in range(3):
             hidden = mish(nn.Dense(self.width)(hidden))

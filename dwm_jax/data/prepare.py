@@ -59,7 +59,9 @@ def prepare(
         known = sources = [_source(path) for path in files]
         made = minari_store.make_once(dataset_id, lambda: read_contents(name, files, known, options))
     elif name in D4RL_TASKS:
-        made = minari_store.make_once(dataset_id, lambda: _download_d4rl(name, options, on_progress))
+        path = minari_store.path_of("") / ".downloads" / D4RL_TASKS[name].file
+        made = minari_store.make_once(dataset_id, lambda: _download_d4rl(name, path, options, on_progress))
+        path.unlink(missing_ok=True)  # not before the data set is whole: a full disk must not cost the download
     elif name == dataset_id:
         made = minari_store.put_once(dataset_id, lambda aside: _download_minari(dataset_id, aside))
     else:
@@ -75,17 +77,14 @@ def prepare(
     return dataset_id, made
 
 
-def _download_d4rl(name: str, options: ImportOptions, on_progress: Progress) -> Contents:
+def _download_d4rl(name: str, path: Path, options: ImportOptions, on_progress: Progress) -> Contents:
     task = D4RL_TASKS[name]
-    path = minari_store.path_of("") / ".downloads" / task.file
     known = checksums().get(task.file)
     if path.exists() and known is not None and (path.stat().st_size, download.file_digest(path)) != known:
         path.unlink()
     url = None if path.exists() else download.fetch(task.urls, path, on_progress, known)
     source = _source(path) | ({"url": url} if url else {})
-    contents = read_contents(name, [path], [source], options)
-    path.unlink()
-    return contents
+    return read_contents(name, [path], [source], options)
 
 
 def _download_minari(dataset_id: str, aside: Path) -> None:

@@ -499,6 +499,29 @@ def test_a_d4rl_name_is_downloaded_once_and_its_file_removed(command, file, monk
     assert list((root / ".downloads").iterdir()) == []
 
 
+def test_a_download_outlives_an_interrupt_while_its_data_set_is_written(command, file, monkeypatch, root):
+    asked = []
+
+    def fetch(urls, target, on_progress, known):
+        asked.append(urls)
+        target.parent.mkdir(parents=True)
+        shutil.copy(file, target)
+        return urls[0]
+
+    def interrupted(*_):
+        raise interruption.Interrupted(signal.SIGINT)
+
+    known = download.Known(file.stat().st_size, download.file_digest(file))
+    monkeypatch.setattr(prepare, "checksums", lambda: {"hopper_medium-v2.hdf5": known})
+    monkeypatch.setattr(download, "fetch", fetch)
+    with monkeypatch.context() as patch:
+        patch.setattr(minari_store, "_buffers", interrupted)
+        assert command("prepare", "hopper-medium-v2")[0] == 130
+    assert command("prepare", "hopper-medium-v2")[0] == 0
+    assert len(asked) == 1
+    assert list((root / ".downloads").iterdir()) == []
+
+
 def test_a_file_under_d4rls_name_is_called_d4rls_only_where_it_is(command, file, monkeypatch):
     said = "not D4RL's file, though it has its name"
     assert said in command("prepare", "hopper-medium-v2", "--file", file)[1]

@@ -26,7 +26,7 @@ from dwm_jax.learners.policies import TrainedMethod
 from dwm_jax.phases.phase import Cadence, Left, Phase, RunError
 from dwm_jax.phases.planning import evaluate_planner
 from dwm_jax.phases.policy_learning import policy_learning
-from dwm_jax.phases.pretraining import pretraining, teaching
+from dwm_jax.phases.pretraining import pretraining, teacher_run
 from dwm_jax.phases.records import Records
 from dwm_jax.phases.summary import write_summary
 from dwm_jax.registry import Learning, Planning
@@ -51,7 +51,7 @@ def train(
         models: dict[str, TrainedModel] = {}
         for name in run.models:
             teacher = None
-            if (before := teaching(run, name)) is not None:
+            if (before := teacher_run(run, name)) is not None:
                 with pretraining(before, name) as phase, spending("world models"):
                     teacher = run_phase(phase, run.cadence, engine)
             with pretraining(run, name, teacher) as phase, spending("world models"):

@@ -9,7 +9,7 @@ from ml_collections import ConfigDict
 
 from dwm_jax.data.recording import Recording
 from dwm_jax.phases.phase import Run
-from dwm_jax.phases.pretraining import pretraining, teaching
+from dwm_jax.phases.pretraining import pretraining, teacher_run
 from dwm_jax.train import run_phase
 from dwm_jax.world_models.base import TrainedModel
 from experiments.configs import smoke
@@ -69,7 +69,7 @@ def files(folder: Path) -> dict[str, str]:
 def pretrain(name: str, config: ConfigDict, recording: Recording, workdir: Path) -> TrainedModel:
     """A world model of a run that has no simulator."""
     run, teacher = run_of(config, recording, workdir), None
-    if (before := teaching(run, name)) is not None:
+    if (before := teacher_run(run, name)) is not None:
         teacher = pretrain(name, before.config, recording, workdir)
     with pretraining(run, name, teacher) as phase:
         return run_phase(phase, run.cadence)

@@ -105,7 +105,7 @@ def fingerprint_of(folder: Path, identity: Mapping[str, Any]) -> str:
         return checkpoints.fingerprint()
 
 
-def teaching(config: ConfigDict, name: str) -> ConfigDict:
+def teacher_config(config: ConfigDict, name: str) -> ConfigDict:
     """The same config, with model `name` as it is before it is distilled: trained here, or found."""
     config = config.copy_and_resolve_references()
     config.world_models[name].distil = False

@@ -27,7 +27,7 @@ def pretraining(run: Run, name: str, teacher: TrainedModel | None = None) -> Ite
     """`training_of`, with the lock of its folder held inside the block: a model that another process is training is
     waited for. A model that comes from elsewhere is taken over, as finished. The run records the folder's name.
     """
-    phase, identity = training_of(run, name, teacher), identity_of(run, name)
+    phase, identity = training_of(run, name, teacher), identity_in_run(run, name)
     elsewhere, folder = run.config.world_models[name].pretrained, phase.folder
     with exclusive(folder / ".lock", wait=True):
         description = json.dumps(identity, indent=2, sort_keys=True) + "\n"
@@ -53,7 +53,7 @@ def training_of(run: Run, name: str, teacher: TrainedModel | None = None) -> Pha
     """
     config, dataset = run.config, run.recording.dataset
     settings, label = config.world_models[name].to_dict(), kept_models.phase_name(name, config.world_models[name])
-    folder = kept_models.folder_of(config, run.workdir, identity_of(run, name))
+    folder = kept_models.folder_of(config, run.workdir, identity_in_run(run, name))
     num_updates = kept_models.last_update(settings)
     seed, _, batch_size, _ = (settings.pop(key) for key in ("seed", "num_updates", "batch_size", "pretrained"))
     model = make_model(name, **settings)
@@ -89,7 +89,7 @@ def pretrained(run: Run, name: str) -> TrainedModel | None:
       CheckpointError: it cannot be read.
     """
     phase = training_of(run, name)
-    if not kept_models.is_finished(phase.folder, identity_of(run, name)):
+    if not kept_models.is_finished(phase.folder, identity_in_run(run, name)):
         return None
     with closing(Checkpoints(checkpoints_of(phase.folder, phase.name), read_only=True)) as checkpoints:
         restored = checkpoints.restore(jax.eval_shape(phase.make_state))
@@ -106,7 +106,7 @@ def finished(run: Run, name: str) -> TrainedModel:
     """
     model = pretrained(run, name)
     if model is None:
-        folder = kept_models.folder_of(run.config, run.workdir, identity_of(run, name))
+        folder = kept_models.folder_of(run.config, run.workdir, identity_in_run(run, name))
         raise ValueError(
             f"no finished world model {name} in {folder}: it is not trained to its end yet, was trained by another "
             "version or on other data, or lies elsewhere; the run's own command trains it"
@@ -114,15 +114,15 @@ def finished(run: Run, name: str) -> TrainedModel:
     return model
 
 
-def teaching(run: Run, name: str) -> Run | None:
+def teacher_run(run: Run, name: str) -> Run | None:
     """The run that trains model `name` before it is distilled; None where it is not, or is taken over distilled."""
     settings = run.config.world_models[name]
     if not settings.get("distil") or settings.pretrained:
         return None
-    return run._replace(config=kept_models.teaching(run.config, name))
+    return run._replace(config=kept_models.teacher_config(run.config, name))
 
 
-def identity_of(run: Run, name: str) -> dict[str, Any]:
+def identity_in_run(run: Run, name: str) -> dict[str, Any]:
     """Everything that the training of model `name` depends on; of one that is taken over, its arrays too."""
     identity = kept_models.identity_of(run.config, run.recording, name)
     if run.config.world_models[name].pretrained:

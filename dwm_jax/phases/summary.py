@@ -13,7 +13,7 @@ from dwm_jax.phases import kept_models
 from dwm_jax.phases.diagnosis import diagnose
 from dwm_jax.phases.held_out import known_horizon, measured_segments
 from dwm_jax.phases.phase import Run
-from dwm_jax.phases.pretraining import identity_of
+from dwm_jax.phases.pretraining import identity_in_run
 from dwm_jax.registry import LEARNERS, METHODS, learner_of, models_needed
 from dwm_jax.results import diagnostics, pictures, scores
 from dwm_jax.results.diagnostics import Diagnosis
@@ -72,7 +72,7 @@ def write_summary(run: Run, models: Mapping[str, TrainedModel], methods: Mapping
 def losses_of(run: Run, name: str) -> np.ndarray:
     """The training losses of a world model, one per dispatch; none where its metrics were not kept."""
     settings = run.config.world_models[name].to_dict()
-    folder = kept_models.folder_of(run.config, run.workdir, identity_of(run, name))
+    folder = kept_models.folder_of(run.config, run.workdir, identity_in_run(run, name))
     label, rows = kept_models.phase_name(name, settings), JsonLines(folder / "metrics.jsonl", OF_A_PHASE).read()
     return np.array([row["world_model/loss"] for row in rows if row["phase"] == label and "world_model/loss" in row])
 

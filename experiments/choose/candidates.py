@@ -65,13 +65,13 @@ def groups_below(folder: Path) -> list[Group]:
     alike: dict[str, list[reading.FoundRun]] = {}
     for run in reading.distinct(found.runs):
         try:
-            alike.setdefault(json.dumps(identity_of(run)), []).append(run)
+            alike.setdefault(json.dumps(comparison_key(run)), []).append(run)
         except LookupError as error:
             say(printable(f"{run.folder} is left out: its config.json has no {error}"))
     return [group_of(runs) for runs in alike.values()]
 
 
-def identity_of(run: reading.FoundRun) -> tuple[Any, ...]:
+def comparison_key(run: reading.FoundRun) -> tuple[Any, ...]:
     """Equal for runs whose policies can be compared."""
     recorded = files.find_json(run.folder / "data.json") or {}
     return run.task, recorded.get("fingerprint"), files.read_json(run.folder / "config.json")["gamma"]

@@ -81,7 +81,8 @@ def test_another_way_of_sampling_is_another_pupil_of_the_same_teacher(trained: t
         with pytest.raises(ValueError, match="no finished world model dwm"):
             finished(run._replace(config=changed), "dwm")
         before, taught = (
-            kept_models.identity_of(kept_models.teaching(c, "dwm"), recording, "dwm") for c in (run.config, changed)
+            kept_models.identity_of(kept_models.teacher_config(config, "dwm"), recording, "dwm")
+            for config in (run.config, changed)
         )
         assert before == taught
 

@@ -7,7 +7,7 @@ import jax
 import numpy as np
 
 from dwm_jax.phases import kept_models
-from dwm_jax.phases.pretraining import identity_of, pretrained
+from dwm_jax.phases.pretraining import identity_in_run, pretrained
 from dwm_jax.workdir import load_recording
 from tests import tiny
 
@@ -39,7 +39,7 @@ def test_looking_for_a_model_writes_nothing_not_even_beside_a_damaged_or_unfinis
     run = tiny.run_of(config, load_recording(config)[1], tmp_path / "run")
     tiny.pretrain("one_step", config, run.recording, tmp_path / "run")
     (folder,) = tmp_path.glob("world_models/*")
-    checkpoints = kept_models.checkpoints_in(folder, identity_of(run, "one_step"))
+    checkpoints = kept_models.checkpoints_in(folder, identity_in_run(run, "one_step"))
     assert {path.name for path in checkpoints.iterdir()} == {"10", "20"}
     (checkpoints / "30.orbax-checkpoint-tmp" / "state").mkdir(parents=True)
     (folder / ".lock").unlink()

@@ -17,16 +17,16 @@ from .drawing import Points
 from .reading import FoundRun, common_origin
 
 UNITS = (
-    "Mean squared error on held-out segments by the number of steps after the recorded start (which the paper counts "
-    "as step 1); states in units of the data's variance, averaged over dimensions. The paper does not name "
-    "its units.\n"
+    "Mean squared error on held-out segments (on training segments where a run holds none out) by the number of steps "
+    "after the recorded start (which the paper counts as step 1); states in units of the data's variance, averaged "
+    "over dimensions. The paper does not name its units.\n"
 )
 # Our labels, which say who acts in a model, by the paper's names.
 LABELS = {"dwm": "dwm", "one_step": "one_step, told the recorded actions"}
 QUANTITIES = {"observation": "state", "reward": "reward"}
 # Where the paper measured its curves.
 REPORTED_TASK = "walker2d-medium-expert-v2"
-# How a PNG file begins, and bytes beyond which it is none of a run's.
+# How a PNG file begins, and the largest size of a run's own pictures, in bytes.
 PNG, LARGEST_PICTURE = b"\x89PNG\r\n\x1a\n", 10 * 2**20
 
 

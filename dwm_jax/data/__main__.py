@@ -36,7 +36,7 @@ from dwm_jax.data import actions, card, dataset, minari_store, notes, tasks
 from dwm_jax.data.check import Verdict, check, environment
 from dwm_jax.data.d4rl_tasks import D4RL_TASKS
 from dwm_jax.data.importing import ImportOptions
-from dwm_jax.data.prepare import prepare
+from dwm_jax.data.prepare import DEFAULTS, prepare
 from dwm_jax.data.tasks import Task
 from dwm_jax.runtime import interruption, terminal
 from dwm_jax.runtime.keys import NUM_SEEDS
@@ -86,12 +86,12 @@ def make_parser() -> argparse.ArgumentParser:
         "alone; default: the file's own",
     )  # fmt: skip
     prepare_parser.add_argument(
-        "--actions", choices=actions.HANDLINGS, default="refuse",
+        "--actions", choices=actions.HANDLINGS, default=DEFAULTS.actions,
         help="what to do with actions beyond [-1, 1]: refuse them (default), clip them, or scale all of them by the "
         "bounds of the environment's actions, or by the recorded ones where it has none",
     )  # fmt: skip
     prepare_parser.add_argument(
-        "--timeouts", choices=("end", "clock", "none"), default="end",
+        "--timeouts", choices=("end", "clock", "none"), default=DEFAULTS.timeouts,
         help="end (default): every timeout ends an episode; in D4RL's maze2d files timeouts mark reached goals, so "
         "returns-to-go stop at the next goal. clock: a timeout after which the recording continues is ignored, and "
         "episodes are cut at the environment's time limit. none: the file has no timeouts; terminals mark every "
@@ -131,8 +131,8 @@ def _path(text: str) -> Path:
 def refuse_meaningless(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
     """Leaves with a line about an option that would change nothing of what was asked."""
     if options.command in ("check", "show"):
-        for flag, said in (("--num-steps", options.num_steps), ("--seed", options.seed)):
-            if said is not None and options.name not in tasks.MADE_TASKS:
+        for flag, value in (("--num-steps", options.num_steps), ("--seed", options.seed)):
+            if value is not None and options.name not in tasks.MADE_TASKS:
                 parser.error(f"{flag} goes with data made on the spot: {', '.join(tasks.MADE_TASKS)}")
         if options.num_steps is not None and not 1 <= options.num_steps <= LARGEST_INDEX:
             parser.error(f"--num-steps must be at least 1 and at most {LARGEST_INDEX:,}")
@@ -141,13 +141,13 @@ def refuse_meaningless(parser: argparse.ArgumentParser, options: argparse.Namesp
     if options.command != "prepare":
         return
     if not options.file and options.name not in D4RL_TASKS:
-        for flag, said in (
+        for flag, is_given in (
             ("--env", options.env is not None),
-            ("--actions", options.actions != "refuse"),
-            ("--timeouts", options.timeouts != "end"),
+            ("--actions", options.actions != DEFAULTS.actions),
+            ("--timeouts", options.timeouts != DEFAULTS.timeouts),
             ("--max-episode-steps", options.max_episode_steps is not None),
         ):
-            if said:
+            if is_given:
                 parser.error(f"{flag} goes with --file, or with a D4RL name: other data says so itself")
     if options.max_episode_steps is not None and options.max_episode_steps < 1:
         parser.error("--max-episode-steps must be at least 1")

@@ -39,14 +39,14 @@ def prepare(
       name: a D4RL name, a Minari id, or any name for files of one's own.
       files: HDF5 files in D4RL's layout, taken together in order; or one folder of Minari episodes. None: the data
         of a known name is downloaded.
-      options: what the files do not say.
+      options: what the files do not say; only with files or a D4RL name.
 
     Returns:
       (id of the local data set, whether this call made it).
 
     Raises:
       ValueError: nothing is known under the name, a file is not in order, the environment does not fit, the
-        download failed, or other data is there under the name already.
+        download failed, other data is there under the name already, or options are given for a Minari id.
       Interrupted: a signal asked; nothing is there under the name, and a download goes on where it stopped.
     """
     if name in tasks.MADE_TASKS:
@@ -63,6 +63,8 @@ def prepare(
         made = minari_store.make_once(dataset_id, lambda: _download_d4rl(name, path, options, on_progress))
         path.unlink(missing_ok=True)  # not before the data set is whole: a full disk must not cost the download
     elif name == dataset_id:
+        if options != DEFAULTS:
+            raise ValueError(f"options go with files, or with a D4RL name; the Minari data {name} says so itself")
         made = minari_store.put_once(dataset_id, lambda aside: _download_minari(dataset_id, aside))
     else:
         known_names = tasks.known_names()

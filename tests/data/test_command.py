@@ -17,6 +17,7 @@ import pytest
 
 from dwm_jax.data import d4rl_tasks, download, environments, minari_store, prepare, tasks
 from dwm_jax.data.__main__ import main
+from dwm_jax.data.importing import ImportOptions
 from dwm_jax.runtime import interruption
 from tests.data.d4rl_files import arrays_of, assert_same, make_episodes, write
 
@@ -555,6 +556,12 @@ def test_when_no_mirror_answers_one_line_names_the_way_out(command, monkeypatch)
     assert re.fullmatch(
         r"error: no mirror gave hopper_medium-v2.hdf5 \(127.0.0.1:1: .*\); .* name it with --file\n", err
     )
+
+
+def test_options_of_a_minari_id_are_refused_before_anything_is_downloaded(monkeypatch):
+    monkeypatch.setattr(minari, "download_dataset", lambda *_: pytest.fail("downloaded"))
+    with pytest.raises(ValueError, match="options go with files, or with a D4RL name"):
+        prepare.prepare("mujoco/hopper/medium-v0", options=ImportOptions(actions="clip"))
 
 
 def test_a_remote_minari_id_is_downloaded_aside_and_moved(command, file, monkeypatch, root, tmp_path):

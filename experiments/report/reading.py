@@ -45,7 +45,7 @@ class FoundStart(NamedTuple):
 
 
 class Measured(NamedTuple):
-    """diagnostics.json."""
+    """What diagnostics.json holds of a run."""
 
     errors: dict[str, PredictionError]  # by world model and who acts in it
     calibrations: dict[str, Calibration]
@@ -184,23 +184,23 @@ def read_run(place: str, folder: Path, config: dict[str, Any], studies: Sequence
 
     dwm = config["world_models"]["dwm"]
     run = FoundRun(
-        place,
-        folder,
-        parts[0] if in_study else "",
-        _text(config["task"]),
-        _origin(folder),
-        parts[2] if in_study else place,
-        {method: settings_of(config, method) for method in finished},
-        int(config["policy"]["horizon"]),
-        int(config["policy"]["num_updates"]),
-        int(config["evaluation"]["episodes"]),
-        (int(dwm["sequence_length"]), int(dwm["num_diffusion_steps"]), int(dwm["num_sampling_steps"])),
-        results,
-        finished,
-        critic_checks([row for row in whole if row.method in finished]),
-        unless_damaged(lambda: read_measured(folder / "diagnostics.json"), Measured({}, {}, {}, {}, {})),
-        unless_damaged(lambda: read_seconds(folder / "timing.jsonl"), {}),
-        unless_damaged(lambda: [read_start(row) for row in JsonLines(folder / "starts.jsonl").read()], []),
+        place=place,
+        folder=folder,
+        study=parts[0] if in_study else "",
+        task=_text(config["task"]),
+        origin=_origin(folder),
+        variant=parts[2] if in_study else place,
+        settings={method: settings_of(config, method) for method in finished},
+        horizon=int(config["policy"]["horizon"]),
+        num_updates=int(config["policy"]["num_updates"]),
+        episodes=int(config["evaluation"]["episodes"]),
+        diffusion=(int(dwm["sequence_length"]), int(dwm["num_diffusion_steps"]), int(dwm["num_sampling_steps"])),
+        results=results,
+        curves=finished,
+        critics=critic_checks([row for row in whole if row.method in finished]),
+        measured=unless_damaged(lambda: read_measured(folder / "diagnostics.json"), Measured({}, {}, {}, {}, {})),
+        learning_seconds=unless_damaged(lambda: read_seconds(folder / "timing.jsonl"), {}),
+        starts=unless_damaged(lambda: [read_start(row) for row in JsonLines(folder / "starts.jsonl").read()], []),
     )
     return run, gaps
 

@@ -83,8 +83,8 @@ def default_config() -> ConfigDict:
     # above this share of the data's variance, one step at least; 0: all H (phases/held_out.py).
     policy.largest_error = 0.0
     policy.return_to_go = 0.6  # g_eval, scaled like the training labels
-    # What is asked of a world model for a pair: "constant", g_eval; or "reachable", g_eval but no more than the
-    # world model's reachable_quantile of what pairs like it reached in the data.
+    # The return that a world model is conditioned on for a pair: "constant", g_eval; or "reachable", the smaller of
+    # g_eval and the world model's reachable_quantile of what pairs like it reached in the data.
     policy.ask = "constant"
     # 1: H-step return; below: lambda-return. One entry per learner.
     policy.lambda_ = ConfigDict({name: learner.default_lambda for name, learner in LEARNERS.items()})
@@ -256,7 +256,7 @@ def _check_batches(config: ConfigDict, num_devices: int, require: limits.Require
 
 
 def settings_at(config: ConfigDict, key: str) -> dict[str, Any]:
-    """The settings of a learner or model at a key, without what only a model's training is told."""
+    """The settings of a learner or model at a key, without those that only a model's training reads."""
     return {name: value for name, value in value_at(config, key).items() if name not in Training._fields}
 
 

@@ -68,7 +68,7 @@ class Transition(NamedTuple):
 
 
 class Start(NamedTuple):
-    """Where an imagined trajectory starts and what it is asked for. Raw units."""
+    """Where an imagined trajectory starts, and the return-to-go that it is conditioned on. Raw units."""
 
     observation: Array  # (O,)  s_t
     action: Array  # (A,)  a_t
@@ -76,7 +76,7 @@ class Start(NamedTuple):
 
 
 class Condition(NamedTuple):
-    """What a sequence model is told beside the first state; None where it is not told of it at all."""
+    """What a sequence model is conditioned on beside the first state; a field is None where it is not part of it."""
 
     action: Array | None = None  # (A,)  a_t
     return_to_go: Array | None = None  # ()  g, scaled like the labels

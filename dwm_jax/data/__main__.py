@@ -129,7 +129,7 @@ def _path(text: str) -> Path:
 
 
 def refuse_meaningless(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
-    """Leaves with a line about an option that would change nothing of what was asked."""
+    """Leaves with a line about an option that would change nothing."""
     if options.command in ("check", "show"):
         for flag, value in (("--num-steps", options.num_steps), ("--seed", options.seed)):
             if value is not None and options.name not in tasks.MADE_TASKS:

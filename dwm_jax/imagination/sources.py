@@ -94,7 +94,7 @@ class Source(NamedTuple):
         return self.asks_policy or self.update is not None
 
 
-# (model, s_t (O,), a_t (A,)) -> the scaled return () that a world model is asked for; raw units.
+# (model, s_t (O,), a_t (A,)) -> the scaled return () that a world model is conditioned on; raw units.
 Ask = Callable[[PyTree, Array, Array], Array]
 # The pairs of a method, made on first use, since generating transitions is slow.
 MakePairs = Callable[[], Pairs]
@@ -119,7 +119,7 @@ def recorded(make_pairs: MakePairs, horizon: int, gamma: float) -> Source:
 
 
 def make_ask(how: str, return_to_go: float, model: WorldModel) -> Ask:
-    """What a world model is asked for.
+    """The return-to-go that a world model is conditioned on, as a function of the pair.
 
     Args:
       how: "constant", g_eval for every pair (the paper's way); or "reachable", min(g_eval, q(s, a)): no more than
@@ -186,7 +186,7 @@ def pessimistic(source: Source, alternatives: Rollout, ask: Ask, kappa: float) -
 
 
 def start_of(data: Data, pair: Array, ask: Ask) -> Start:
-    """Where the imagination of a pair starts, and what it is asked for."""
+    """Where the imagination of a pair starts, and the return-to-go that it is conditioned on."""
     observation_O, action_A = data.pairs.observation(pair), data.pairs.action(pair)
     return Start(observation_O, action_A, ask(data.drawn_from, observation_O, action_A))
 

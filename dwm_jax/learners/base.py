@@ -14,7 +14,7 @@ from dwm_jax.types import Array, Average, Batch, Expand, Key, Metrics, PyTree
 
 @dataclass(frozen=True, kw_only=True)
 class Learner(ABC):
-    """A trainable policy with its critics. Fields with a default are settings; the others are told by the run.
+    """A trainable policy with its critics. Fields with a default are settings; the run gives the others.
 
     Attributes:
       title: the paper's name, in those of the methods.
@@ -78,4 +78,4 @@ class Learner(ABC):
 
     @abstractmethod
     def value(self, state: PyTree, observation_O: Array) -> Array:
-        """What a state of the world is worth to this learner, in its units: (O,) -> ()."""
+        """The value of a state, in the learner's units: (O,) -> ()."""

@@ -19,7 +19,7 @@ def expand_vanilla(trajectory: Trajectory, bootstrap: Bootstrap) -> Array:
 
 
 def expand_lambda(trajectory: Trajectory, bootstrap: Bootstrap, *, lambda_: float) -> Array:
-    """The lambda-return over the trajectory; the bootstrap is asked at each of the H states."""
+    """The lambda-return over the trajectory; the bootstrap is evaluated at each of the H states."""
     values_H = jax.vmap(bootstrap)(trajectory.next_observations)
     return lambda_return(trajectory.rewards, trajectory.discounts, values_H, lambda_)
 

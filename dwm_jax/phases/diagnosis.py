@@ -1,7 +1,7 @@
 """What a finished run measures of its world models on held-out segments, with the pictures of it.
 
-Everything is measured on the same segments, imagined by one compiled function per world model: asked for their own
-labels, once and a few times more for the spread, and asked for what the run's policies ask.
+Everything is measured on the same segments, imagined by one compiled function per world model: given their own
+labels, once and a few times more for the spread, and given what the run's policies ask for.
 """
 
 from collections.abc import Callable, Mapping
@@ -71,7 +71,7 @@ def diagnose_one(
             for name, method in methods.items()
             if method.learnt is not None and METHODS[name].model == imaginer.model_name
         },
-        # One time per world model: told the recorded actions, where it needs any.
+        # One time per world model, with the recorded actions where it needs any.
         sampling_seconds=sampling_seconds(config, imaginer, recording, measured.rows[:NUM_TIMED])
         if imaginer.choose_action is with_recorded_actions
         else {},
@@ -80,7 +80,7 @@ def diagnose_one(
 
 
 def asked_returns(config: ConfigDict, imaginer: Imaginer, segments: Segment) -> np.ndarray:
-    """What the run's policies would ask of the segments' first pairs: (n,)."""
+    """The returns-to-go that the run's policies would ask for at the segments' first pairs: (n,)."""
     ask = make_ask(config.policy.ask, config.policy.return_to_go, imaginer.world_model)
     of_pairs = jax.jit(jax.vmap(ask, in_axes=(None, 0, 0)))
     asked = of_pairs(imaginer.inference, segments.observations[:, 0], segments.actions[:, 0])
@@ -102,7 +102,7 @@ def sampling_seconds(
 
 
 def value_of(learnt: Learnt) -> Callable[[Array], Array]:
-    """What the first seed's critics say of a raw state: (O,) -> ()."""
+    """The value of a raw state by the first seed's critics: (O,) -> ()."""
     state = jax.tree.map(lambda leaf: leaf[0], learnt.policies.states_S)
     units = learnt.policies.units
     return lambda observation_O: learnt.learner.value(state, units.observation_normalizer.normalize(observation_O))
@@ -166,7 +166,7 @@ def draw(run: Run, measured: Measured, found: Mapping[str, Diagnosis]) -> None:
 
 
 def draw_maze(run: Run, maze: Maze, asked: Comparison, origin: str) -> None:
-    """Recorded and imagined ways through the maze from the same starts, asked for what the policies ask."""
+    """Recorded and imagined ways through the maze from the same starts, given what the policies ask for."""
     config = run.config
     recorded_XY = np.asarray(asked.recorded.observations)[..., :2]
     imagined_XY = np.concatenate([recorded_XY[:, :1], asked.imagined.next_observations[..., :2]], axis=1)

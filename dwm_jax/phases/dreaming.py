@@ -1,4 +1,4 @@
-"""A dream: a finished world model asked again and again from the state it imagined last, beside a recorded episode."""
+"""A dream: a finished world model rolled on from the state it imagined last, chunk after chunk, beside a recording."""
 
 from typing import Any
 
@@ -81,7 +81,7 @@ def recorded_episode(dataset: data.Dataset, rows: np.ndarray) -> Episode:
 
 
 def imagine(run: Run, trained: TrainedModel, rows: np.ndarray, chunk: int, seed: int) -> Episode:
-    """The imagined episode, told the recorded actions and returns-to-go of these rows, `chunk` steps at a time."""
+    """The imagined episode, given the recorded actions and returns-to-go of these rows, `chunk` steps at a time."""
     model: Any = trained.model
     rollout, dataset, num_steps = model.rollout(chunk, run.config.gamma), run.recording.dataset, len(rows) - 1
     segments = diagnostics.recorded_segments(dataset, rows[:-1:chunk], chunk)

@@ -68,7 +68,7 @@ def measured_segments(recording: Recording, horizon: int) -> Measured:
 
 
 def imagination_of(run: Run, imaginer: Imaginer, measured: Measured) -> Callable[[np.ndarray, str], Trajectory]:
-    """(returns asked for (n,), purpose of the draw) -> what is imagined from all segments; compiled once."""
+    """(returns-to-go (n,), purpose of the draw) -> the imaginations of all segments given these; compiled once."""
     imagine = diagnostics.imagining(
         imaginer.rollout(run.config.policy.horizon, run.config.gamma), imaginer.choose_action
     )
@@ -77,7 +77,7 @@ def imagination_of(run: Run, imaginer: Imaginer, measured: Measured) -> Callable
 
 
 def own_draw(imagined: Callable[[np.ndarray, str], Trajectory], measured: Measured, number: int) -> Comparison:
-    """One of several draws of all segments, asked for their own labels."""
+    """One of several draws of all segments, given their own labels."""
     labels_n = np.asarray(measured.segments.return_to_go)
     return Comparison(measured.segments, imagined(labels_n, f"draw {number}"))
 

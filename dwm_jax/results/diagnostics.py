@@ -16,7 +16,7 @@ from dwm_jax.maths.normalizers import AffineNormalizer
 from dwm_jax.types import Array, ChooseAction, Key, PyTree, Segment, Start, Trajectory
 from dwm_jax.world_models.base import Rollout
 
-# (model, segments, returns asked for (n,), key) -> trajectories with leading axis n, on the host
+# (model, segments, returns-to-go to condition on (n,), key) -> trajectories with leading axis n, on the host
 Imagine = Callable[[PyTree, Segment, np.ndarray, Key], Trajectory]
 
 
@@ -47,7 +47,7 @@ class Terminations(NamedTuple):
 
 
 class ValueAgreement(NamedTuple):
-    """What a learner's critics say of imagined s_{t+h} against recorded ones, by step h = 1 .. H; learner's units.
+    """A learner's values of imagined s_{t+h} against those of recorded ones, by step h = 1 .. H; learner's units.
 
     Where imagined states lie among the recorded ones, the two means and spreads agree, and the slope of the regression
     of imagined on recorded values is the share of what follows that the start decides: for a model that draws from the
@@ -79,19 +79,19 @@ class Diagnosis(NamedTuple):
 
     error: PredictionError
     error_at_starts: PredictionError  # in segments that begin within the first steps of an episode
-    calibration: Calibration  # asked for the segments' own labels
-    calibration_asked: Calibration  # asked for what the policies ask
+    calibration: Calibration  # given the segments' own labels
+    calibration_asked: Calibration  # given what the policies ask for
     terminations: Terminations
     spread_over_error: np.ndarray  # (H,)
     energy_score: np.ndarray  # (H,)
     variance_by_label: np.ndarray  # (bins,) at the last step, the lowest labels first
-    values: dict[str, ValueAgreement]  # by the method whose critics were asked
+    values: dict[str, ValueAgreement]  # by the method whose critics they are
     sampling_seconds: dict[int, float]  # by horizon
-    asked: Comparison  # what was imagined for what the policies ask, beside what was recorded
+    asked: Comparison  # what was imagined given what the policies ask for, beside what was recorded
 
 
 def with_recorded_actions(segment: Segment) -> ChooseAction:
-    """Acts as the recording did: the future actions, which a model that generates the future is never told."""
+    """Acts as the recording did: the future actions, which a model that imagines all steps at once is never given."""
     return lambda step, observation, key: segment.actions[step]
 
 
@@ -277,7 +277,7 @@ def variance_by_label(
 
 
 def value_agreement(value: Callable[[Array], Array], comparison: Comparison) -> ValueAgreement:
-    """What `value` (raw observation (O,) -> ()) says of imagined and of recorded states, where steps were taken."""
+    """`value` (raw observation (O,) -> ()) at imagined and at recorded states, where steps were taken."""
     values = jax.jit(jax.vmap(jax.vmap(value)))
     recorded_nH = np.asarray(values(jnp.asarray(comparison.recorded.observations[:, 1:])), np.float64)
     imagined_nH = np.asarray(values(jnp.asarray(comparison.imagined.next_observations)), np.float64)

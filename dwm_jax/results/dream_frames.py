@@ -30,10 +30,10 @@ class Dream(NamedTuple):
     """A recorded episode, and what a world model imagined from its first state."""
 
     recorded: Episode
-    imagined: Episode  # its actions are the recorded ones it was told
+    imagined: Episode  # its actions are the recorded ones that the model was given
     chunk: int  # steps imagined at once; the next ones begin where they end
     title: str  # the task and the episode
-    told: str  # a sentence or two: what the world model was told
+    told: str  # a sentence or two: what the world model was given
 
 
 # A picture of one moment: shows the states after so many steps.

@@ -15,7 +15,7 @@ class ClusterError(ValueError):
 
 
 class ClusterFlags(NamedTuple):
-    """The flags; to be asked once the command line is parsed."""
+    """The flags; to be used once the command line is parsed."""
 
     distributed: flags.FlagHolder
     coordinator: flags.FlagHolder

@@ -36,7 +36,7 @@ _calls = itertools.count()
 
 
 def start(coordinator: str | None, num_processes: int | None, process_id: int | None) -> None:
-    """Joins the other processes, before anything else is asked of jax.
+    """Joins the other processes, before any other call of jax.
 
     Args:
       coordinator: HOST:PORT of process 0; None asks the environment (Slurm, TPU, Kubernetes, Open MPI) for all three.

@@ -42,7 +42,7 @@ class Rollout(Protocol):
     """Imagines what follows one data pair. Raw units; `jax.vmap` makes a batch."""
 
     def __call__(self, model: PyTree, start: Start, choose_action: ChooseAction, key: Key) -> Trajectory:
-        """H steps from (s_t, a_t), asked for a return-to-go.
+        """H steps from (s_t, a_t), conditioned on a return-to-go.
 
         `choose_action` is called at steps 1 .. H by a model that follows a policy (what it answers at H is unused), and
         never by one that generates the future at once.

@@ -185,7 +185,7 @@ class Ensemble(OneStep):
         require(self, "num_members", self.num_members >= 1, "at least 1")
 
     def alternatives(self, horizon: int, gamma: float, count: int) -> Rollout:
-        """Raises ValueError where more are asked for than there are members."""
+        """Raises ValueError for more alternatives than there are members."""
         if count > self.num_members:
             raise ValueError(f"{count} alternatives need as many members; num_members is {self.num_members}")
         return self.follow(horizon, gamma, count)

@@ -50,7 +50,7 @@ class WithReachableReturn(WorldModel):
 
     is_return_conditioned = True
 
-    model: WorldModel  # any that is asked for a return
+    model: WorldModel  # any that is conditioned on a return
     level: float  # of the quantile
 
     @property

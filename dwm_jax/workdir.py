@@ -285,7 +285,7 @@ def refuse_other_start(workdir: Path, key: str, value: str) -> None:
         earlier = [row[key] for row in JsonLines(workdir / "starts.jsonl").read() if key in row]
     except files.UnreadableError as error:
         raise ConfigError(
-            f"{error}; nor is there a {key}.json that can, so {workdir} may hold another run; choose another "
+            f"{error}; there is no readable {key}.json either, so {workdir} may hold another run; choose another "
             "--workdir, or move that file away if the run is the same"
         ) from error
     if earlier and earlier[-1] != value:

@@ -148,7 +148,7 @@ def refuse_meaningless(parser: argparse.ArgumentParser, options: argparse.Namesp
             ("--max-episode-steps", options.max_episode_steps is not None),
         ):
             if is_given:
-                parser.error(f"{flag} goes with --file, or with a D4RL name: other data says so itself")
+                parser.error(f"{flag} goes with --file, or with a D4RL name: other data brings its own")
     if options.max_episode_steps is not None and options.max_episode_steps < 1:
         parser.error("--max-episode-steps must be at least 1")
 

@@ -186,9 +186,7 @@ def constants(episodes: Sequence[Episode]) -> Verdict:
         high = np.max([getattr(episode, kind).max(axis=0) for episode in episodes], axis=0)
         names += [f"{kind}[{i}] = {low[i]:g}" for i in np.flatnonzero(low == high)]
     if sum(name.startswith("observations") for name in names) == episodes[0].observations.shape[1]:
-        return Verdict(
-            "wrong", question, f"{', '.join(names)}: in a state that never changes there is nothing to foretell"
-        )
+        return Verdict("wrong", question, f"{', '.join(names)}: a state that never changes leaves nothing to predict")
     if any(name.startswith("actions") for name in names):
         return Verdict("wrong", question, f"{', '.join(names)}: an action that never changes teaches nothing")
     return Verdict("note", question, ", ".join(names)) if names else Verdict("ok", question, "none")

@@ -150,7 +150,7 @@ def _of_folder(name: str, folder: Path, sources: list[dict[str, Any]], options: 
     environment = None if environment == NOWHERE else environment
     _refuse_clock_of_nothing(options, environment)
     if options.timeouts != ImportOptions().timeouts:
-        raise ValueError(f"{folder}: --timeouts is for files in D4RL's layout; Minari's episodes have their ends")
+        raise ValueError(f"{folder}: --timeouts is for files in D4RL's layout; Minari's episodes know their ends")
     if options.actions == "scale" and stored.is_flat:
         raise ValueError(f"{folder}: --actions scale, but its actions were brought to [-1, 1] when it was prepared")
     # What the data says of its environment, arguments and clock; another environment comes with its own.

@@ -64,7 +64,7 @@ def prepare(
         path.unlink(missing_ok=True)  # not before the data set is whole: a full disk must not cost the download
     elif name == dataset_id:
         if options != DEFAULTS:
-            raise ValueError(f"options go with files, or with a D4RL name; the Minari data {name} says so itself")
+            raise ValueError(f"options go with files, or with a D4RL name; the Minari data {name} brings its own")
         made = minari_store.put_once(dataset_id, lambda aside: _download_minari(dataset_id, aside))
     else:
         known_names = tasks.known_names()

@@ -97,7 +97,7 @@ def action_range(space: gym.Space[Any], owner: str) -> ActionRange:
     if not isinstance(space, gym.spaces.Box) or len(space.shape) != 1:
         raise ValueError(f"{owner}: {_name(space)} actions cannot be learnt from; Box vectors can")
     if not np.all(space.low < space.high):
-        raise ValueError(f"{owner}: the action bounds [{space.low}, {space.high}] leave no room")
+        raise ValueError(f"{owner}: an action's lower bound is not below its upper one: [{space.low}, {space.high}]")
     return ActionRange(tuple(map(float, space.low)), tuple(map(float, space.high)))
 
 

@@ -160,7 +160,7 @@ def evaluated_in(name: str, description: Mapping[str, Any]) -> Task:
         )
         reference_scores = None if scores is None else (float(scores[0]), float(scores[1]))
     except (LookupError, TypeError, ValueError) as error:
-        raise ValueError(f"{name}: the environment of its evaluation is not described in order: {error!r}") from error
+        raise ValueError(f"{name}: the description of its evaluation environment is not valid: {error!r}") from error
     return Task(name, _no_episodes, make_env, reference_scores, None, evaluated_in=description)
 
 

@@ -78,7 +78,7 @@ def newest_update(folder: Path, identity: Mapping[str, Any]) -> int | None:
     """The update of the newest checkpoint there; None where there is none.
 
     Raises:
-      CheckpointError: nor is there a folder of checkpoints.
+      CheckpointError: there is no folder of checkpoints either.
     """
     with closing(Checkpoints(checkpoints_in(folder, identity), read_only=True)) as checkpoints:
         return checkpoints.latest_step()

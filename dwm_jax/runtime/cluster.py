@@ -34,7 +34,7 @@ class ClusterFlags(NamedTuple):
         if address is None and number is None and index is None:
             return
         if self.distributed.value:
-            raise ClusterError("--distributed asks the environment; give it without --coordinator and its companions")
+            raise ClusterError("--distributed reads the environment; give it without --coordinator and its companions")
         if address is None or number is None or index is None:
             raise ClusterError("--coordinator HOST:PORT, --num-processes N and --process-id I only go together")
         host, _, port = address.rpartition(":")
@@ -63,7 +63,7 @@ class ClusterFlags(NamedTuple):
             processes.start(self.coordinator.value, self.num_processes.value, self.process_id.value)
         except ValueError as error:
             raise ClusterError(
-                f"cannot join the other processes: {error} Where no Slurm, TPU, Kubernetes or Open MPI says so, give "
+                f"cannot join the other processes: {error} Without Slurm, TPU, Kubernetes or Open MPI give "
                 "--coordinator HOST:PORT --num-processes N --process-id I"
             ) from error
 

@@ -39,7 +39,7 @@ def start(coordinator: str | None, num_processes: int | None, process_id: int | 
     """Joins the other processes, before any other call of jax.
 
     Args:
-      coordinator: HOST:PORT of process 0; None asks the environment (Slurm, TPU, Kubernetes, Open MPI) for all three.
+      coordinator: HOST:PORT of process 0; None reads all three from the environment (Slurm, TPU, Kubernetes, Open MPI).
       num_processes, process_id: of the run, and of this process.
 
     Raises:

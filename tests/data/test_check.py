@@ -159,7 +159,7 @@ def test_a_state_that_never_changes_is_wrong():
     episodes = [e._replace(observations=np.ones_like(e.observations)) for e in make_episodes([(4, True), (5, False)])]
     verdict = verdicts(episodes)["constant dimensions"]
     assert verdict.mark == "wrong"
-    assert "in a state that never changes there is nothing to foretell" in verdict.answer
+    assert "a state that never changes leaves nothing to predict" in verdict.answer
 
 
 def test_a_single_episode_leaves_none_to_be_held_out():

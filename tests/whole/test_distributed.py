@@ -180,7 +180,7 @@ def test_what_another_refuses_stops_both(config: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("flags", "line"),
     [
-        (["--distributed", "--coordinator=host:1"], "--distributed asks the environment; give it without"),
+        (["--distributed", "--coordinator=host:1"], "--distributed reads the environment; give it without"),
         (["--coordinator=host:1"], "--coordinator HOST:PORT, --num-processes N and --process-id I only go together"),
         (["--process-id=0"], "--coordinator HOST:PORT, --num-processes N and --process-id I only go together"),
         (["--coordinator=host", "--num-processes=2", "--process-id=0"], "--coordinator=host is not HOST:PORT"),

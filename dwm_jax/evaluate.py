@@ -130,8 +130,11 @@ def evaluations_of(run: Path) -> tuple[int, int]:
     own = default_config().evaluation.to_dict()
     try:
         own |= (files.find_json(run / "config.json") or {}).get("evaluation", {}) if run.is_dir() else {}
-        return int(own["episodes"]), int(own["seed"])
-    except (AttributeError, TypeError, ValueError) as error:
+        episodes, seed = int(own["episodes"]), int(own["seed"])
+        if not (1 <= episodes <= MOST_EPISODES and 0 <= seed <= NUM_SEEDS - episodes):
+            raise ValueError(f"{episodes} episodes from seed {seed}")
+        return episodes, seed
+    except (AttributeError, TypeError, ValueError, OverflowError) as error:
         raise ValueError(f"{run / 'config.json'} does not tell how the run is evaluated: {error}") from error
 
 

@@ -195,10 +195,12 @@ def test_the_command_repeats_the_runs_last_evaluation(finished: Path, capsys: py
 def test_what_is_no_workdir_is_evaluated_as_by_the_default_config(tmp_path: Path) -> None:
     assert evaluate.evaluations_of(tmp_path) == (10, 1_000)
     assert evaluate.evaluations_of(tmp_path / "TD3+BC.npz") == (10, 1_000)
-    # A part of it alone, as another version may have written it, and what is no number.
+    # A part of it alone, as another version may have written it; then what is no number, or out of range.
     (tmp_path / "config.json").write_text('{"evaluation": {"seed": 5}}')
     assert evaluate.evaluations_of(tmp_path) == (10, 5)
-    for evaluation in ('"x"', '{"seed": "x"}', "[[1]]"):
+    wrong = [f'{{"episodes": {number}}}' for number in (0, 10**9, "Infinity")]
+    wrong += [f'{{"seed": {number}}}' for number in (-1, 2**32)]
+    for evaluation in ('"x"', '{"seed": "x"}', "[[1]]", *wrong):
         (tmp_path / "config.json").write_text(f'{{"evaluation": {evaluation}}}')
         with pytest.raises(ValueError, match=r"config.json does not tell how the run is evaluated"):
             evaluate.evaluations_of(tmp_path)

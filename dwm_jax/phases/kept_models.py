@@ -25,8 +25,11 @@ from dwm_jax.runtime.progress import printable, say
 from dwm_jax.runtime.row_files import JsonLines
 from dwm_jax.types import PyTree
 
-# What a model reads only when it is asked, unless it is distilled: it is trained once for all values of these.
+# What a model reads only when it is asked: it is trained once for all values of these. A distilled model is trained on
+# what its teacher samples.
 READ_BY_SAMPLING_ALONE = ("num_sampling_steps", "guidance_weight", "temperature")
+# The same, distilled or not.
+READ_OF_ROWS = ("termination_threshold",)
 OF_DISTILLATION = ("distil", "distil_updates")
 # In a run's folder: SHA-256 of the arrays that it took from elsewhere, by model.
 TAKEN_OVER = "pretrained.json"
@@ -37,9 +40,9 @@ FOLDERS = "world_models.json"
 def read_by_training(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Of a model's settings those that its training depends on; `pretrained` where it is not off.
 
-    A distilled model is trained on what its teacher samples, so on all of them.
+    A distilled model is trained on what its teacher samples, so on the settings of sampling, too.
     """
-    unread = () if settings.get("distil") else READ_BY_SAMPLING_ALONE + OF_DISTILLATION
+    unread = READ_OF_ROWS if settings.get("distil") else READ_OF_ROWS + READ_BY_SAMPLING_ALONE + OF_DISTILLATION
     kept = {key: value for key, value in settings.items() if key not in unread}
     return {key: value for key, value in kept.items() if key != "pretrained" or value}
 

@@ -29,6 +29,7 @@ class Recipe(NamedTuple):
     guidance_weight: float
     temperature: float
     terminations: bool
+    termination_threshold: float
     reachable_quantile: float
     ask: str
     largest_error: float
@@ -46,6 +47,7 @@ PAPER = Recipe(
     guidance_weight=1.2,
     temperature=0.5,
     terminations=False,
+    termination_threshold=0.0,
     reachable_quantile=0.0,
     ask="constant",
     largest_error=0.0,
@@ -66,6 +68,8 @@ RECOMMENDED = Recipe(
     temperature=1.0,
     # An imagined termination cuts the bootstrap; without it states after a fall are valued like healthy ones.
     terminations=True,
+    # Sampled in few steps, c of most terminations lies above -1 and of some above 0: at 0 a fifth of them is missed.
+    termination_threshold=0.5,
     # One return for every pair asks for futures that some states cannot reach, and the world model imagines them.
     reachable_quantile=0.9,
     ask="reachable",
@@ -95,6 +99,7 @@ def apply(recipe: Recipe, config: ConfigDict) -> None:
         "normalizer": recipe.normalizer,  # of whole rows, where a model has but one
         "prediction": recipe.prediction,
         "terminations": recipe.terminations,
+        "termination_threshold": recipe.termination_threshold,
         "reachable_quantile": recipe.reachable_quantile,
     }
     for name, settings in config.world_models.items():

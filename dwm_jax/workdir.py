@@ -185,7 +185,7 @@ def load_recording(config: ConfigDict) -> tuple[Task, Recording]:
     task = get_task(config.task, num_steps=config.data.num_steps, seed=config.data.seed)
     acts = any(not isinstance(method, Alone) for method in methods_of(config).values())
     sizes = _checked(lambda: try_environment(task)) if acts else None  # before any data is read
-    dataset, return_scale = data.flatten(task.load_episodes(), config.gamma, task.return_scale)
+    dataset, return_scale = data.flatten(task.load_episodes(), config.gamma, task.return_scale_at(config.gamma))
     if sizes is not None:
         of_data = Sizes(dataset.observations.shape[1], dataset.actions.shape[1])
         _checked(lambda: refuse_other_sizes(task, sizes, of_data))

@@ -15,6 +15,7 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
 from dwm_jax.data import d4rl_tasks, environments, maze2d, minari_reading, minari_store
 from dwm_jax.data.d4rl_tasks import D4RL_TASKS
+from dwm_jax.data.dataset import DISCOUNT
 from dwm_jax.data.minari_reading import Stored
 from dwm_jax.data.minari_store import Contents
 from dwm_jax.data.robotics import mujoco
@@ -38,7 +39,7 @@ class Task:
     make_env: Callable[..., gym.Env[Any, Any]]
     # (min, max) return of the normalised score; None where nobody has fixed them.
     reference_scores: tuple[float, float] | None
-    # Divisor of returns-to-go; None takes the largest in the data.
+    # Divisor of returns-to-go at the discount `DISCOUNT`; None takes the largest in the data.
     return_scale: float | None
     # Whether there is anywhere to evaluate a policy; world models need nowhere.
     has_environment: bool = True
@@ -48,6 +49,16 @@ class Task:
     maze: maze2d.Maze | None = None
     # What `make_env` and `reference_scores` come from, as JSON: `evaluated_in` makes them again where the data is not.
     evaluated_in: Mapping[str, Any] | None = None
+
+    def return_scale_at(self, gamma: float) -> float | None:
+        """The divisor of returns-to-go at discount gamma; None takes the largest in the data.
+
+        It goes in proportion to 1 / (1 - gamma), the return of a reward of 1 for ever, so that a return-to-go that is
+        asked for means much the same at every discount. At gamma = 1, where that has no end, it is None.
+        """
+        if self.return_scale is None or gamma == 1:
+            return None
+        return self.return_scale * ((1 - DISCOUNT) / (1 - gamma))
 
 
 # Made on the spot; no preparation needed.

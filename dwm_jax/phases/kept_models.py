@@ -27,6 +27,8 @@ from dwm_jax.types import PyTree
 
 # Settings that only sampling reads, so that one training serves all their values; a distillation reads them too.
 READ_BY_SAMPLING_ALONE = ("num_sampling_steps", "guidance_weight", "temperature")
+# What only reading a sampled row reads: neither training nor a distillation.
+READ_OF_ROWS = ("termination_threshold",)
 OF_DISTILLATION = ("distil", "distil_updates")
 # In a run's folder: SHA-256 of the arrays that it took from elsewhere, by model.
 TAKEN_OVER = "pretrained.json"
@@ -37,9 +39,9 @@ FOLDERS = "world_models.json"
 def read_by_training(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Of a model's settings those that its training depends on; `pretrained` where it is not off.
 
-    A distilled model is trained on what its teacher samples, so on all of them.
+    A distilled model is trained on what its teacher samples, so on the settings of sampling, too.
     """
-    unread = () if settings.get("distil") else READ_BY_SAMPLING_ALONE + OF_DISTILLATION
+    unread = READ_OF_ROWS if settings.get("distil") else READ_OF_ROWS + READ_BY_SAMPLING_ALONE + OF_DISTILLATION
     kept = {key: value for key, value in settings.items() if key not in unread}
     return {key: value for key, value in kept.items() if key != "pretrained" or value}
 

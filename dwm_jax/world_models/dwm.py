@@ -42,8 +42,10 @@ def range_of_rows(units: InferenceState, terminations: bool) -> tuple[Array, Arr
     return low_D, high_D
 
 
-def trajectory_from_rows(units: InferenceState, x_TD: Array, horizon: int, gamma: float) -> Trajectory:
-    """The H < T steps that normalised rows stand for, raw; they end where an entry c says so, if rows have one.
+def trajectory_from_rows(
+    units: InferenceState, x_TD: Array, horizon: int, gamma: float, termination_threshold: float
+) -> Trajectory:
+    """The H < T steps that normalised rows stand for, raw; they end where c is below the threshold, if rows have c.
 
     Row h holds s_{t+h}, r_{t+h} and c_{t+h}: step h leads from row h to the state in row h + 1.
     """
@@ -52,7 +54,7 @@ def trajectory_from_rows(units: InferenceState, x_TD: Array, horizon: int, gamma
     return Trajectory(
         next_observations=units.observation_normalizer.denormalize(observations_TO[1 : horizon + 1]),
         rewards=units.reward_normalizer.denormalize(rewards_T1[:horizon])[:, 0],
-        discounts=discounts_until_end(jnp.any(goes_on[:horizon] < 0, axis=1), gamma),
+        discounts=discounts_until_end(jnp.any(goes_on[:horizon] < termination_threshold, axis=1), gamma),
     )
 
 
@@ -64,9 +66,9 @@ class DiffusionWorldModel(Denoiser, ReturnConditioned):
     sampled with classifier-free guidance along the strided schedule.
 
     With `terminations` (not in the paper) a row has one entry more: c_h = 1 while the episode goes on and -1 from the
-    transition on that ended it. An imagined step ends the task where c_h < 0; its discount and all later ones are 0.
-    Without, nothing imagined ever ends. Precedents: PolyGRAD (Rigter et al. 2024) and SynthER (Lu et al. 2023), whose
-    generated rows hold the termination too.
+    transition on that ended it. An imagined step ends the task where c_h < `termination_threshold`; its discount and
+    all later ones are 0. Without, nothing imagined ever ends. Precedents: PolyGRAD (Rigter et al. 2024) and SynthER
+    (Lu et al. 2023), whose generated rows hold the termination too.
     """
 
     title = "DWM"
@@ -75,6 +77,9 @@ class DiffusionWorldModel(Denoiser, ReturnConditioned):
     sequence_length: int = 8  # T; imagines at most T - 1 steps
     observation_normalizer: str = "cdf"  # or "min_max", "standard"; rewards always go by min-max
     terminations: bool = False  # whether rows say that the task ended
+    # In (-1, 1). Few sampling steps leave c between its two values, and terminations are rare: at 0, halfway, more are
+    # missed than invented.
+    termination_threshold: float = 0.0
     # Whether its sampler, as it is set, is folded into one pass of the network once it is trained
     # (`distillation.Distilled`), and by how many updates. Not measured here at the paper's sizes.
     distil: bool = False
@@ -86,6 +91,7 @@ class DiffusionWorldModel(Denoiser, ReturnConditioned):
         require(self, "sequence_length", self.sequence_length >= 2, "at least 2 rows")
         known = self.observation_normalizer in FITTERS
         require(self, "observation_normalizer", known, f"one of {', '.join(FITTERS)}")
+        require(self, "termination_threshold", -1 < self.termination_threshold < 1, "between -1 and 1")
 
     @property
     def longest_horizon(self) -> int | None:
@@ -131,6 +137,6 @@ class DiffusionWorldModel(Denoiser, ReturnConditioned):
                 Condition(start.action, start.return_to_go),
                 key,
             )
-            return trajectory_from_rows(model, x_TD, horizon, gamma)
+            return trajectory_from_rows(model, x_TD, horizon, gamma, self.termination_threshold)
 
         return imagine

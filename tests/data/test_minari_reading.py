@@ -294,6 +294,10 @@ def test_a_data_set_of_others_is_a_task_under_its_id():
     task = tasks.get_task(ID, num_steps=1, seed=0)
     assert task.reference_scores == (1.0, 3.0)
     assert task.return_scale == 400
+    # In proportion to the longest return: 1 / (1 - 0.99) = 100 steps, 1 / (1 - 0.998) = 500.
+    assert task.return_scale_at(0.99) == 400
+    np.testing.assert_allclose(task.return_scale_at(0.998), 2000)
+    assert task.return_scale_at(1.0) is None  # the largest in the data
     assert task.make_env().reset(seed=0)[0].shape == (11,)
     assert tasks.is_known(ID)
     assert ID in tasks.known_names()

@@ -53,7 +53,7 @@ def trajectory_through_rows(state, horizon):
     dataset = jax.tree.map(jnp.asarray, flatten([episode], GAMMA, None)[0])
     units = dwm.InferenceState(None, fit_standard(episode.observations), fit_min_max(rewards[:, None]))
     x_TD = dwm.rows_from_segment(units, segment_at(dataset, state, horizon + 1), terminations=True)
-    return dwm.trajectory_from_rows(units, x_TD, horizon, GAMMA)
+    return dwm.trajectory_from_rows(units, x_TD, horizon, GAMMA, 0.5)
 
 
 # What a learner is told follows each state, and the values it must reach.

@@ -193,7 +193,7 @@ def test_rows_tell_the_trajectory_that_was_recorded(episodes, horizon):
     for row in transition_rows(dataset):
         if dataset.terminated[row] or row + horizon <= dataset.last[row]:  # all of it is known
             x_TD = rows_from_segment(units, segment_at(dataset, row, horizon + 1), terminations=True)
-            told = trajectory_from_rows(units, x_TD, horizon, GAMMA)
+            told = trajectory_from_rows(units, x_TD, horizon, GAMMA, 0.0)
             recorded = recorded_steps(dataset, row, horizon, GAMMA)
             jax.tree.map(partial(np.testing.assert_allclose, atol=1e-5), told, recorded)
 
@@ -202,7 +202,20 @@ def test_without_terminations_nothing_imagined_ends():
     units = InferenceState(None, fit_standard(ROWS.states), fit_min_max(ROWS.rewards[:, None]))
     x_TD = rows_from_segment(units, jax.tree.map(lambda leaf: leaf[0], SEGMENTS), terminations=False)
     assert x_TD.shape == (T, 3)
-    np.testing.assert_allclose(trajectory_from_rows(units, x_TD, 2, GAMMA).discounts, [GAMMA, GAMMA])
+    np.testing.assert_allclose(trajectory_from_rows(units, x_TD, 2, GAMMA, 0.5).discounts, [GAMMA, GAMMA])
+
+
+@pytest.mark.parametrize(("threshold", "discounts"), [(-0.3, [GAMMA, GAMMA]), (0.0, [GAMMA, 0]), (0.5, [0, 0])])
+def test_an_imagined_step_ends_the_task_where_its_entry_is_below_the_threshold(threshold, discounts):
+    units = InferenceState(None, fit_standard(ROWS.states), fit_min_max(ROWS.rewards[:, None]))
+    # c = 0.4 on the first step and -0.2 on the second.
+    x_TD = jnp.zeros((3, 4)).at[:, 3].set(jnp.array([0.4, -0.2, -0.2]))
+    np.testing.assert_allclose(trajectory_from_rows(units, x_TD, 2, GAMMA, threshold).discounts, discounts)
+
+
+def test_a_threshold_outside_the_range_of_the_entry_is_refused():
+    with pytest.raises(ValueError, match="termination_threshold"):
+        make_dwm(termination_threshold=1.0)
 
 
 @pytest.mark.parametrize("normalizer", ["cdf", "min_max", "standard"])

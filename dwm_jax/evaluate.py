@@ -34,6 +34,7 @@ import gymnasium as gym
 import numpy as np
 
 from dwm_jax.config import default_config
+from dwm_jax.data.environments import failures_named
 from dwm_jax.data.tasks import Task, evaluated_in, get_task
 from dwm_jax.limits import MOST_EPISODES
 from dwm_jax.phases.dreaming import dream
@@ -194,7 +195,8 @@ def film(policies: ExportedPolicies, task: Task, seed: int, path: Path) -> None:
             # The other seeds' policies see the same observation and are not asked.
             observation_SEO = np.broadcast_to(np.float32(observation), (len(policies.seeds), 1, len(observation)))
             action_A = np.asarray(policies.act(observation_SEO, decision)[0, 0])
-            observation, _, terminated, truncated, _ = env.step(action_A)
+            with failures_named(f"the environment of the film, in step {decision},"):
+                observation, _, terminated, truncated, _ = env.step(action_A)
             is_last = terminated or truncated
             if is_last or (decision + 1) % each == 0:
                 yield np.asarray(env.render())

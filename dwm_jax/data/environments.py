@@ -9,7 +9,8 @@ import importlib
 import importlib.util
 import json
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import gymnasium as gym
@@ -101,6 +102,22 @@ def require_clock(env: gym.Env[Any, Any], owner: str) -> None:
             f"{owner} has no clock, and an evaluation in it might never end: register it with max_episode_steps, or "
             "prepare the data (with --file, under a name of its own) with --max-episode-steps N"
         )
+
+
+@contextmanager
+def failures_named(what: str) -> Iterator[None]:
+    """Whatever an environment's own code raises inside the block is said in one line to be the environment's.
+
+    Args:
+      what: which environment does what, for the line.
+
+    Raises:
+      ValueError: instead of any exception.
+    """
+    try:
+        yield
+    except Exception as error:  # it may be a third party's
+        raise ValueError(f"{what} fails: {type(error).__name__}: {error}") from error
 
 
 def make(

@@ -207,15 +207,12 @@ def try_environment(task: Task) -> Sizes:
     env = task.make_env()
     try:
         environments.require_clock(env, f"the environment of {task.name}")
-        vector = SyncVectorEnv([lambda: env], autoreset_mode=AutoresetMode.DISABLED)
-        observations, _ = vector.reset(seed=[0])
-        actions = np.zeros(vector.action_space.shape or (), np.float32)
-        following, rewards, *_ = vector.step(actions)
-        vector.reset(options={"reset_mask": np.array([True])})
-    except ValueError:
-        raise
-    except Exception as error:  # whatever a third party's environment raises when it runs
-        raise ValueError(f"{task.name}: its environment fails: {type(error).__name__}: {error}") from error
+        with environments.failures_named(f"{task.name}: its environment"):
+            vector = SyncVectorEnv([lambda: env], autoreset_mode=AutoresetMode.DISABLED)
+            observations, _ = vector.reset(seed=[0])
+            actions = np.zeros(vector.action_space.shape or (), np.float32)
+            following, rewards, *_ = vector.step(actions)
+            vector.reset(options={"reset_mask": np.array([True])})
     finally:
         env.close()
     if not all(np.isfinite(shown).all() for shown in (observations, following, rewards)):

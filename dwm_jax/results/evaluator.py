@@ -1,13 +1,13 @@
 """Policies in their environment: vectorised Gymnasium, one batched policy call per step, fixed seeds."""
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import gymnasium as gym
 import numpy as np
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
-from dwm_jax.data.environments import clock_of, require_clock
+from dwm_jax.data.environments import clock_of, failures_named, require_clock
 from dwm_jax.runtime import interruption
 
 # Observations of all seeds and episodes (S, E, O) -> actions (S, E, A), both raw.
@@ -58,21 +58,28 @@ class Evaluator:
           on_step: hears how many steps were taken, as long as an episode goes on.
 
         Raises:
-          ValueError: an environment without a clock, in which an episode might never end.
+          ValueError: an environment without a clock, in which an episode might never end, or one that fails.
           Interrupted: a signal asked.
-          FloatingPointError: a policy acts with a value that is not finite; the message names which and when.
+          FloatingPointError: a policy acts with a value that is not finite, or the environment shows one before an
+            episode has ended; the message names whose and when.
         """
         envs = self._opened()
-        observations, _ = envs.reset(seed=self._seeds)
+        with failures_named("the environment of the evaluation, at its reset,"):
+            observations, _ = envs.reset(seed=self._seeds)
         starts = np.array(observations).reshape(*self._shape, -1)
         returns, discounted = np.zeros(len(self._seeds)), np.zeros(len(self._seeds))
         running = np.ones(len(self._seeds), bool)
         step = 0
         while running.any():
             interruption.check()
+            self._refuse_non_finite(
+                observations, "the environment shows the observation {value} to {policy}", step, running
+            )
             actions = np.asarray(policy(observations.reshape(*self._shape, -1))).reshape(len(self._seeds), -1)
-            self._refuse_non_finite(actions, step)
-            observations, rewards, terminated, truncated, _ = envs.step(actions)
+            self._refuse_non_finite(actions, "{policy} gave the action {value}", step)
+            with failures_named(f"the environment of the evaluation, in step {step},"):
+                observations, rewards, terminated, truncated, _ = envs.step(actions)
+            self._refuse_non_finite(rewards, "the environment gives the reward {value} to {policy}", step, running)
             returns += np.where(running, rewards, 0.0)
             discounted += np.where(running, self._gamma**step * rewards, 0.0)
             ended = terminated | truncated
@@ -80,7 +87,8 @@ class Evaluator:
             step += 1
             if ended.any() and running.any():
                 # The others go on; an environment that has ended must be reset to be stepped along with them.
-                observations, _ = envs.reset(options={"reset_mask": ended})
+                with failures_named("the environment of the evaluation, at its reset,"):
+                    observations, _ = envs.reset(options={"reset_mask": ended})
             if on_step is not None and running.any():
                 on_step(step)
         return Episodes(returns.reshape(self._shape), discounted.reshape(self._shape), starts)
@@ -97,14 +105,19 @@ class Evaluator:
         if self._envs is not None:
             self._envs.close()
 
-    def _refuse_non_finite(self, actions: np.ndarray, step: int) -> None:
-        bad = ~np.isfinite(actions).all(axis=1)
+    def _refuse_non_finite(
+        self, values: np.ndarray, what: str, step: int, among: np.ndarray | Literal[True] = True
+    ) -> None:
+        """Refuses what is not finite among `values`, (S * E, ...), of the episodes `among`.
+
+        Args:
+          what: who gave it to whom, with places for {value} and {policy}.
+        """
+        bad = ~np.isfinite(values.reshape(len(values), -1)).all(axis=1) & among
         if bad.any():
             policy, episode = divmod(int(np.argmax(bad)), self._shape[1])
-            raise FloatingPointError(
-                f"the policy of seed index {policy} gave the action {actions[bad][0]} in evaluation episode {episode}, "
-                f"step {step}"
-            )
+            said = what.format(value=values[bad][0], policy=f"the policy of seed index {policy}")
+            raise FloatingPointError(f"{said} in evaluation episode {episode}, step {step}")
 
 
 def normalized_scores(returns: np.ndarray, reference_scores: tuple[float, float] | None) -> np.ndarray:

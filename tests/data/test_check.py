@@ -194,6 +194,8 @@ class Broken(gym.Env):
     def step(self, action):
         if self.failing == "step":
             raise RuntimeError("no licence")
+        if self.failing == "value":
+            return np.zeros(3), np.array([1.0, 2.0]), False, False, {}
         return np.zeros(3), np.nan if self.failing == "reward" else 0.0, False, False, {}
 
 
@@ -214,6 +216,11 @@ class OnlySeeded(Broken):
             "its environment fails: RuntimeError: no display",
         ),
         (lambda: gym.wrappers.TimeLimit(Broken("step"), 9), "wrong", "its environment fails: RuntimeError: no licence"),
+        (
+            lambda: gym.wrappers.TimeLimit(Broken("value"), 9),
+            "wrong",
+            "mine: its environment fails: ValueError: setting",
+        ),
         (lambda: gym.wrappers.TimeLimit(Broken("reward"), 9), "wrong", "rewards that are not finite"),
         (lambda: gym.wrappers.TimeLimit(OnlySeeded(), 9), "wrong", "its environment fails: TypeError"),
         (Broken, "wrong", "no clock, and an evaluation in it might never end: register it with max_episode_steps, or"),

@@ -84,6 +84,60 @@ def test_non_finite_action_is_named() -> None:
         Evaluator(countdown, num_policies=2, num_episodes=3, seed=0)(policy)
 
 
+class Broken(Countdown):
+    """As the other, until a step in which something goes wrong."""
+
+    def __init__(self, observation: float = 0.0, reward: float = 0.0, error: Exception | None = None):
+        self.observation, self.reward, self.error = observation, reward, error
+
+    def step(self, action: np.ndarray) -> Any:
+        observation, reward, terminated, truncated, info = super().step(action)
+        if self.left != 1:
+            return observation, reward, terminated, truncated, info
+        if self.error is not None:
+            raise self.error
+        return observation + self.observation, reward + self.reward, terminated, truncated, info
+
+
+@pytest.mark.parametrize("error", [ValueError("unplugged"), AssertionError("unplugged"), KeyError("unplugged")])
+def test_an_environment_that_fails_is_named_with_the_step(error: Exception) -> None:
+    evaluator = Evaluator(lambda: gym.wrappers.TimeLimit(Broken(error=error), 10), 1, 1, seed=2)
+    with pytest.raises(ValueError, match=rf"in step 2, fails: {type(error).__name__}: '?unplugged") as caught:
+        evaluator(np.zeros_like)
+    assert caught.value.__cause__ is error
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        (
+            {"observation": np.nan},
+            r"shows the observation \[nan\] to the policy of seed index 1 in .* episode 2, step 3",
+        ),
+        ({"reward": np.inf}, r"gives the reward inf to the policy of seed index 1 in .* episode 2, step 2"),
+    ],
+)
+def test_what_an_environment_shows_must_be_finite(values: dict[str, float], said: str) -> None:
+    made = []
+
+    def make_env() -> gym.Env[np.ndarray, np.ndarray]:
+        made.append(None)
+        return gym.wrappers.TimeLimit(Broken(**values) if len(made) == 6 else Countdown(), 10)
+
+    with pytest.raises(FloatingPointError, match=said):
+        Evaluator(make_env, num_policies=2, num_episodes=3, seed=0)(np.zeros_like)
+
+
+def test_the_observation_at_which_an_episode_ended_counts_for_nothing() -> None:
+    class Fallen(Countdown):
+        def step(self, action: np.ndarray) -> Any:
+            observation, *rest = super().step(action)
+            return observation * np.nan if self.left == 0 else observation, *rest
+
+    met = Evaluator(lambda: gym.wrappers.TimeLimit(Fallen(), 10), num_policies=1, num_episodes=2, seed=0)(np.ones_like)
+    np.testing.assert_array_equal(met.returns, [[2, 3]])
+
+
 def test_scores_on_the_papers_scale() -> None:
     # (92.855 - 23.85) / (161.86 - 23.85) = 0.5
     np.testing.assert_allclose(normalized_scores(np.array([23.85, 92.855, 161.86]), (23.85, 161.86)), [0, 0.5, 1])

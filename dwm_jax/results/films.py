@@ -31,7 +31,7 @@ def check_name(option: str, path: Path) -> None:
         raise ValueError(f"{option} OUT.mp4 needs imageio-ffmpeg: pip install imageio-ffmpeg; OUT.gif works without")
     if path.is_dir():
         raise ValueError(f"{option} {path}: it is a folder")
-    files.refuse_unwritable(f"{option} {path}", path.absolute().parent)
+    files.refuse_unwritable(f"{option} {path}", path.parent)
 
 
 def steps_a_frame(fps: float) -> int:

@@ -161,6 +161,19 @@ def make_folder(folder: Path) -> None:
     flush(folder.parent)
 
 
+def refuse_tilde(path: Path) -> None:
+    """Refuses a path that still begins with the ~ of a home folder: a folder of that name would be made here.
+
+    A shell leaves the ~ of `--option=~/folder` alone, and everybody else takes it for a name.
+
+    Raises:
+      ValueError: with the remedy.
+    """
+    whole = os.path.expanduser(path)
+    if whole != str(path):
+        raise ValueError(f"{path}: the shell has left its ~ as it is; write the whole path, {whole} if that is meant")
+
+
 def refuse_unwritable(asked: str, folder: Path) -> None:
     """Refuses a folder, there or to be made, in which nothing can be written; before the work for it is done.
 
@@ -170,7 +183,9 @@ def refuse_unwritable(asked: str, folder: Path) -> None:
     Raises:
       ValueError: with where and why.
     """
-    nearest = next(place for place in (folder, *folder.parents) if place.exists())
+    refuse_tilde(folder)
+    whole = folder.absolute()
+    nearest = next(place for place in (whole, *whole.parents) if place.exists())
     try:
         tempfile.TemporaryFile(dir=nearest).close()
     except OSError as error:

@@ -71,7 +71,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         cluster.find_devices()
         own_modules.import_all(options.own_modules)
         if options.output is not None:  # before the critics are fitted
-            files.refuse_unwritable(f"-o {options.output}", options.output.absolute())
+            files.refuse_unwritable(f"-o {options.output}", options.output)
         groups = candidates.groups_below(options.runs)
         if options.auto:
             advise(groups, options.runs)

@@ -42,7 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.exit(2)
     try:
         own_modules.import_all(options.own_modules)
-        files.refuse_unwritable(f"-o {options.output}", options.output.absolute())
+        files.refuse_unwritable(f"-o {options.output}", options.output)
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)

@@ -54,8 +54,9 @@ def main() -> None:
     options = parsed()
     try:
         members = list(members_of(options.studies, options.tasks, options.methods, options.variants, options.scale))
-        runs_folder = (options.runs or Path("runs") / f"sweep-{options.scale}").resolve()
-        checkpoints.refuse_place(runs_folder)
+        named = options.runs or Path("runs") / f"sweep-{options.scale}"
+        checkpoints.refuse_place(named)
+        runs_folder = named.resolve()
         for place in (runs_folder, *runs_folder.parents):
             if place.exists() and not place.is_dir():
                 raise ConfigError(f"--runs {runs_folder}: {place} is no folder")

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from dwm_jax.runtime import files
+from dwm_jax.runtime.checkpoints import refuse_place
 from dwm_jax.runtime.files import PARTIAL, UnreadableError, WriteError
 
 
@@ -98,3 +99,13 @@ def test_a_folder_that_cannot_be_filled_is_refused_and_nothing_is_made(tmp_path)
             files.refuse_unwritable("-o file", folder)
     with pytest.raises(ValueError, match="nothing can be written in /proc: "):
         files.refuse_unwritable("-o x", Path("/proc/no-folder"))
+
+
+def test_a_home_folder_that_no_shell_has_filled_in_is_refused_and_another_names_tilde_is_not(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", "/home/me")
+    line = r"^~/runs: the shell has left its ~ as it is; write the whole path, /home/me/runs if that is meant$"
+    for refuse in (files.refuse_tilde, refuse_place, lambda path: files.refuse_unwritable(f"-o {path}", path)):
+        with pytest.raises(ValueError, match=line):
+            refuse(Path("~/runs"))
+    for name in ("~no-such-user/x", "runs~", "a/~/b", "/~"):
+        files.refuse_tilde(Path(name))

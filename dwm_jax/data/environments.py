@@ -19,7 +19,7 @@ from gymnasium.envs.registration import EnvSpec
 
 from dwm_jax.data import cameras, d4rl_adroit, d4rl_mazes, trust
 from dwm_jax.data.robotics import gymnasium_robotics
-from dwm_jax.data.spaces import ActionRange, KeyPath, action_range, flatten_observations, observation_keys
+from dwm_jax.data.spaces import ActionRange, KeyPath, action_range, flatten_observations, observation_keys, size_at
 
 # By robot, the name of a locomotion environment without its version: D4RL's (min, max) return.
 REFERENCE_SCORES = {
@@ -198,17 +198,11 @@ class FlatObservations(gym.ObservationWrapper[np.ndarray, Any, Any]):
     def __init__(self, env: gym.Env[Any, Any], keys: Sequence[KeyPath]):
         super().__init__(env)
         self._keys = tuple(keys)
-        self.size = sum(map(self._size, self._keys))
+        self.size = sum(size_at(env.observation_space, path) for path in self._keys)
         self.observation_space = gym.spaces.Box(-np.inf, np.inf, (self.size,), np.float64)
 
     def observation(self, observation: Any) -> np.ndarray:
         return np.asarray(flatten_observations(observation, self._keys, batch_axes=0), np.float64)
-
-    def _size(self, path: KeyPath) -> int:
-        space: Any = self.env.observation_space
-        for key in path:
-            space = space[key]
-        return int(np.prod(space.shape))
 
 
 def _make(environment: str, spec: str | None, render_mode: str | None, clock: int | None) -> gym.Env[Any, Any]:

@@ -21,13 +21,27 @@ def observation_keys(space: gym.Space[Any], owner: str) -> tuple[KeyPath, ...]:
       owner: whose space it is, for the message.
 
     Raises:
-      ValueError: discrete, text, tuple or image observations; the message names the entry.
+      ValueError: discrete, text, tuple or image observations, the message names the entry; or none at all.
     """
+    keys = _keys_below(space, owner)
+    if not sum(size_at(space, path) for path in keys):
+        raise ValueError(f"{owner}: its observations hold no number, hence nothing to learn from")
+    return keys
+
+
+def size_at(space: Any, path: KeyPath) -> int:
+    """Numbers in the array at `path` of an observation."""
+    for key in path:
+        space = space[key]
+    return int(np.prod(space.shape))
+
+
+def _keys_below(space: gym.Space[Any], owner: str) -> tuple[KeyPath, ...]:
     if isinstance(space, gym.spaces.Dict):
         return tuple(
             (key, *rest)
             for key, subspace in space.spaces.items()
-            for rest in observation_keys(subspace, f"{owner}, observation[{key!r}]")
+            for rest in _keys_below(subspace, f"{owner}, observation[{key!r}]")
         )
     if isinstance(space, gym.spaces.Box) and len(space.shape) <= 1:
         return ((),)
@@ -94,7 +108,7 @@ def action_range(space: gym.Space[Any], owner: str) -> ActionRange:
     Raises:
       ValueError: discrete or other actions, or a lower bound that is not below the upper one.
     """
-    if not isinstance(space, gym.spaces.Box) or len(space.shape) != 1:
+    if not isinstance(space, gym.spaces.Box) or len(space.shape) != 1 or not space.shape[0]:
         raise ValueError(f"{owner}: {_name(space)} actions cannot be learnt from; Box vectors can")
     if not np.all(space.low < space.high):
         raise ValueError(f"{owner}: an action's lower bound is not below its upper one: [{space.low}, {space.high}]")

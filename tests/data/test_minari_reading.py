@@ -104,6 +104,10 @@ def test_the_environment_is_flattened_in_the_order_of_the_data():
         (Dict(a=Box(-1, 1, (2,)), mission=Text(5)), UNIT, r"observation\['mission'\]: Text observations"),
         (VECTOR, Discrete(3), f"{ID}: Discrete actions cannot be learnt from"),
         (VECTOR, Dict(a=UNIT), "Dict actions"),
+        (Box(-1, 1, (0,)), UNIT, f"{ID}: its observations hold no number"),
+        (Dict({}), UNIT, f"{ID}: its observations hold no number"),
+        (Dict(a=Dict({}), b=Box(-1, 1, (0,))), UNIT, f"{ID}: its observations hold no number"),
+        (VECTOR, Box(-1, 1, (0,)), r"Box \(0,\) actions"),
     ],
 )
 def test_spaces_that_cannot_be_learnt_from_are_refused_in_one_line(observation_space, action_space, message):

@@ -25,7 +25,7 @@ from dwm_jax.data import minari_reading
 from dwm_jax.data.minari_reading import Stored
 from dwm_jax.runtime import files, interruption
 from dwm_jax.runtime.locks import exclusive
-from dwm_jax.runtime.progress import say
+from dwm_jax.runtime.progress import phase, say
 from dwm_jax.types import Episode
 
 PREPARE = "python -m dwm_jax.data prepare"
@@ -218,7 +218,9 @@ def _write(folder: Path, dataset_id: str, contents: Contents) -> None:
         metadata["eval_env_spec"] = gym.spec(environment).to_json()
     storage.update_metadata(metadata)
     files.require_room(folder, _size_of(contents.episodes))
-    storage.update_episodes(_buffers(contents.episodes))
+    # A hundred thousand episodes take HDF5 minutes, however short they are.
+    with phase(f"writing {dataset_id}", len(contents.episodes), unit="episode", stays=False) as progress:
+        storage.update_episodes(_buffers(contents.episodes, progress.advance))
 
 
 def _size_of(episodes: Sequence[Episode]) -> int:
@@ -227,9 +229,10 @@ def _size_of(episodes: Sequence[Episode]) -> int:
     return sum(arrays) + sum(2 * len(one.rewards) + GROUPS_OF_EPISODE for one in episodes) + GROUPS_OF_EPISODE
 
 
-def _buffers(episodes: Sequence[Episode]) -> Iterator[EpisodeBuffer]:
+def _buffers(episodes: Sequence[Episode], on_episode: Callable[[int], None]) -> Iterator[EpisodeBuffer]:
     for index, episode in enumerate(episodes):
         interruption.check()
+        on_episode(index)
         yield EpisodeBuffer(
             id=index,
             observations=episode.observations,  # type: ignore[arg-type]

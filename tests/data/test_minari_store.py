@@ -15,7 +15,7 @@ from minari.storage.datasets_root_dir import get_dataset_path
 
 from dwm_jax.data import tasks
 from dwm_jax.data.minari_store import Contents, make_once, read_episodes
-from dwm_jax.runtime import files
+from dwm_jax.runtime import files, progress
 from dwm_jax.runtime.locks import exclusive
 from dwm_jax.types import Episode
 
@@ -189,3 +189,14 @@ def test_made_data_that_was_damaged_is_named_and_made_again(
     (file.parent / "metadata.json").write_text("")
     assert len(task.load_episodes()) == 1
     assert "; it is made again\nrecording maze2d-umaze" in capsys.readouterr().err
+
+
+def test_data_that_takes_long_to_write_says_how_far_it_is(monkeypatch, capsys):
+    write()
+    assert capsys.readouterr().err == ""
+    monkeypatch.setattr(progress, "SECONDS_BETWEEN_LINES", -1.0)
+    monkeypatch.setenv("MINARI_DATASETS_PATH", f"{os.environ['MINARI_DATASETS_PATH']}-2")
+    write()
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == len(make_episodes())
+    assert lines[7].startswith(f"writing {ID}: episode 7/12")

@@ -8,7 +8,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -215,7 +215,9 @@ def _write(folder: Path, dataset_id: str, contents: Contents) -> None:
         metadata |= dict(zip(("ref_min_score", "ref_max_score"), contents.reference_scores, strict=True))
     environment = contents.provenance.get("environment")
     if environment in gym.registry:
-        metadata["eval_env_spec"] = gym.spec(environment).to_json()
+        # For Minari's other users. Whoever registers a class itself, or functions as arguments, has no JSON of it.
+        with suppress(TypeError, ValueError):
+            metadata["eval_env_spec"] = gym.spec(environment).to_json()
     storage.update_metadata(metadata)
     files.require_room(folder, _size_of(contents.episodes))
     # A hundred thousand episodes take HDF5 minutes, however short they are.

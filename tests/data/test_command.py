@@ -1,5 +1,6 @@
 """`python -m dwm_jax.data`, as a user and as forty-five jobs at once would run it."""
 
+import importlib
 import json
 import logging
 import multiprocessing
@@ -249,6 +250,17 @@ def test_an_environment_of_ones_own_is_found_by_its_module(command, tmp_path, mo
     _, out, _ = command("check", "mine")
     assert re.search("WRONG +episode boundaries .*the environment's clock allows 7", out)
     assert re.search("ok +environment", out)
+
+
+@pytest.mark.parametrize("arguments", [{}, {"size": len}])
+def test_an_environment_may_be_registered_by_a_class_and_with_functions(command, tmp_path, module, arguments):
+    mine = importlib.import_module(module()).Mine
+    gym.registry.pop("Mine-v0")
+    gym.register("Mine-v0", mine, max_episode_steps=7, kwargs=arguments)  # as a plugin of Gymnasium may, at its import
+    path = write(tmp_path / "a.hdf5", arrays_of(hopper()))
+    assert command("prepare", "mine", "--file", path, "--env", "Mine-v0")[0] == 0
+    env = tasks.get_task("mine", num_steps=1, seed=0).make_env()
+    assert env.unwrapped.size == arguments.get("size", 1)
 
 
 @pytest.mark.parametrize(

@@ -179,13 +179,14 @@ def load_recording(config: ConfigDict) -> tuple[Task, Recording]:
     """The task and its data, made on the spot where it can be.
 
     Raises:
-      ConfigError: a method acts, and the environment of its evaluation is not there, does not run, does not fit the
-        data or might never end an episode. World models by themselves need none.
+      ConfigError: the data cannot be read or learnt from; or a method acts, and the environment of its evaluation is
+        not there, does not run, does not fit the data or might never end an episode. World models by themselves need
+        none.
     """
     task = get_task(config.task, num_steps=config.data.num_steps, seed=config.data.seed)
     acts = any(not isinstance(method, Alone) for method in methods_of(config).values())
     sizes = _checked(lambda: try_environment(task)) if acts else None  # before any data is read
-    dataset, return_scale = data.flatten(task.load_episodes(), config.gamma, task.return_scale_at(config.gamma))
+    dataset, return_scale = _flattened(task, config.gamma)
     if sizes is not None:
         of_data = Sizes(dataset.observations.shape[1], dataset.actions.shape[1])
         _checked(lambda: refuse_other_sizes(task, sizes, of_data))
@@ -197,6 +198,13 @@ def load_recording(config: ConfigDict) -> tuple[Task, Recording]:
     )
     say_what_is_asked(config, dataset)
     return task, Recording(dataset, return_scale, training, heldout, data.fingerprint(dataset))
+
+
+def _flattened(task: Task, gamma: float) -> tuple[data.Dataset, float]:
+    try:
+        return data.flatten(task.load_episodes(), gamma, task.return_scale_at(gamma))
+    except ValueError as error:
+        raise ConfigError(f"the data of {task.name} is not in order: {error}") from error
 
 
 def say_what_is_asked(config: ConfigDict, dataset: data.Dataset) -> None:

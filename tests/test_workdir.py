@@ -44,10 +44,10 @@ def task(monkeypatch):
     """Sets the one task there is; returns what was read of its data."""
     read = []
 
-    def set_task(make_env, has_environment=True):
+    def set_task(make_env, has_environment=True, reward=1.0):
         def load_episodes():
             read.append(True)
-            return make_episodes([(6, True)] * 4)
+            return [e._replace(rewards=reward * e.rewards) for e in make_episodes([(6, True)] * 4)]
 
         one = Task("mine", load_episodes, make_env, None, None, has_environment=has_environment)
         monkeypatch.setattr(workdir, "get_task", lambda *_, **__: one)
@@ -80,6 +80,14 @@ def test_an_environment_of_other_sizes_is_refused_before_anything_is_learnt(task
 def test_world_models_alone_need_no_environment(task):
     task(nowhere, has_environment=False)
     assert load_recording(tiny.config(methods="DWM,OneStep"))[1].dataset.observations.shape == (28, 3)
+
+
+def test_data_that_cannot_be_learnt_from_is_a_wrong_command(task):
+    task(nowhere, has_environment=False, reward=np.nan)
+    with pytest.raises(
+        ConfigError, match=r"^the data of mine is not in order: episode 0: rewards\[0\] is nan; data must"
+    ):
+        load_recording(tiny.config(methods="DWM"))
 
 
 def test_an_environment_that_fits_is_no_obstacle(task):

@@ -81,9 +81,10 @@ class Rows(Sequence[Episode]):
     def append(self, episode: Episode) -> None:
         """Copies an episode of L + 1 observations into the next L + 1 rows, which must be there."""
         start, last = self._starts[-1], self._starts[-1] + len(episode.actions)
-        self.observations[start : last + 1] = episode.observations
-        self.actions[start:last] = episode.actions
-        self.rewards[start:last] = episode.rewards
+        with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite, which `check_episode` refuses
+            self.observations[start : last + 1] = episode.observations
+            self.actions[start:last] = episode.actions
+            self.rewards[start:last] = episode.rewards
         self._starts.append(last + 1)
         self._terminated.append(bool(episode.terminated))
 

@@ -11,6 +11,7 @@ from dwm_jax.data import conversion, d4rl, d4rl_mazes, d4rl_tasks, environments,
 from dwm_jax.data.actions import recorded_range, to_bounds
 from dwm_jax.data.conversion import Conversion, Findings, Layout
 from dwm_jax.data.d4rl_tasks import D4RL_TASKS
+from dwm_jax.data.dataset import check_episode
 from dwm_jax.data.environments import Facts
 from dwm_jax.data.flat_arrays import FlatArrays
 from dwm_jax.data.minari_store import Contents
@@ -168,6 +169,11 @@ def _of_folder(name: str, folder: Path, sources: list[dict[str, Any]], options: 
             bounds = _units(np.concatenate(list(minari_reading.read_actions(stored))), facts)
         stored = stored._replace(action_range=bounds)
     episodes, changes = minari_reading.read_and_clip(stored, may_clip=options.actions == "clip")
+    for index, episode in enumerate(episodes):
+        try:
+            check_episode(episode, index, None)
+        except ValueError as error:
+            raise ValueError(f"{stored.folder}, {error}") from error
     if environment is not None:
         keys, clock = stored.observation_keys, options.max_episode_steps
         environments.make(environment, spec, keys=keys, actions=stored.action_range, clock=clock).close()

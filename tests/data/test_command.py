@@ -492,6 +492,41 @@ def test_a_folder_of_minari_episodes_is_imported_with_an_environment_of_ones_own
     np.testing.assert_array_equal(observation[2:4], env.unwrapped.goal)
 
 
+@pytest.mark.parametrize(
+    ("field", "value", "said"),
+    [
+        ("rewards", np.nan, r"episode 1: rewards\[0\] is nan; data must be finite"),
+        ("observations", 1e300, r"episode 1: observations\[0, 0\] is inf; data must be finite"),
+    ],
+)
+def test_a_folder_with_what_is_not_finite_is_refused_as_a_file_is(
+    command, tmp_path, monkeypatch, root, field, value, said
+):
+    first, second = make_episodes([(3, True), (4, True)], 2, 1)
+    monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path / "elsewhere"))
+    minari.create_dataset_from_buffers(
+        "someones-v0",
+        [
+            minari.data_collector.EpisodeBuffer(
+                observations=e.observations,
+                actions=e.actions,
+                rewards=e.rewards,
+                terminations=np.arange(len(e.actions)) == len(e.actions) - 1,
+                truncations=np.zeros(len(e.actions), bool),
+            )
+            for e in (first, second._replace(**{field: np.full(getattr(second, field).shape, value)}))
+        ],
+        observation_space=gym.spaces.Box(-9, 9, (2,), np.float64),
+        action_space=gym.spaces.Box(-1, 1, (1,)),
+    )
+    monkeypatch.setenv("MINARI_DATASETS_PATH", str(root))
+    folder = tmp_path / "elsewhere" / "someones-v0"
+    code, _, err = command("prepare", "mine", "--file", folder)
+    assert code == 1
+    assert re.fullmatch(f"error: {folder}/data, {said}", err.strip())
+    assert not (root / "mine-v0").exists()
+
+
 def test_a_d4rl_name_is_downloaded_once_and_its_file_removed(command, file, monkeypatch, root):
     asked = []
 

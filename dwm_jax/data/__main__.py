@@ -38,7 +38,7 @@ from dwm_jax.data.d4rl_tasks import D4RL_TASKS
 from dwm_jax.data.importing import ImportOptions
 from dwm_jax.data.prepare import DEFAULTS, prepare
 from dwm_jax.data.tasks import Task
-from dwm_jax.runtime import interruption, terminal
+from dwm_jax.runtime import files, interruption, terminal
 from dwm_jax.runtime.keys import NUM_SEEDS
 from dwm_jax.runtime.locks import InUseError
 from dwm_jax.runtime.progress import one_line
@@ -125,7 +125,12 @@ def _not_empty(text: str) -> str:
 
 
 def _path(text: str) -> Path:
-    return Path(_not_empty(text))
+    path = Path(_not_empty(text))
+    try:
+        files.refuse_tilde(path)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+    return path
 
 
 def refuse_meaningless(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:

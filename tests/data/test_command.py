@@ -653,6 +653,16 @@ def test_an_empty_argument_is_refused(flag, file, capsys):
     assert f"error: argument {flag}: it is empty" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    "arguments", [("prepare", "mine", "--file=~/mine.hdf5"), ("show", "mine", "--picture=~/mine.png")]
+)
+def test_a_tilde_that_the_shell_has_left_alone_is_refused(arguments, capsys):
+    with pytest.raises(SystemExit) as left:
+        main([*arguments])
+    assert left.value.code == 2
+    assert f"error: argument {arguments[2][: arguments[2].index('=')]}: ~/mine." in capsys.readouterr().err
+
+
 def test_what_might_never_end_is_no_file(command, tmp_path):
     os.mkfifo(tmp_path / "pipe.hdf5")
     for path in ("/dev/zero", tmp_path / "pipe.hdf5"):

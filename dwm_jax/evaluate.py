@@ -43,6 +43,7 @@ from dwm_jax.results.evaluator import Evaluator, normalized_scores
 from dwm_jax.results.policy_files import ExportedPolicies
 from dwm_jax.results.scores import spread
 from dwm_jax.runtime import cluster, files, own_modules, terminal
+from dwm_jax.runtime.arguments import local_path
 from dwm_jax.runtime.keys import NUM_SEEDS
 from dwm_jax.runtime.progress import one_line, phase, printable, say
 from dwm_jax.workdir import reopened
@@ -97,14 +98,16 @@ def options_of(arguments: list[str] | None) -> argparse.Namespace:
         description=terminal.as_started(__doc__ or ""),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("run", type=Path, metavar="RUN", help="a run's workdir, or one exported .npz")
+    parser.add_argument("run", type=local_path, metavar="RUN", help="a run's workdir, or one exported .npz")
     parser.add_argument("--episodes", type=int, help="per policy (default: as in the run's own evaluations)")
     parser.add_argument(
         "--seed", type=int, help="of the first episode's start, or of the dream (default: the run's evaluation.seed)"
     )
     own_modules.add_flag(parser)
-    parser.add_argument("--video", type=Path, metavar="OUT.mp4", help="films one episode of the first seed's policy")
-    parser.add_argument("--dream", type=Path, metavar="OUT.gif", help="films the world model instead; or OUT.mp4")
+    parser.add_argument(
+        "--video", type=local_path, metavar="OUT.mp4", help="films one episode of the first seed's policy"
+    )
+    parser.add_argument("--dream", type=local_path, metavar="OUT.gif", help="films the world model instead; or OUT.mp4")
     options = parser.parse_args(arguments)
     if options.episodes is not None and not 1 <= options.episodes <= MOST_EPISODES:
         parser.error(f"--episodes must be from 1 to {MOST_EPISODES:,}: they run side by side")

@@ -25,6 +25,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from dwm_jax.runtime import terminal
+from dwm_jax.runtime.arguments import local_path
 from dwm_jax.runtime.progress import one_line, say
 from dwm_jax.sharing import bundles, cards
 from dwm_jax.sharing.places import BundleError, place_at
@@ -39,13 +40,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     commands = parser.add_subparsers(required=True, metavar="{push,pull}")
     to = commands.add_parser("push", help="hand over what is finished")
-    to.add_argument("source", type=Path, metavar="RUN", help="a run's workdir, or the folder of one world model")
+    to.add_argument("source", type=local_path, metavar="RUN", help="a run's workdir, or the folder of one world model")
     to.add_argument("place", metavar="PLACE", help="hf://OWNER/NAME, or a new folder")
     to.add_argument("--public", action="store_true", help="a repository that is made is one that everybody sees")
     to.set_defaults(run=push)
     back = commands.add_parser("pull", help="get what somebody has handed over")
     back.add_argument("place", metavar="PLACE", help="hf://OWNER/NAME[@REVISION], or a folder")
-    back.add_argument("folder", type=Path, metavar="FOLDER", help="a new folder")
+    back.add_argument("folder", type=local_path, metavar="FOLDER", help="a new folder")
     back.add_argument(
         "--max-gib",
         type=terminal.number_between(0, 2**20),

@@ -22,6 +22,7 @@ from pathlib import Path
 import numpy as np
 
 from dwm_jax.runtime import files, terminal
+from dwm_jax.runtime.arguments import local_path
 from dwm_jax.runtime.row_files import JsonLines
 
 from .children import end_with_parent
@@ -38,7 +39,9 @@ def main() -> None:
         "python -m experiments.soak", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--minutes", type=float, default=60.0, help="of policy learning (default: %(default)s)")
-    parser.add_argument("--workdir", type=Path, default=Path("runs/soak"), help="of the run (default: %(default)s)")
+    parser.add_argument(
+        "--workdir", type=local_path, default=Path("runs/soak"), help="of the run (default: %(default)s)"
+    )
     options = parser.parse_args()
     if options.minutes <= SETTLING_SECONDS / 60:
         parser.error("--minutes must be more than 1: the first minute does not count")

@@ -25,6 +25,7 @@ from rich.text import Text
 from dwm_jax.phases.kept_models import last_update, phase_name
 from dwm_jax.registry import METHODS, Alone, Planning, names_in
 from dwm_jax.runtime import files, own_modules, terminal
+from dwm_jax.runtime.arguments import local_path
 from dwm_jax.runtime.files import UnreadableError
 from dwm_jax.runtime.locks import is_held
 from dwm_jax.runtime.progress import duration, one_line, printable, say
@@ -62,7 +63,7 @@ def main() -> None:
         description=terminal.as_started(__doc__ or ""),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("runs", type=Path, metavar="RUNS", help="a workdir, or a folder that holds some")
+    parser.add_argument("runs", type=local_path, metavar="RUNS", help="a workdir, or a folder that holds some")
     parser.add_argument(
         "--watch", type=terminal.number_between(0, 86_400), metavar="SECONDS", help="shows it again and again"
     )

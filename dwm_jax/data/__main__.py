@@ -38,7 +38,8 @@ from dwm_jax.data.d4rl_tasks import D4RL_TASKS
 from dwm_jax.data.importing import ImportOptions
 from dwm_jax.data.prepare import DEFAULTS, prepare
 from dwm_jax.data.tasks import Task
-from dwm_jax.runtime import files, interruption, terminal
+from dwm_jax.runtime import interruption, terminal
+from dwm_jax.runtime.arguments import local_path, non_empty
 from dwm_jax.runtime.keys import NUM_SEEDS
 from dwm_jax.runtime.locks import InUseError
 from dwm_jax.runtime.progress import one_line
@@ -77,11 +78,11 @@ def make_parser() -> argparse.ArgumentParser:
     prepare_parser = commands.add_parser("prepare", help="download or import data, once")
     prepare_parser.add_argument("name", help="a D4RL name, a Minari id, or a name of your own for --file")
     prepare_parser.add_argument(
-        "--file", action="append", default=[], type=_path, metavar="F",
+        "--file", action="append", default=[], type=local_path, metavar="F",
         help="HDF5 in D4RL's layout (give it again for each of several), or a folder of Minari episodes",
     )  # fmt: skip
     prepare_parser.add_argument(
-        "--env", type=_not_empty, metavar="ID",
+        "--env", type=non_empty, metavar="ID",
         help="Gymnasium id to evaluate in, MODULE:ID to import a module of your own first, or none, for world models "
         "alone; default: the file's own",
     )  # fmt: skip
@@ -113,24 +114,8 @@ def make_parser() -> argparse.ArgumentParser:
         )
         sub.add_argument("--seed", type=int, help="of data made on the spot (maze2d); default: 0")
         sub.set_defaults(run=run)
-    sub.add_argument("--picture", type=_path, metavar="PNG", help="default: card.png in the data set's folder")
+    sub.add_argument("--picture", type=local_path, metavar="PNG", help="default: card.png in the data set's folder")
     return parser
-
-
-def _not_empty(text: str) -> str:
-    """Refuses an empty argument, as a shell variable that is not set leaves it."""
-    if not text.strip():
-        raise argparse.ArgumentTypeError("it is empty; give it a value, or leave it out")
-    return text
-
-
-def _path(text: str) -> Path:
-    path = Path(_not_empty(text))
-    try:
-        files.refuse_tilde(path)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from error
-    return path
 
 
 def refuse_meaningless(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:

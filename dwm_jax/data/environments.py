@@ -179,11 +179,16 @@ def _with_unit_actions(env: gym.Env[Any, Any], environment: str, actions: Action
             f"environment {environment}: its actions have no bounds, nor have the data's; prepare the data under a "
             "name of its own, with --file and --actions scale, which takes the recorded ones"
         )
-    if units.is_unit:
-        return env
     kind = env.action_space.dtype
-    unit_box = gym.spaces.Box(-1, 1, (len(units.low),), np.float32)
-    return gym.wrappers.TransformAction(env, lambda action: units.from_unit(action).astype(kind), unit_box)
+    is_whole = np.issubdtype(kind, np.integer)
+    if units.is_unit and not is_whole:
+        return env
+
+    def own_action(unit_action: np.ndarray) -> np.ndarray:
+        action = units.from_unit(unit_action)
+        return (np.rint(action) if is_whole else action).astype(kind)
+
+    return gym.wrappers.TransformAction(env, own_action, gym.spaces.Box(-1, 1, (len(units.low),), np.float32))
 
 
 def _old_ant(environment: str, observation_size: int) -> str:

@@ -62,6 +62,7 @@ def local_id(name: str) -> str:
 
 def path_of(dataset_id: str) -> Path:
     """The folder of a local data set, there or not."""
+    files.refuse_tilde(Path(os.environ.get("MINARI_DATASETS_PATH", "")))  # Minari makes the folder as it is asked
     try:
         return Path(get_dataset_path(dataset_id))
     except OSError as error:

@@ -3,6 +3,7 @@
 One definition for the recorded data and for the environment of the evaluation, so that both agree.
 """
 
+import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -103,7 +104,7 @@ def unit_range(size: int) -> ActionRange:
 
 
 def action_range(space: gym.Space[Any], owner: str) -> ActionRange:
-    """The bounds of a Box vector of actions.
+    """The bounds of a Box vector of actions; infinite ones too where it says float32's largest number for that.
 
     Raises:
       ValueError: discrete or other actions, or a lower bound that is not below the upper one.
@@ -112,7 +113,11 @@ def action_range(space: gym.Space[Any], owner: str) -> ActionRange:
         raise ValueError(f"{owner}: {_name(space)} actions cannot be learnt from; Box vectors can")
     if not np.all(space.low < space.high):
         raise ValueError(f"{owner}: an action's lower bound is not below its upper one: [{space.low}, {space.high}]")
-    return ActionRange(tuple(map(float, space.low)), tuple(map(float, space.high)))
+    return ActionRange(*(tuple(map(_or_infinite, bound)) for bound in (space.low, space.high)))
+
+
+def _or_infinite(bound: float) -> float:
+    return math.copysign(math.inf, bound) if abs(bound) >= np.finfo(np.float32).max else float(bound)
 
 
 def _name(space: gym.Space[Any]) -> str:

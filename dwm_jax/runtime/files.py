@@ -35,7 +35,7 @@ class UnreadableError(ValueError):
 def write(path: Path, content: str | bytes) -> None:
     """Makes `content` the file's content, text as UTF-8, and its folder where there is none.
 
-    A file that holds it already is left alone: a finished run may be started again on a disk that is read-only.
+    A file that holds it already is left alone.
 
     Raises:
       WriteError: the disk is full or cannot be written; the file is as it was.

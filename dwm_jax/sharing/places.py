@@ -55,6 +55,10 @@ def place_at(text: str, *, public: bool = False) -> Place:
         # Path("hf:/OWNER/NAME") is a local folder.
         if ":/" in text:
             raise BundleError(f"{text} is neither a repository, which is written {HUB}OWNER/NAME, nor a folder")
+        try:
+            files.refuse_tilde(Path(text))
+        except ValueError as error:
+            raise BundleError(str(error)) from error
         return Folder(Path(text))
     repository, _, revision = text.removeprefix(HUB).partition("@")
     if repository.count("/") != 1 or not all(repository.split("/")):

@@ -36,10 +36,10 @@ import argparse
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
 from dwm_jax.runtime import cluster, files, provenance, terminal
+from dwm_jax.runtime.arguments import local_path
 from dwm_jax.runtime.progress import one_line, say
 
 from .denoiser import sampling, training
@@ -138,7 +138,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--chunk", type=int, help=f"trajectories per device in bulk (default: {FULL.chunk})")
     parser.add_argument("--races", help=f"some of {','.join(RACES)} (default: {DEFAULT_RACE})")
     parser.add_argument("--methods", help="some of the races' methods (default: all of them)")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="appends one JSON line per figure")
+    parser.add_argument("--json", type=local_path, metavar="FILE", help="appends one JSON line per figure")
     options = parser.parse_args(arguments)
 
     plan = QUICK if options.quick else FULL

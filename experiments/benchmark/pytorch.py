@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from dwm_jax.runtime import files, provenance, terminal
+from dwm_jax.runtime.arguments import local_path
 
 from .denoiser import BATCH
 from .figures import HEADER, Figure, json_line, rate, table_row
@@ -34,10 +35,10 @@ def main(arguments: list[str] | None = None) -> None:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("checkout", type=Path, help="of Decision Diffuser")
+    parser.add_argument("checkout", type=local_path, help="of Decision Diffuser")
     parser.add_argument("--size", choices=tuple(SIZES), default="paper-hopper", help="default: %(default)s")
     parser.add_argument("--quick", action="store_true", help="short repetitions")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="appends one JSON line per figure")
+    parser.add_argument("--json", type=local_path, metavar="FILE", help="appends one JSON line per figure")
     options = parser.parse_args(arguments)
     if not (options.checkout / FOLDER / "temporal.py").exists():
         parser.error(f"{options.checkout} is no checkout of Decision Diffuser: it has no {FOLDER / 'temporal.py'}")

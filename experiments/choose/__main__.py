@@ -31,6 +31,7 @@ from pathlib import Path
 
 from dwm_jax.config import ConfigError
 from dwm_jax.runtime import cluster, files, own_modules, terminal
+from dwm_jax.runtime.arguments import local_path
 from dwm_jax.runtime.keys import NUM_SEEDS
 from dwm_jax.runtime.progress import one_line, printable
 from dwm_jax.types import LARGEST_INDEX
@@ -50,8 +51,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         description=terminal.as_started(__doc__ or ""),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("runs", type=Path, metavar="RUNS", help="a workdir, or a folder that holds some")
-    parser.add_argument("-o", "--output", type=Path, metavar="OUT", help="folder for the CSV files and pictures; made")
+    parser.add_argument("runs", type=local_path, metavar="RUNS", help="a workdir, or a folder that holds some")
+    parser.add_argument(
+        "-o", "--output", type=local_path, metavar="OUT", help="folder for the CSV files and pictures; made"
+    )
     parser.add_argument("--updates", type=int, help=f"of the fit (default: {Settings().num_updates:,})")
     parser.add_argument("--seed", type=int, help=f"of fitted critics and their batches (default: {Settings().seed})")
     parser.add_argument("--auto", action="store_true", help="horizon and return-to-go instead of a ranking")

@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from dwm_jax.runtime import files, provenance, terminal
+from dwm_jax.runtime.arguments import local_path
 from dwm_jax.runtime.progress import say
 from dwm_jax.runtime.row_files import JsonLines
 
@@ -60,13 +61,13 @@ def main(arguments: list[str] | None = None) -> None:
     measuring = commands.add_parser("measure", help="appends a line per point")
     measuring.add_argument("--only", default=",".join(KINDS), metavar="KIND[,KIND...]", help="default: all")
     measuring.add_argument("--largest", type=int, help=f"size of {' or '.join(SIZED)} (default: {LARGEST:,})")
-    measuring.add_argument("--jsonl", type=Path, required=True, metavar="FILE", help="where the points go")
+    measuring.add_argument("--jsonl", type=local_path, required=True, metavar="FILE", help="where the points go")
     for name, output in (("draw", "FOLDER"), ("predict", "FILE")):
         reading = commands.add_parser(name, help=f"from measured points into a {output.lower()}")
         reading.add_argument(
-            "--jsonl", type=Path, default=MEASURED, metavar="FILE", help="points (default: the shipped)"
+            "--jsonl", type=local_path, default=MEASURED, metavar="FILE", help="points (default: the shipped)"
         )
-        reading.add_argument("-o", "--output", type=Path, required=True, metavar=output)
+        reading.add_argument("-o", "--output", type=local_path, required=True, metavar=output)
     options = parser.parse_args(arguments)
     try:
         if options.command == "measure":

@@ -19,6 +19,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from dwm_jax.runtime import files, own_modules, terminal
+from dwm_jax.runtime.arguments import local_path
 
 from ..studies.catalogue import STUDIES
 from ..tables import write_csv
@@ -33,8 +34,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         description=terminal.as_started(__doc__ or ""),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("runs", type=Path, metavar="RUNS", help="a workdir, or a folder that holds some")
-    parser.add_argument("-o", "--output", type=Path, metavar="DIR", required=True, help="the report's folder; made")
+    parser.add_argument("runs", type=local_path, metavar="RUNS", help="a workdir, or a folder that holds some")
+    parser.add_argument(
+        "-o", "--output", type=local_path, metavar="DIR", required=True, help="the report's folder; made"
+    )
     own_modules.add_flag(parser)
     options = parser.parse_args(arguments)
     if find_spec("markdown_it") is None:
@@ -55,7 +58,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except OSError as error:
         print(f"error: cannot write the report: {error}", file=sys.stderr)
         sys.exit(2)
-    print(f"{options.output / 'report.html'}: {len(found.runs)} runs, {len(found.gaps)} missing")
+    runs = "1 run" if len(found.runs) == 1 else f"{len(found.runs)} runs"
+    print(f"{options.output / 'report.html'}: {runs}, {len(found.gaps)} missing")
 
 
 def write(found: reading.Found, runs: Path, folder: Path) -> None:

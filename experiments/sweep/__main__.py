@@ -38,6 +38,7 @@ from dwm_jax.config import ConfigError, check
 from dwm_jax.data import tasks as data_tasks
 from dwm_jax.registry import names_in
 from dwm_jax.runtime import checkpoints, locks, terminal
+from dwm_jax.runtime.arguments import local_path
 from dwm_jax.runtime.locks import InUseError, exclusive
 from dwm_jax.runtime.progress import one_line, say
 
@@ -123,7 +124,7 @@ def parsed() -> argparse.Namespace:
         "--variants", metavar="PATTERN[,PATTERN...]",
         help="only runs whose folder name matches one of these patterns, e.g. '*-H7*'",
     )  # fmt: skip
-    parser.add_argument("--runs", type=Path, metavar="RUNS", help="where the runs go; default: runs/sweep-SCALE")
+    parser.add_argument("--runs", type=local_path, metavar="RUNS", help="where the runs go; default: runs/sweep-SCALE")
     parser.add_argument("--dry-run", action="store_true", help="lists every run, its command and whether it is done")
     parser.add_argument("--launcher", choices=("local", "slurm", "print"), default="local", help="default: local")
     parser.add_argument("--workers", type=int, metavar="N", help="how many runs (Slurm jobs, pods) at a time")

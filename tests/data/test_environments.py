@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from dwm_jax.data import environments
+from dwm_jax.data.spaces import ActionRange
 
 
 @pytest.mark.parametrize("name", ["Hopper-v4", "HalfCheetah-v4", "Walker2d-v4", "Ant-v5"])
@@ -64,3 +65,42 @@ def test_the_goal_of_an_ant_is_drawn_where_it_is_from_the_first_frame_on() -> No
     simulator = env.unwrapped
     drawn = simulator.ant_env.data.site_xpos[simulator.target_site_id]
     np.testing.assert_allclose(drawn[:2], simulator.goal)
+
+
+class Echo(gym.Env):
+    """Shows the action that it was given."""
+
+    def __init__(self, action_space: gym.spaces.Box) -> None:
+        self.action_space = action_space
+        self.observation_space = gym.spaces.Box(-np.inf, np.inf, action_space.shape, np.float64)
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        return np.zeros(self.action_space.shape), {}
+
+    def step(self, action):
+        assert action.dtype == self.action_space.dtype
+        return action.astype(np.float64), 0.0, False, False, {}
+
+
+@pytest.fixture
+def echo(request: pytest.FixtureRequest):
+    gym.register("Echo-v0", lambda: Echo(request.param), max_episode_steps=9)
+    yield environments.make("Echo-v0", actions=ActionRange((-2.0,), (2.0,)))
+    gym.registry.pop("Echo-v0")
+
+
+@pytest.mark.parametrize(
+    ("echo", "expected"),
+    [
+        # 0.3 of [-2, 2] is 0.6, of [-1, 1] is 0.3.
+        (gym.spaces.Box(-2, 2, (1,), np.float64), 0.6),
+        (gym.spaces.Box(-2, 2, (1,), np.int64), 1),
+        # Float32's largest number is what older environments say for no bound at all: the data's bounds hold.
+        (gym.spaces.Box(-np.finfo(np.float32).max, np.finfo(np.float32).max, (1,), np.float32), 0.6),
+    ],
+    indirect=["echo"],
+)
+def test_an_environment_is_given_its_own_units_and_whole_numbers_where_it_takes_them(echo, expected) -> None:
+    echo.reset(seed=0)
+    np.testing.assert_allclose(echo.step(np.array([0.3], np.float32))[0], [expected], rtol=1e-6)

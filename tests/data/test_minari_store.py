@@ -14,7 +14,7 @@ from minari.dataset.minari_storage import MinariStorage
 from minari.storage.datasets_root_dir import get_dataset_path
 
 from dwm_jax.data import tasks
-from dwm_jax.data.minari_store import Contents, make_once, read_episodes
+from dwm_jax.data.minari_store import Contents, make_once, path_of, read_episodes
 from dwm_jax.runtime import files, progress
 from dwm_jax.runtime.locks import exclusive
 from dwm_jax.types import Episode
@@ -200,3 +200,10 @@ def test_data_that_takes_long_to_write_says_how_far_it_is(monkeypatch, capsys):
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == len(make_episodes())
     assert lines[7].startswith(f"writing {ID}: episode 7/12")
+
+
+def test_a_home_folder_that_no_shell_has_filled_in_is_no_place_for_data(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MINARI_DATASETS_PATH", "~/data")
+    with pytest.raises(ValueError, match=r"^~/data: the shell has left its ~ as it is; "):
+        path_of("x-v0")
+    assert not Path("~").exists()

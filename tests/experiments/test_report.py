@@ -469,7 +469,7 @@ def test_the_command_writes_the_report_and_refuses_a_folder_without_runs(
     there = f"{tmp_path / 'damaged'} holds no run that can be read: damaged: {results} cannot be read: line 1 is no row"
     assert capsys.readouterr().err.startswith(f"error: {there}")
     make_run(tmp_path / "runs" / "mine", {"IQL": [(0.5, 0.6)]})
-    assert command("runs") == (f"{tmp_path / 'out/report.html'}: 1 runs, 0 missing\n", "")
+    assert command("runs") == (f"{tmp_path / 'out/report.html'}: 1 run, 0 missing\n", "")
     (row,) = (tmp_path / "out/comparison.csv").read_text().splitlines()[1:]
     assert row.startswith(f",{TASK},IQL,,mine,1,score_0_1,2,2,1,0.55,")
     assert len((tmp_path / "out/evaluations.csv").read_text().splitlines()) == 1 + 2

@@ -455,6 +455,8 @@ def test_a_place_is_a_folder_or_a_repository() -> None:
     for wrong in ("hf://a", "hf://a/b/c", "hf:///b", "hf://a/@main", "hf:/a/b", "http://a/b", "s3:/a"):
         with pytest.raises(BundleError, match="hf://OWNER/NAME"):
             place_at(wrong)
+    with pytest.raises(BundleError, match=r"^~/a: the shell has left its ~ as it is"):
+        place_at("~/a")
     with pytest.raises(PlaceError, match="no such folder"):
         Folder(Path("nowhere")).sizes()
 

@@ -113,15 +113,20 @@ def _without(config: dict[str, Any], method: str) -> str:
     """The parts of the recommended recipe that a run of an imagining learner has not."""
     if not _imagines(method):
         return ""
+    off = [
+        part
+        for part, overrides in WITHOUT.items()
+        if all(_setting(config, key) in (None, value) for key, value in overrides.items())
+    ]
+    return "all" if len(off) == len(WITHOUT) else ", ".join(off) or "nothing"
+
+
+def _setting(config: dict[str, Any], key: str) -> str | None:
+    """A setting of a run as text; None where the run is older than the setting."""
     try:
-        off = [
-            part
-            for part, overrides in WITHOUT.items()
-            if all(str(value_at(config, key)) == value for key, value in overrides.items())
-        ]
-    except KeyError:  # a run of version 0.2, which knew none of the parts
-        return "all"
-    return ", ".join(off) or "nothing"
+        return str(value_at(config, key))
+    except KeyError:
+        return None
 
 
 def _distilled(config: dict[str, Any], method: str) -> str:

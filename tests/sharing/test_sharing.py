@@ -395,7 +395,7 @@ def test_a_shared_model_that_changes_under_a_run_is_refused(copy: Path, recordin
     [
         ({"world_models__one_step__hidden": (16,)}, r"wants: settings.hidden: \[32, 32\] -> \[16\]$"),
         ({"world_models__one_step__num_updates": 40}, r"wants: settings.num_updates: 20 -> 40$"),
-        ({"gamma": 0.9}, "wants: gamma: 0.99 -> 0.9$"),
+        ({"gamma": 0.9}, "wants: gamma: 0.997 -> 0.9$"),
         ({"data__pad": "drop"}, "wants: pad: absorb -> drop$"),
     ],
 )

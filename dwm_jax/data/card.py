@@ -14,6 +14,9 @@ from dwm_jax.data import notes
 from dwm_jax.data.dataset import Dataset
 from dwm_jax.runtime import files
 
+# Policies look about 1 / (1 - gamma) steps ahead: 100, 333 and 1,000.
+DISCOUNTS = (0.99, 0.997, 0.999)
+
 
 def text(
     name: str,
@@ -40,6 +43,7 @@ def text(
         "observations": f"{dataset.observations.shape[1]}",
         "actions": f"{dataset.actions.shape[1]}",
         "return-to-go": f"discount {discount:g}, in units of {return_scale:,.1f}: {spread(labels, '{:.2f}')}",
+        "foresight": foresight(dataset),
         "reference scores": "none; runs report raw returns",
         "environment": environment,
     }
@@ -54,6 +58,24 @@ def text(
     width = max(len(key) for key in lines)
     written = [f"  {key:<{width}}  {value}" for key, value in lines.items()]
     return "\n".join([name, *written, *(f"  {'note':<{width}}  {note}" for note in notes.of(provenance))])
+
+
+def foresight(dataset: Dataset) -> str:
+    """How much of an episode's return its start shows to a policy that discounts.
+
+    The correlation over episodes of sum_t gamma^t r_t with sum_t r_t. Where it is low, whether an episode will be good
+    or bad hardly changes what its start is worth at that discount.
+    """
+    returns = data.episode_returns(dataset)
+    found = [
+        f"{correlation(data.episode_returns(dataset, gamma), returns):.2f} at gamma = {gamma:g}" for gamma in DISCOUNTS
+    ]
+    return f"correlation of an episode's discounted return with its return: {', '.join(found)}"
+
+
+def correlation(x: np.ndarray, y: np.ndarray) -> float:
+    """Pearson's; NaN where one of them does not vary."""
+    return float(np.corrcoef(x, y)[0, 1]) if np.ptp(x) and np.ptp(y) else np.nan
 
 
 def spread(values: np.ndarray, form: str) -> str:

@@ -219,8 +219,13 @@ def state_normalizer(dataset: Dataset) -> AffineNormalizer:
 def start_rows(dataset: Dataset, num_steps: int) -> np.ndarray:
     """The rows of the first `num_steps` actions of every episode: shape (n,), int32. Host."""
     rows = transition_rows(dataset)
+    return rows[step_of_row(dataset)[rows] < num_steps]
+
+
+def step_of_row(dataset: Dataset) -> np.ndarray:
+    """The steps of its episode before every row: shape (N,). Host."""
     first_row = np.append(0, np.unique(dataset.last)[:-1] + 1)
-    return rows[rows - first_row[episode_of_row(dataset)[rows]] < num_steps]
+    return np.arange(len(dataset.last)) - first_row[episode_of_row(dataset)]
 
 
 def segment_rows(dataset: Dataset, sequence_length: int, pad: str, episodes: np.ndarray | None = None) -> np.ndarray:
@@ -261,9 +266,9 @@ def num_episodes(dataset: Dataset) -> int:
     return int(np.sum(dataset.last == np.arange(len(dataset.last), dtype=np.int32)))
 
 
-def episode_returns(dataset: Dataset) -> np.ndarray:
-    """Undiscounted return of each episode, shape (episodes,). Host."""
-    return np.bincount(episode_of_row(dataset), weights=dataset.rewards)
+def episode_returns(dataset: Dataset, gamma: float = 1.0) -> np.ndarray:
+    """Return of each episode from its start, sum_t gamma^t r_t, raw units: shape (episodes,). Host."""
+    return np.bincount(episode_of_row(dataset), weights=dataset.rewards * gamma ** step_of_row(dataset))
 
 
 def split_episodes(dataset: Dataset, holdout_fraction: float, seed: int) -> tuple[np.ndarray, np.ndarray]:

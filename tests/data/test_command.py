@@ -783,6 +783,7 @@ def test_show_prints_the_card_and_saves_the_picture(command, file, root):
     assert card["lengths"] == "mean 7, median 6, from 5 to 9"
     assert card["returns"].startswith(f"mean {np.mean(returns):.1f}, ")
     assert card["return-to-go"].startswith("discount 0.99, in units of 400.0: ")
+    assert card["foresight"].startswith("correlation of an episode's discounted return with its return: 0.")
     assert card["reference scores"].startswith("-20.2723 to 3234.3; the data's mean episode scores 0.00")
     assert card["environment"] == "Hopper-v5"
     assert download.file_digest(file) in card["source mine.hdf5"]

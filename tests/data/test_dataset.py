@@ -143,7 +143,9 @@ def test_layout_by_hand():
     np.testing.assert_allclose(flat.returns_to_go, [0.5, 0.5, 0, -1, 0, 0])
     np.testing.assert_array_equal(data.transition_rows(flat), [0, 1, 3, 4])
     np.testing.assert_array_equal(data.episode_of_row(flat), [0, 0, 0, 1, 1, 1])
+    np.testing.assert_array_equal(data.step_of_row(flat), [0, 1, 2, 0, 1, 2])
     np.testing.assert_array_equal(data.episode_returns(flat), [3, -4])
+    np.testing.assert_array_equal(data.episode_returns(flat, 0.5), [2, -4])  # 1 + 0.5 * 2
     assert data.num_episodes(flat) == 2
 
 

@@ -5,8 +5,8 @@
 Reproduces: the paper's comparison on sparse rewards, in small: a denoiser of 1.4 million parameters, 60,000 recorded
 steps made on the spot, 6,000 updates, 5 seeds.
 
-Time: 2 min 13 s on two virtual cores of an AMD EPYC (222 GFLOP/s on one), nothing beside it; 8 min 56 s on slow ones.
-Score (0-1), 5 seeds, last evaluation: DWM-TD3BC 0.33 ± 0.22, TD3+BC -0.11 ± 0.07, OneStep-TD3BC 0.12 ± 0.09.
+Time: 2 min 14 s on two virtual cores of an AMD EPYC (222 GFLOP/s on one), nothing beside it; 8 min 56 s on slow ones.
+Score (0-1), 5 seeds, last evaluation: DWM-TD3BC 0.22 ± 0.21, TD3+BC -0.09 ± 0.08, OneStep-TD3BC 0.05 ± 0.07.
 Source: RESULTS.md, "maze2d-umaze: the quickstart as shipped".
 """
 

@@ -71,7 +71,7 @@ RECOMMENDED = Recipe(
     temperature=1.0,
     # An imagined termination cuts the bootstrap; without it states after a fall are valued like healthy ones.
     terminations=True,
-    # Sampled in few steps, c of most terminations lies above -1 and of some above 0: at 0 a fifth of them is missed.
+    # Sampled in few steps, c of most terminations lies above -1 and of some above 0: at 0 a quarter or more are missed.
     termination_threshold=0.5,
     # One return for every pair asks for futures that some states cannot reach, and the world model imagines them.
     reachable_quantile=0.9,

@@ -27,8 +27,8 @@ from dwm_jax.types import PyTree
 
 # Settings that only sampling reads, so that one training serves all their values; a distillation reads them too.
 READ_BY_SAMPLING_ALONE = ("num_sampling_steps", "guidance_weight", "temperature")
-# What only reading a sampled row reads: neither training nor a distillation.
-READ_OF_ROWS = ("termination_threshold",)
+# Settings that only turning sampled rows into a trajectory reads; a distillation does not.
+READ_BY_DECODING_ALONE = ("termination_threshold",)
 OF_DISTILLATION = ("distil", "distil_updates")
 # In a run's folder: SHA-256 of the arrays that it took from elsewhere, by model.
 TAKEN_OVER = "pretrained.json"
@@ -41,7 +41,8 @@ def read_by_training(settings: Mapping[str, Any]) -> dict[str, Any]:
 
     A distilled model is trained on what its teacher samples, so on the settings of sampling, too.
     """
-    unread = READ_OF_ROWS if settings.get("distil") else READ_OF_ROWS + READ_BY_SAMPLING_ALONE + OF_DISTILLATION
+    by_sampling = () if settings.get("distil") else READ_BY_SAMPLING_ALONE + OF_DISTILLATION
+    unread = READ_BY_DECODING_ALONE + by_sampling
     kept = {key: value for key, value in settings.items() if key not in unread}
     return {key: value for key, value in kept.items() if key != "pretrained" or value}
 

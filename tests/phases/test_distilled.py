@@ -51,7 +51,7 @@ def test_the_teacher_is_the_model_as_it_was_and_the_pupil_says_what_it_learnt_fr
     kept = described(trained[0])
     assert kept.keys() == {"world model dwm", "distilled world model dwm"}
     settings = kept["world model dwm"][1]["settings"]
-    unread = {*kept_models.READ_OF_ROWS, *kept_models.READ_BY_SAMPLING_ALONE, *kept_models.OF_DISTILLATION}
+    unread = {*kept_models.READ_BY_DECODING_ALONE, *kept_models.READ_BY_SAMPLING_ALONE, *kept_models.OF_DISTILLATION}
     assert not settings.keys() & unread
     of_pupil = kept["distilled world model dwm"][1]["settings"]
     assert {key: value for key, value in of_pupil.items() if key not in unread} == settings

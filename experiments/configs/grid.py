@@ -16,7 +16,7 @@ from pools of 10,000 pairs, drawn anew every 1,000 updates:
     --config.policy.imagined_per_pair=1
 
 Time and score: not measured here by the present recipe. Version 0.2's, on other maze data and without the recommended
-recipe, are in RESULTS.md, "Every method on two mazes" and "Three mazes, by one command".
+recipe, are in experiments/measured/README.md, "Every method on two mazes" and "Three mazes, by one command".
 """
 
 from ml_collections import ConfigDict

@@ -32,7 +32,7 @@ def get_config(argument: str = "hopper-medium") -> ConfigDict:
     config.updates_per_dispatch = 500
     config.checkpoint_every = 5_000
 
-    # After 10,000 the loss still falls, and policies are worse for it (RESULTS.md, "halfcheetah-medium-replay").
+    # After 10,000 the loss still falls, and policies are worse for it (experiments/measured/README.md).
     shrink_models(config, num_updates=30_000)
     config.policy.num_updates = 100_000
     config.policy.horizon = 7

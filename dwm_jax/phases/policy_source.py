@@ -100,8 +100,9 @@ def make_pairs(run: Run, method: Learning, units: Units, models: dict[str, Train
 
     The first steps of episodes are there several times, so that on average `policy.start_share` of a batch are repeated
     ones. Evaluations begin as recorded episodes of robots do, in data of long episodes these steps are one pair in a
-    hundred, and where a policy stands still at the start nothing that it learnt elsewhere shows
-    (experiments/measured/README.md, "The start"). On mazes an episode begins where the last one ended: there the repeated pairs are any pairs.
+    hundred, and where a policy stands still at the start nothing that it learnt elsewhere shows ("The start" in
+    experiments/measured/README.md). On mazes an episode begins where the last one ended: there the repeated pairs are
+    any pairs.
     """
     dataset = run.recording.dataset
     if method.model is not None and isinstance(generator := models[method.model].model, Generator):

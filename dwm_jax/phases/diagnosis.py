@@ -22,6 +22,7 @@ from dwm_jax.phases.phase import Run
 from dwm_jax.registry import METHODS
 from dwm_jax.results import diagnostics, pictures
 from dwm_jax.results.diagnostics import Comparison, Diagnosis, with_recorded_actions
+from dwm_jax.results.labels import label_with_policy, label_with_recorded_actions
 from dwm_jax.types import Array, ChooseAction, Segment
 from dwm_jax.world_models.base import TrainedModel
 
@@ -34,7 +35,7 @@ NUM_DRAWS = 4
 def diagnose(
     run: Run, measured: Measured, models: Mapping[str, TrainedModel], methods: Mapping[str, TrainedMethod]
 ) -> dict[str, Diagnosis]:
-    """Every world model's diagnosis, by its name and who acted in it; pictures go to the run's figures."""
+    """Every world model's diagnosis, by its label; pictures go to the run's figures."""
     imaginers = imaginers_of(models, methods)
     found = {label: diagnose_one(run, label, imaginer, measured, methods) for label, imaginer in imaginers.items()}
     draw(run, measured, found)
@@ -109,17 +110,15 @@ def value_of(learnt: Learnt) -> Callable[[Array], Array]:
 
 
 def imaginers_of(models: Mapping[str, TrainedModel], methods: Mapping[str, TrainedMethod]) -> dict[str, Imaginer]:
-    """Every world model by name; one that needs actions gets the recorded ones, and its first policy's too."""
+    """Every world model by its label; one that needs actions gets the recorded ones, and its first policy's too."""
     imaginers: dict[str, Imaginer] = {}
     for name, trained in models.items():
         model: Any = trained.model
         actors: dict[str, Any] = {name: with_recorded_actions}
         if model.needs_policy:
-            actors = {f"{name}, told the recorded actions": with_recorded_actions}
+            actors = {label_with_recorded_actions(name): with_recorded_actions}
             followers = [(f, m.learnt) for f, m in methods.items() if METHODS[f].model == name and m.learnt is not None]
-            actors |= {
-                f"{name}, following {follower}'s policy": with_policy(learnt) for follower, learnt in followers[:1]
-            }
+            actors |= {label_with_policy(name, follower): with_policy(learnt) for follower, learnt in followers[:1]}
         imaginers |= {label: Imaginer(name, model, trained.inference, actor) for label, actor in actors.items()}
     return imaginers
 

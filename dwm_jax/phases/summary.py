@@ -17,6 +17,7 @@ from dwm_jax.phases.pretraining import identity_in_run
 from dwm_jax.registry import LEARNERS, METHODS, learner_of, models_needed
 from dwm_jax.results import diagnostics, pictures, scores
 from dwm_jax.results.diagnostics import Diagnosis
+from dwm_jax.results.labels import mark_distilled, model_of_label
 from dwm_jax.runtime import files
 from dwm_jax.runtime.progress import say
 from dwm_jax.runtime.row_files import OF_A_PHASE, JsonLines, Results
@@ -59,7 +60,7 @@ def write_summary(run: Run, models: Mapping[str, TrainedModel], methods: Mapping
         else:
             found = diagnose(run, segments, world_models, methods)
             seconds = {name: trained.seconds for name, trained in models.items()}
-            named = {called(run, label): one for label, one in found.items()}
+            named = {label_in_table(run, label): one for label, one in found.items()}
             falls = {name: scores.fall_of_loss(losses_of(run, name)) for name in world_models}
             horizons = {name: known_horizon(run, name) for name in world_models}
             tables.append(scores.model_summary(named, seconds, falls, horizons, segments.origin, data.START_STEPS))
@@ -77,10 +78,10 @@ def losses_of(run: Run, name: str) -> np.ndarray:
     return np.array([row["world_model/loss"] for row in rows if row["phase"] == label and "world_model/loss" in row])
 
 
-def called(run: Run, label: str) -> str:
-    """The label of a world model and its actor in the table: that of `diagnose`, with a distilled model marked."""
-    name = label.partition(",")[0]
-    return label.replace(name, f"{name}, distilled", 1) if run.config.world_models[name].get("distil") else label
+def label_in_table(run: Run, label: str) -> str:
+    """The label as in diagnostics.json, with a distilled model marked."""
+    is_distilled = run.config.world_models[model_of_label(label)].get("distil")
+    return mark_distilled(label) if is_distilled else label
 
 
 def draw_learning_curves(path: Path, task_name: str, curves: list[scores.Curve]) -> None:

@@ -9,6 +9,7 @@ import numpy as np
 
 from dwm_jax.results.diagnostics import Diagnosis
 from dwm_jax.results.evaluator import Episodes, normalized_scores
+from dwm_jax.results.labels import model_of_label
 from dwm_jax.runtime.row_files import Result
 
 
@@ -192,7 +193,7 @@ def model_summary(
     """The table of the world models as Markdown.
 
     Args:
-      found: by world model and who acted in it, as "model, following ...".
+      found: by label (`results.labels`), distilled models marked or not.
       pretraining: wall seconds by model.
       falls: `fall_of_loss` by model.
       horizons: by model, how many of the steps policies used.
@@ -239,7 +240,7 @@ def model_summary(
         cells += [_cell(score) for score in one.energy_score[[0, -1]]]
         cells.append(_cell(one.terminations.found[known].mean() if known.any() else np.nan))
         cells.append(_cell(one.terminations.invented[-1]))
-        name = label.split(",")[0]
+        name = model_of_label(label)
         cells.append(f"{falls[name]:.1%}" if np.isfinite(falls[name]) else "-")
         lines.append(f"| {label} | {' | '.join(cells)} | {horizons[name]} | {pretraining[name]:.0f} |")
     return "\n".join(lines) + "\n"

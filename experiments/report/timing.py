@@ -7,6 +7,7 @@ import numpy as np
 
 from dwm_jax.registry import METHODS
 from dwm_jax.results import pictures
+from dwm_jax.results.labels import model_of_label
 
 from ..studies import reported
 from . import drawing, markdown
@@ -52,7 +53,7 @@ def sampling(study: str, by_task: Mapping[str, list[FoundRun]], file: str | None
             [label, *(f"{by_horizon[h]:.3g}" if h in by_horizon else markdown.NOTHING for h in horizons)]
             for label, by_horizon in seconds.items()
         ]
-        models = {label.partition(",")[0] for label in seconds}  # what follows says who acts
+        models = set(map(model_of_label, seconds))
         for subject, model in SAMPLED.items():
             values = {int(row["what"].partition("=")[2]): row["value"] for row in paper if row["subject"] == subject}
             if model in models:

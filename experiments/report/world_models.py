@@ -8,6 +8,7 @@ import numpy as np
 
 from dwm_jax.results import pictures
 from dwm_jax.results.diagnostics import PredictionError
+from dwm_jax.results.labels import label_with_recorded_actions
 from dwm_jax.runtime import files
 
 from ..studies import reported
@@ -21,8 +22,8 @@ UNITS = (
     "after the recorded start (which the paper counts as step 1); states in units of the data's variance, averaged "
     "over dimensions. The paper does not name its units.\n"
 )
-# Our labels, which say who acts in a model, by the paper's names.
-LABELS = {"dwm": "dwm", "one_step": "one_step, told the recorded actions"}
+# Our labels by the paper's names.
+LABELS = {"dwm": "dwm", "one_step": label_with_recorded_actions("one_step")}
 QUANTITIES = {"observation": "state", "reward": "reward"}
 # Where the paper measured its curves.
 REPORTED_TASK = "walker2d-medium-expert-v2"

@@ -45,7 +45,7 @@ from dwm_jax.results.scores import spread
 from dwm_jax.runtime import cluster, files, own_modules, terminal
 from dwm_jax.runtime.arguments import local_path
 from dwm_jax.runtime.keys import NUM_SEEDS
-from dwm_jax.runtime.progress import one_line, phase, printable, say
+from dwm_jax.runtime.progress import one_line, printable, say, show_progress
 from dwm_jax.workdir import reopened
 
 # Of the first episode; every following one has the next seed, up to NUM_SEEDS - 1.
@@ -171,7 +171,7 @@ def evaluated_row(policies: ExportedPolicies, task: Task, num_episodes: int, see
     evaluator = Evaluator(task.make_env, len(policies.seeds), num_episodes, seed)
     decisions = itertools.count()
     # The row that follows takes the bar's place.
-    with phase(policies.method, evaluator.longest(), stays=False) as progress:
+    with show_progress(policies.method, evaluator.longest(), stays=False) as progress:
         episodes = evaluator(
             lambda o: np.asarray(policies.act(o.astype(np.float32), next(decisions))), on_step=progress.advance
         )

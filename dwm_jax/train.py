@@ -30,8 +30,8 @@ from dwm_jax.phases.pretraining import pretraining, teacher_run
 from dwm_jax.phases.records import Records
 from dwm_jax.phases.summary import write_summary
 from dwm_jax.registry import Learning, Planning
-from dwm_jax.runtime import interruption, mirrors, non_finite, parallel, processes, progress, terminal
-from dwm_jax.runtime.progress import say
+from dwm_jax.runtime import interruption, mirrors, non_finite, parallel, processes, terminal
+from dwm_jax.runtime.progress import say, show_progress
 from dwm_jax.runtime.stopwatch import spending
 from dwm_jax.types import PyTree
 from dwm_jax.workdir import opened
@@ -96,7 +96,7 @@ def run_phase(phase: Phase[Left], cadence: Cadence, engine: parallel.Engine = pa
 
     on_devices, data = parallel.replicate(state, engine), None
     dispatch_of = cache(partial(parallel.in_one_dispatch, phase.updates, engine=engine))
-    with progress.phase(phase.name, phase.num_updates, step) as shown:
+    with show_progress(phase.name, phase.num_updates, step) as shown:
         while step < phase.num_updates:
             if data is None or phase.refreshes_at(step):
                 data = None  # makes room

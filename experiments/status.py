@@ -35,8 +35,8 @@ from .run_folders import UNREADABLE, run_folders
 from .tables import console
 
 
-class Phase(NamedTuple):
-    """One row: how far a phase has come."""
+class PhaseStatus(NamedTuple):
+    """One row: how far a phase of a run has come."""
 
     run: str  # its folder, below the one asked about
     name: str
@@ -84,7 +84,7 @@ def main() -> None:
         sys.exit(2)
 
 
-def phases_below(folder: Path) -> Iterator[Phase]:
+def phases_below(folder: Path) -> Iterator[PhaseStatus]:
     """The phases of every run and every shared world model in `folder` or below it, by name."""
     for place in sorted(run_folders(folder)):
         name = str(place.relative_to(folder)) if place != folder else place.resolve().name
@@ -97,18 +97,18 @@ def phases_below(folder: Path) -> Iterator[Phase]:
         except UNREADABLE as error:
             reason = one_line(error)
             say(reason if isinstance(error, UnreadableError) else f"{place} cannot be read: {reason}")
-            yield Phase(name, "?", 0, 0, None, None, "unreadable")
+            yield PhaseStatus(name, "?", 0, 0, None, None, "unreadable")
 
 
-def phase_of_model(run: str, folder: Path, identity: dict[str, Any]) -> Phase:
+def phase_of_model(run: str, folder: Path, identity: dict[str, Any]) -> PhaseStatus:
     """The one phase of a world model's folder, from the description it is found by."""
     settings = identity["settings"]
     label, total = phase_name(identity["model"], settings), last_update(settings)
     step, speed = progress_of(folder, label, total)
-    return Phase(run, label, step, total, speed, None, state_of(step >= total, step, is_held(folder / ".lock")))
+    return PhaseStatus(run, label, step, total, speed, None, state_of(step >= total, step, is_held(folder / ".lock")))
 
 
-def phases_of_run(run: str, folder: Path, config: dict[str, Any]) -> Iterator[Phase]:
+def phases_of_run(run: str, folder: Path, config: dict[str, Any]) -> Iterator[PhaseStatus]:
     """One phase per method, in the order they are learnt."""
     evaluations = Results(folder / "results.csv").last_evaluations()
     goes_on = is_held(folder / ".lock")
@@ -122,7 +122,7 @@ def phases_of_run(run: str, folder: Path, config: dict[str, Any]) -> Iterator[Ph
             step, speed = progress_of(folder, name, total)
         done = step >= total and bool(scores)
         score = float(np.mean(scores)) if scores else None
-        yield Phase(run, name, step, total, speed, score, state_of(done, step, goes_on))
+        yield PhaseStatus(run, name, step, total, speed, score, state_of(done, step, goes_on))
 
 
 def progress_of(folder: Path, phase: str, total: int) -> tuple[int, float | None]:
@@ -148,7 +148,7 @@ def state_of(done: bool, step: int, goes_on: bool) -> str:
     return "stopped" if step else "not started"
 
 
-def table_of(phases: list[Phase]) -> Table:
+def table_of(phases: list[PhaseStatus]) -> Table:
     """The phases as a table."""
     done = f"{sum(phase.state == 'done' for phase in phases)} of {len(phases)} phases done"
     table = Table(box=SIMPLE, caption=done, caption_justify="left")

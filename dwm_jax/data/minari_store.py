@@ -25,7 +25,7 @@ from dwm_jax.data import minari_reading
 from dwm_jax.data.minari_reading import Stored
 from dwm_jax.runtime import files, interruption
 from dwm_jax.runtime.locks import exclusive
-from dwm_jax.runtime.progress import phase, say
+from dwm_jax.runtime.progress import say, show_progress
 from dwm_jax.types import Episode
 
 PREPARE = "python -m dwm_jax.data prepare"
@@ -222,7 +222,7 @@ def _write(folder: Path, dataset_id: str, contents: Contents) -> None:
     storage.update_metadata(metadata)
     files.require_room(folder, _size_of(contents.episodes))
     # A hundred thousand episodes take HDF5 minutes, however short they are.
-    with phase(f"writing {dataset_id}", len(contents.episodes), unit="episode", stays=False) as progress:
+    with show_progress(f"writing {dataset_id}", len(contents.episodes), unit="episode", stays=False) as progress:
         storage.update_episodes(_buffers(contents.episodes, progress.advance))
 
 

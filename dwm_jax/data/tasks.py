@@ -21,7 +21,7 @@ from dwm_jax.data.minari_store import Contents
 from dwm_jax.data.robotics import mujoco
 from dwm_jax.data.spaces import ActionRange
 from dwm_jax.runtime.alike import did_you_mean
-from dwm_jax.runtime.progress import phase
+from dwm_jax.runtime.progress import show_progress
 from dwm_jax.types import Episode
 
 # Of data made on the spot, unless a config or an option says otherwise.
@@ -275,7 +275,7 @@ def _maze_episodes(maze_name: str, num_steps: int, seed: int) -> Sequence[Episod
 def _maze_contents(maze_name: str, num_steps: int, seed: int) -> Contents:
     maze = maze2d.MAZES[maze_name]
     total = maze.episodes_of(num_steps) * maze.episode_steps
-    with phase(f"recording maze2d-{maze_name}", total) as progress:
+    with show_progress(f"recording maze2d-{maze_name}", total) as progress:
         episodes = maze2d.record_episodes(maze_name, num_steps, seed, progress.advance)
     return Contents(
         episodes,

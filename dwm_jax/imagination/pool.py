@@ -15,7 +15,7 @@ from dwm_jax.learners.base import Learner
 from dwm_jax.learners.policies import Policies, exploring
 from dwm_jax.maths.value_expansion import collapse
 from dwm_jax.runtime import interruption, parallel
-from dwm_jax.runtime.progress import phase
+from dwm_jax.runtime.progress import show_progress
 from dwm_jax.runtime.stopwatch import spending
 from dwm_jax.types import Array, ChooseAction, Key, PyTree, Trajectory
 
@@ -138,7 +138,7 @@ def in_bulk(
 ) -> PyTree:
     """All the chunks of `parallel.map_chunks` as one host tree. Shows progress; may be interrupted."""
     chunks, drawn = [], 0
-    with phase(label, num_items) as progress, spending("imagination"):
+    with show_progress(label, num_items) as progress, spending("imagination"):
         for chunk in draw_chunks(num_items, on_device):
             interruption.check()
             chunks.append(chunk)

@@ -14,7 +14,7 @@ from dwm_jax.registry import Planning
 from dwm_jax.results import policy_files
 from dwm_jax.results.scores import evaluation_rows, note
 from dwm_jax.runtime import mirrors, processes
-from dwm_jax.runtime.progress import phase
+from dwm_jax.runtime.progress import show_progress
 from dwm_jax.runtime.row_files import Results
 from dwm_jax.runtime.settings import settings_of
 from dwm_jax.types import Array, Key, PyTree
@@ -39,7 +39,7 @@ def evaluate_planner(run: Run, name: str, method: Planning, trained: TrainedMode
         results_file.cut(name, -1)  # rows of a start that was killed while it wrote them
         plan = policy_files.planning(planner, inference, return_to_go, seeds)
         decisions = itertools.count()
-        with phase(f"planning with {name}", run.evaluator.longest()) as progress:
+        with show_progress(f"planning with {name}", run.evaluator.longest()) as progress:
             # A planner samples at every step, which takes minutes where a policy takes seconds.
             episodes = run.evaluator(
                 lambda o: np.asarray(plan(o.astype(np.float32), next(decisions))), on_step=progress.advance

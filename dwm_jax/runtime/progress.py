@@ -12,12 +12,12 @@ from rich.text import Text
 
 from dwm_jax.runtime import processes
 
-# Off a terminal (a log file, CI) a phase reports at most this often.
+# Off a terminal (a log file, CI) progress is a line at most this often.
 SECONDS_BETWEEN_LINES = 20.0
 
 
 class _Rate(ProgressColumn):
-    """Steps per second and time left, as the phase last said them."""
+    """Steps per second and time left, as the display was last told them."""
 
     def render(self, task: Task) -> Text:
         return Text(task.fields["rate"])
@@ -30,8 +30,8 @@ def duration(seconds: float) -> str:
     return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
 
 
-class Phase:
-    """Progress of one phase.
+class ProgressDisplay:
+    """Shows how far one piece of work has come.
 
     Its speed is counted from the end of the first steps on: these wait for their program to be compiled.
     """
@@ -45,7 +45,7 @@ class Phase:
             self._task = bar.add_task(name, total=total, completed=first, rate="compiling ...", note="")
 
     def advance(self, step: int, note: str = "") -> None:
-        """The phase has reached `step`; `note` (loss, score) stays until the next one."""
+        """The work has reached `step`; `note` (loss, score) stays until the next one."""
         self._note = note or self._note
         now = time.monotonic()
         rate = self._rate(step, now)
@@ -90,16 +90,18 @@ def one_line(text: object) -> str:
 
 @cache
 def terminal() -> Console:
-    """The one console: a phase may run inside another, and their bars then share it."""
+    """The one console: work may be shown inside other work, and their bars then share it."""
     return Console(stderr=True)
 
 
 @contextmanager
-def phase(name: str, total: int, first: int = 0, *, unit: str = "step", stays: bool = True) -> Iterator[Phase]:
-    """Shows the progress of a phase from step `first` to `total` while the block runs; its bar stays, or is wiped."""
+def show_progress(
+    name: str, total: int, first: int = 0, *, unit: str = "step", stays: bool = True
+) -> Iterator[ProgressDisplay]:
+    """Shows the progress of work from step `first` to `total` while the block runs; its bar stays, or is wiped."""
     console = terminal()
     if not console.is_terminal or not processes.is_first():
-        yield Phase(name, total, first, None, unit)
+        yield ProgressDisplay(name, total, first, None, unit)
         return
     columns = (
         TextColumn("{task.description:<24}"),
@@ -110,4 +112,4 @@ def phase(name: str, total: int, first: int = 0, *, unit: str = "step", stays: b
         TextColumn("{task.fields[note]}"),
     )
     with Progress(*columns, console=console, transient=not stays) as bar:
-        yield Phase(name, total, first, bar, unit)
+        yield ProgressDisplay(name, total, first, bar, unit)

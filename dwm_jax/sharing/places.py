@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from dwm_jax import __version__
-from dwm_jax.runtime import files, progress
-from dwm_jax.runtime.progress import say
+from dwm_jax.runtime import files
+from dwm_jax.runtime.progress import say, show_progress
 
 HUB = "hf://"
 
@@ -159,7 +159,7 @@ def sizes_of(contents: Mapping[str, Path | bytes]) -> dict[str, int]:
 def moving(what: str, sizes: Mapping[str, int]) -> Iterator[Callable[[str], None]]:
     """Shows how many of the bytes of some files have arrived; to be told the name of each that has."""
     done = 0
-    with progress.phase(what, sum(sizes.values()), unit="byte") as shown:
+    with show_progress(what, sum(sizes.values()), unit="byte") as shown:
         shown.advance(0)  # nothing is compiled before the first
 
         def arrived(name: str) -> None:

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from dwm_jax.data.dataset import start_rows
-from dwm_jax.runtime.progress import phase, say
+from dwm_jax.runtime.progress import say, show_progress
 
 from . import candidates, fitted_q, imagined, rankings
 from .candidates import FinishedPolicies, Group
@@ -96,7 +96,7 @@ def fitted_worth(policies: FinishedPolicies, fit: Iterator[tuple[int, np.ndarray
     """Of each seed, in units of the return scale; shows progress."""
     label = f"fitted Q of {policies.exported.method} in {policies.place}"
     worth_S = np.zeros(len(policies.exported.seeds))
-    with phase(label, num_updates) as progress:
+    with show_progress(label, num_updates) as progress:
         for update, worth_S in fit:
             progress.advance(update, f"mean {worth_S.mean():.4g}")
         return worth_S

@@ -7,7 +7,7 @@ import pytest
 
 from dwm_jax.runtime.locks import exclusive, is_held
 from dwm_jax.runtime.row_files import JsonLines, Result, Results
-from experiments.status import Phase, phases_below
+from experiments.status import PhaseStatus, phases_below
 from tests.commands import RunModule
 
 
@@ -47,7 +47,7 @@ def runs(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def by_name(runs: Path) -> dict[str, Phase]:
+def by_name(runs: Path) -> dict[str, PhaseStatus]:
     return {phase.name: phase for phase in phases_below(runs)}
 
 
@@ -55,12 +55,14 @@ def test_every_phase_has_its_state_speed_and_score(runs: Path) -> None:
     phases = by_name(runs)
     # Means over the seeds of the last evaluation: (0.5 + 0.6) / 2, (0.25 + 0.35) / 2.
     # Speeds between the last two checkpoints: 50 updates in 1 s, 20 in 4 s; (100 - 60) / 5 = 8 s are left.
-    assert phases["world model dwm"] == Phase("world_models/maze-dwm-1", "world model dwm", 40, 40, None, None, "done")
-    assert phases["TD3+BC"] == Phase("a/run", "TD3+BC", 100, 100, 50.0, pytest.approx(0.55), "done")
-    assert phases["DWM-TD3BC"] == Phase("a/run", "DWM-TD3BC", 60, 100, 5.0, pytest.approx(0.3), "stopped")
+    assert phases["world model dwm"] == PhaseStatus(
+        "world_models/maze-dwm-1", "world model dwm", 40, 40, None, None, "done"
+    )
+    assert phases["TD3+BC"] == PhaseStatus("a/run", "TD3+BC", 100, 100, 50.0, pytest.approx(0.55), "done")
+    assert phases["DWM-TD3BC"] == PhaseStatus("a/run", "DWM-TD3BC", 60, 100, 5.0, pytest.approx(0.3), "stopped")
     assert phases["DWM-TD3BC"].seconds_left == 8.0
     assert phases["TD3+BC"].seconds_left is None
-    assert phases["DD"] == Phase("a/run", "DD", 0, 4, None, None, "not started")
+    assert phases["DD"] == PhaseStatus("a/run", "DD", 0, 4, None, None, "not started")
     assert "DWM" not in phases
 
 

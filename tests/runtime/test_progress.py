@@ -1,11 +1,11 @@
-"""What a phase says off a terminal, with a clock that stands where it is put."""
+"""What a display of progress says off a terminal, with a clock that stands where it is put."""
 
 import time
 from collections.abc import Callable, Sequence
 
 import pytest
 
-from dwm_jax.runtime.progress import Phase, one_line
+from dwm_jax.runtime.progress import ProgressDisplay, one_line
 
 # (total, (second, step) of each time it is told how far it is) -> the lines.
 Said = Callable[[int, Sequence[tuple[float, int]]], list[str]]
@@ -16,9 +16,9 @@ def said(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) ->
     def of(total: int, moments: Sequence[tuple[float, int]]) -> list[str]:
         now = 0.0
         monkeypatch.setattr(time, "monotonic", lambda: now)
-        phase = Phase("learning", total, 0, None)
+        display = ProgressDisplay("learning", total, 0, None)
         for now, step in moments:  # noqa: B007, the clock reads it
-            phase.advance(step, "loss 1")
+            display.advance(step, "loss 1")
         return capsys.readouterr().err.splitlines()
 
     return of
@@ -34,7 +34,7 @@ def test_the_speed_leaves_out_the_first_steps_whose_program_is_compiled(said: Sa
 
 
 def test_a_line_ends_with_what_it_says(capsys: pytest.CaptureFixture[str]) -> None:
-    Phase("planning", 1, 0, None).advance(1)
+    ProgressDisplay("planning", 1, 0, None).advance(1)
     assert capsys.readouterr().err == "planning: step 1/1\n"
 
 

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from dwm_jax.data.tasks import Sizes
 from dwm_jax.learners.policies import TrainedMethod
 from dwm_jax.phases.phase import Run
 from dwm_jax.registry import Planning
@@ -16,7 +17,6 @@ from dwm_jax.results.scores import evaluation_rows, note
 from dwm_jax.runtime import mirrors, processes
 from dwm_jax.runtime.progress import show_progress
 from dwm_jax.runtime.row_files import Results
-from dwm_jax.runtime.settings import settings_of
 from dwm_jax.types import Array, Key, PyTree
 from dwm_jax.world_models.base import TrainedModel
 
@@ -51,19 +51,11 @@ def evaluate_planner(run: Run, name: str, method: Planning, trained: TrainedMode
             progress.advance(run.evaluator.longest(), note(rows))
 
     processes.from_first(evaluate)
-    policy_files.save_planner(
-        run.workdir / "policies" / f"{name}.npz",
-        method=name,
-        task=task.name,
-        seeds=seeds,
-        model=method.model,
-        settings=settings_of(planner),
-        observation_size=run.recording.dataset.observations.shape[1],
-        action_size=run.recording.dataset.actions.shape[1],
-        return_to_go=return_to_go,
-        inference=inference,
-        evaluated_in=task.evaluated_in,
-    )
+    header = policy_files.PolicyHeader(name, task.name, seeds, task.evaluated_in)
+    file = run.workdir / "policies" / f"{name}.npz"
+    dataset = run.recording.dataset
+    sizes = Sizes(dataset.observations.shape[1], dataset.actions.shape[1])
+    policy_files.save_planner(file, header, method.model, trained, sizes, return_to_go)
 
     @jax.jit
     def plan_once(inference: PyTree, observation_O: Array, key: Key) -> Array:

@@ -52,18 +52,11 @@ def policy_learning(run: Run, name: str, method: Learning, models: dict[str, Tra
         return Policies(states_S, units, source.init(states_S))
 
     def finish(policies: Policies, seconds: float) -> TrainedMethod:
-        policy_files.save_actors(
-            run.workdir / "policies" / f"{name}.npz",
-            method=name,
-            task=run.task.name,
-            seeds=run.seeds,
-            learner=method.learner,
-            settings=settings,
-            inference_S=learner.inference(policies.states_S),
-            observation_normalizer=units.observation_normalizer,
-            evaluated_in=run.task.evaluated_in,
-        )
-        first_seed = jax.device_put(jax.tree.map(lambda leaf: leaf[0], learner.inference(policies.states_S)))
+        header = policy_files.PolicyHeader(name, run.task.name, run.seeds, run.task.evaluated_in)
+        acting = Acting(learner.inference(policies.states_S), units.observation_normalizer)
+        file = run.workdir / "policies" / f"{name}.npz"
+        policy_files.save_actors(file, header, method.learner, settings, acting)
+        first_seed = jax.device_put(jax.tree.map(lambda leaf: leaf[0], acting.inference_S))
 
         @jax.jit
         def act_once(inference: PyTree, observation_O: Array, key: Key) -> Array:

@@ -16,13 +16,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from dwm_jax.data.tasks import Sizes
 from dwm_jax.learners.policies import Acting, act_everywhere
 from dwm_jax.maths.normalizers import AffineNormalizer
 from dwm_jax.registry import LEARNERS, MODELS
 from dwm_jax.runtime import files, processes
-from dwm_jax.runtime.settings import from_json
+from dwm_jax.runtime.settings import from_json, settings_of
 from dwm_jax.types import Array, Key, PyTree
-from dwm_jax.world_models.base import Planner, TrainingRows
+from dwm_jax.world_models.base import Planner, TrainedModel, TrainingRows
 
 # 2: `kind`, and planners beside actors. 3: planners of version 0.2, whose denoiser has other arrays. 4: `evaluated_in`.
 FORMAT = 4
@@ -46,62 +47,46 @@ class ExportedPolicies(NamedTuple):
     act: ActEverywhere
 
 
-def save_actors(
-    path: Path,
-    *,
-    method: str,
-    task: str,
-    seeds: Sequence[int],
-    learner: str,
-    settings: Mapping[str, Any],
-    inference_S: PyTree,
-    observation_normalizer: AffineNormalizer,
-    evaluated_in: Mapping[str, Any] | None = None,
-) -> None:
+class PolicyHeader(NamedTuple):
+    """What a file says of its policies, whatever their kind."""
+
+    method: str
+    task: str
+    seeds: Sequence[int]
+    evaluated_in: Mapping[str, Any] | None = None  # as in `ExportedPolicies`
+
+
+def save_actors(path: Path, header: PolicyHeader, learner: str, settings: Mapping[str, Any], policies: Acting) -> None:
     """Writes the file whole or not at all; of a run's processes only the first does.
 
     Args:
       path: ends in .npz.
       learner, settings: a key of `registry.LEARNERS` and the keywords it was made with.
-      inference_S: what the learner's `act` needs, all seeds stacked.
-      observation_normalizer: of the units that the policies see.
-      evaluated_in: as in `tasks.Task`.
+      policies: of all seeds, stacked.
     """
-    about: dict[str, Any] = {"kind": ACTORS, "method": method, "task": task, "seeds": list(seeds), "learner": learner}
-    _write(
-        path,
-        about | {"settings": dict(settings), "evaluated_in": evaluated_in},
-        Acting(inference_S, observation_normalizer),
-    )
+    _write(path, ACTORS, header, {"learner": learner, "settings": dict(settings)}, policies)
 
 
 def save_planner(
-    path: Path,
-    *,
-    method: str,
-    task: str,
-    seeds: Sequence[int],
-    model: str,
-    settings: Mapping[str, Any],
-    observation_size: int,
-    action_size: int,
-    return_to_go: float,
-    inference: PyTree,
-    evaluated_in: Mapping[str, Any] | None = None,
+    path: Path, header: PolicyHeader, model: str, trained: TrainedModel, sizes: Sizes, return_to_go: float
 ) -> None:
-    """Writes the file whole or not at all.
+    """Writes the file whole or not at all; of a run's processes only the first does.
 
     Args:
       path: ends in .npz.
-      seeds: of what is drawn; the model is one.
-      model, settings: a key of `registry.MODELS` and the keywords it was made with.
+      header: its seeds are of what is drawn; the model is one.
+      model, trained: a key of `registry.MODELS`, and the planner that was made by it.
+      sizes: of the data it was trained on.
       return_to_go: what every plan is asked for, scaled.
-      inference: what the planner's `act` needs; names in the file are the paths in it.
-      evaluated_in: as in `tasks.Task`.
     """
-    about: dict[str, Any] = {"kind": PLANNER, "method": method, "task": task, "seeds": list(seeds), "model": model}
-    sizes = {"observation_size": observation_size, "action_size": action_size, "return_to_go": return_to_go}
-    _write(path, about | {"settings": dict(settings), "evaluated_in": evaluated_in} | sizes, inference)
+    about = {
+        "model": model,
+        "settings": settings_of(trained.model),
+        "observation_size": sizes.observation,
+        "action_size": sizes.action,
+        "return_to_go": return_to_go,
+    }
+    _write(path, PLANNER, header, about, trained.inference)
 
 
 def load(path: Path) -> ExportedPolicies:
@@ -172,7 +157,6 @@ def _load_actors(about: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> 
     # The structure is the learner's own; only names and numbers come from the file.
     one = jax.eval_shape(lambda key: learner.inference(learner.init(key)), jax.random.key(0))
     fields: Any = AffineNormalizer._fields
-    # The arrays' names in the file are the paths in this tree.
     stored = _fill(Acting(one, AffineNormalizer(*fields)), arrays)
     act = act_everywhere(learner)
     return lambda observation_SEO, decision: act(stored, observation_SEO), about["settings"]["observation_size"]
@@ -201,10 +185,11 @@ def _fill(like: Any, arrays: Mapping[str, np.ndarray]) -> Any:
     return jax.tree_util.tree_map_with_path(lambda path, _: jnp.asarray(arrays[jax.tree_util.keystr(path)]), like)
 
 
-def _write(path: Path, about: Mapping[str, Any], tree: PyTree) -> None:
+def _write(path: Path, kind: str, header: PolicyHeader, about: Mapping[str, Any], tree: PyTree) -> None:
+    """The arrays' names in the file are the paths in the tree."""
     if not processes.is_first():
         return
     leaves = jax.tree_util.tree_leaves_with_path(tree)
     arrays = {jax.tree_util.keystr(path): np.asarray(leaf) for path, leaf in leaves}
-    text = json.dumps({"format": FORMAT, **about})
+    text = json.dumps({"format": FORMAT, "kind": kind, **header._asdict(), "seeds": list(header.seeds), **about})
     files.write_from(path, lambda file: np.savez(file, **arrays, **{ABOUT: np.array(text)}))  # type: ignore[arg-type]

@@ -12,9 +12,10 @@ import pytest
 
 from dwm_jax.config import to_json
 from dwm_jax.data.dataset import Dataset, flatten
-from dwm_jax.learners.policies import fit_units
+from dwm_jax.learners.policies import Acting, fit_units
 from dwm_jax.registry import LEARNERS
 from dwm_jax.results import policy_files
+from dwm_jax.results.policy_files import PolicyHeader
 from dwm_jax.runtime.row_files import Result, Results
 from dwm_jax.types import Episode, Trajectory
 from dwm_jax.workdir import load_recording
@@ -197,13 +198,10 @@ def runs(tmp_path: Path) -> Path:
     states_S = jax.jit(jax.vmap(learner.init))(jax.random.split(jax.random.key(0)))
     policy_files.save_actors(
         run / "policies" / "TD3+BC.npz",
-        method="TD3+BC",
-        task="maze2d-umaze",
-        seeds=(0, 1),
-        learner="td3_bc",
-        settings={"observation_size": 4, "action_size": 2, "num_updates": 20, **config.learners.td3_bc.to_dict()},
-        inference_S=learner.inference(states_S),
-        observation_normalizer=fit_units(learner, recording.dataset).observation_normalizer,
+        PolicyHeader("TD3+BC", "maze2d-umaze", (0, 1)),
+        "td3_bc",
+        {"observation_size": 4, "action_size": 2, "num_updates": 20, **config.learners.td3_bc.to_dict()},
+        Acting(learner.inference(states_S), fit_units(learner, recording.dataset).observation_normalizer),
     )
     Results(run / "results.csv").append(
         Result("TD3+BC", "maze2d-umaze", seed, step, 0, 10.0, step / 100 + seed, 0.0, 5.0 + seed, 7.0 - seed)

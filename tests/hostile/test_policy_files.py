@@ -13,9 +13,11 @@ import pytest
 
 from dwm_jax import evaluate
 from dwm_jax.learners.iql import IQL
+from dwm_jax.learners.policies import Acting
 from dwm_jax.maths.normalizers import fit_standard
 from dwm_jax.registry import LEARNERS
 from dwm_jax.results import policy_files
+from dwm_jax.results.policy_files import PolicyHeader
 from experiments.configs import smoke
 
 SETTINGS = {"observation_size": 4, "action_size": 2, "num_updates": 1, **smoke.get_config().learners.iql.to_dict()}
@@ -37,14 +39,10 @@ def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     states_S = jax.vmap(learner.init)(jax.random.split(jax.random.key(0), 2))
     policy_files.save_actors(
         tmp_path / "IQL.npz",
-        method="IQL",
-        task="maze2d-umaze",
-        seeds=[0, 1],
-        learner="iql",
-        settings=SETTINGS,
-        inference_S=learner.inference(states_S),
-        observation_normalizer=fit_standard(np.eye(4)),
-        evaluated_in={"maze": "umaze"},
+        PolicyHeader("IQL", "maze2d-umaze", [0, 1], {"maze": "umaze"}),
+        "iql",
+        SETTINGS,
+        Acting(learner.inference(states_S), fit_standard(np.eye(4))),
     )
     return tmp_path / "IQL.npz"
 

@@ -16,9 +16,11 @@ from dwm_jax.config import ConfigError, differences, to_json
 from dwm_jax.data.recording import Recording
 from dwm_jax.evaluate import exported_files
 from dwm_jax.learners.iql import IQL
+from dwm_jax.learners.policies import Acting
 from dwm_jax.maths.normalizers import fit_standard
 from dwm_jax.phases import kept_models
 from dwm_jax.results import policy_files
+from dwm_jax.results.policy_files import PolicyHeader
 from dwm_jax.runtime.checkpoints import CheckpointError
 from dwm_jax.runtime.files import WriteError
 from dwm_jax.runtime.row_files import JsonLines, Result, Results
@@ -61,14 +63,10 @@ def finished(recording: Recording, tmp_path_factory: pytest.TempPathFactory) -> 
     states_S = jax.vmap(learner.init)(jax.random.split(jax.random.key(0), 2))
     policy_files.save_actors(
         workdir / "policies" / "OneStep-IQL.npz",
-        method="OneStep-IQL",
-        task="maze2d-umaze",
-        seeds=[0, 1],
-        learner="iql",
-        settings=SETTINGS,
-        inference_S=learner.inference(states_S),
-        observation_normalizer=fit_standard(np.eye(4)),
-        evaluated_in={"maze": "umaze"},
+        PolicyHeader("OneStep-IQL", "maze2d-umaze", [0, 1], {"maze": "umaze"}),
+        "iql",
+        SETTINGS,
+        Acting(learner.inference(states_S), fit_standard(np.eye(4))),
     )
     return workdir, trained
 

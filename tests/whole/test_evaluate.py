@@ -15,13 +15,16 @@ import numpy as np
 import pytest
 
 from dwm_jax import evaluate
-from dwm_jax.data.tasks import get_task
+from dwm_jax.data.tasks import Sizes, get_task
 from dwm_jax.learners.iql import IQL
+from dwm_jax.learners.policies import Acting
 from dwm_jax.maths.normalizers import fit_standard
 from dwm_jax.results import dream_frames, policy_files
 from dwm_jax.results.evaluator import Evaluator
+from dwm_jax.results.policy_files import PolicyHeader
 from dwm_jax.train import train
 from dwm_jax.types import PyTree
+from dwm_jax.world_models.base import TrainedModel
 from dwm_jax.world_models.decision_diffuser import DecisionDiffuser
 from tests import tiny
 from tests.commands import RunModule
@@ -67,19 +70,13 @@ PLANNER_SETTINGS = {
 }
 
 
-def save_planner(file: Path, inference: PyTree) -> None:
-    policy_files.save_planner(
-        file,
-        method="DD",
-        task="maze2d-umaze",
-        seeds=[4, 5],
-        model="decision_diffuser",
-        settings=PLANNER_SETTINGS,
-        observation_size=2,
-        action_size=2,
-        return_to_go=0.7,
-        inference=inference,
-    )
+def save_planner(file: Path) -> tuple[DecisionDiffuser, PyTree]:
+    """Writes the file of an untrained planner; returns the planner and what its `act` needs."""
+    planner = DecisionDiffuser(**PLANNER_SETTINGS)
+    trained = TrainedModel(planner, planner.init(jax.random.key(0), ROWS), 0.0)
+    header = PolicyHeader("DD", "maze2d-umaze", [4, 5])
+    policy_files.save_planner(file, header, "decision_diffuser", trained, Sizes(2, 2), 0.7)
+    return planner, trained.inference
 
 
 def test_an_actor_that_is_loaded_acts_as_what_was_saved(tmp_path: Path) -> None:
@@ -89,13 +86,10 @@ def test_an_actor_that_is_loaded_acts_as_what_was_saved(tmp_path: Path) -> None:
     file = tmp_path / "policies" / "IQL.npz"
     policy_files.save_actors(
         file,
-        method="IQL",
-        task="maze2d-umaze",
-        seeds=[4, 5],
-        learner="iql",
-        settings=SETTINGS,
-        inference_S=learner.inference(states_S),
-        observation_normalizer=normalizer,
+        PolicyHeader("IQL", "maze2d-umaze", [4, 5]),
+        "iql",
+        SETTINGS,
+        Acting(learner.inference(states_S), normalizer),
     )
     loaded = policy_files.load(file)
     assert (loaded.method, loaded.task, loaded.seeds) == ("IQL", "maze2d-umaze", (4, 5))
@@ -109,9 +103,7 @@ def test_an_actor_that_is_loaded_acts_as_what_was_saved(tmp_path: Path) -> None:
 
 
 def test_a_planner_that_is_loaded_plans_as_what_was_saved_by_seed_decision_and_episode(tmp_path: Path) -> None:
-    planner = DecisionDiffuser(**PLANNER_SETTINGS)
-    inference = planner.inference(planner.init(jax.random.key(0), ROWS))
-    save_planner(tmp_path / "DD.npz", inference)
+    planner, inference = save_planner(tmp_path / "DD.npz")
     loaded = policy_files.load(tmp_path / "DD.npz")
     assert (loaded.method, loaded.task, loaded.seeds) == ("DD", "maze2d-umaze", (4, 5))
     observation = jnp.array([0.3, -0.2])
@@ -157,8 +149,7 @@ def altered(file: Path, **changes: object) -> Path:
 
 @pytest.fixture
 def exported(tmp_path: Path) -> Path:
-    planner = DecisionDiffuser(**PLANNER_SETTINGS)
-    save_planner(tmp_path / "DD.npz", planner.inference(planner.init(jax.random.key(0), ROWS)))
+    save_planner(tmp_path / "DD.npz")
     return tmp_path / "DD.npz"
 
 
@@ -240,14 +231,10 @@ def test_the_file_alone_is_enough_where_neither_data_nor_run_are(
     }
     policy_files.save_actors(
         tmp_path / "mine.npz",
-        method="IQL",
-        task="nobody-has-this-v0",
-        seeds=[4, 5],
-        learner="iql",
-        settings=SETTINGS | {"observation_size": 11, "action_size": 3},
-        inference_S=learner.inference(states_S),
-        observation_normalizer=fit_standard(np.random.default_rng(0).normal(size=(50, 11))),
-        evaluated_in=place,
+        PolicyHeader("IQL", "nobody-has-this-v0", [4, 5], place),
+        "iql",
+        SETTINGS | {"observation_size": 11, "action_size": 3},
+        Acting(learner.inference(states_S), fit_standard(np.random.default_rng(0).normal(size=(50, 11)))),
     )
     evaluate.main([str(tmp_path / "mine.npz"), "--episodes", "2"])
     (row,) = (line for line in capsys.readouterr().out.splitlines() if line.startswith("| IQL"))

@@ -53,8 +53,8 @@ def run(
     config_flag = config_flags.DEFINE_config_file(
         "config",
         config,
-        f"a config file, or the name of a shipped one: {', '.join(config_files.shipped())}; TASK goes behind a colon; "
-        "--config.key=value overrides a field",
+        f"a config file, or the name of a shipped one: {', '.join(config_files.list_shipped())}; TASK goes behind a "
+        "colon; --config.key=value overrides a field",
         lock_config=True,
     )
     flags.FLAGS["config"].parser = ConfigFileParser()
@@ -74,7 +74,7 @@ def run(
     )
     cluster_flags = cluster.define_flags()
     # What --help prints: the usage, and these flags.
-    sys.modules["__main__"].__doc__ = terminal.as_started(usage or "")
+    sys.modules["__main__"].__doc__ = terminal.spell_commands(usage or "")
     for flag in (config_flag, workdir_flag, debug_flag, tensorboard_flag, wandb_flag, engine_flag, *cluster_flags):
         flags.FLAGS.register_key_flag_for_module(sys.argv[0], flags.FLAGS[flag.name])
 
@@ -89,7 +89,7 @@ def run(
             for folder in filter(None, (workdir_flag.value, config_flag.value.world_model_dir)):
                 checkpoints.refuse_place(folder)
             cluster_flags.check()
-            mirrors.requested(tensorboard_flag.value, wandb_flag.value)
+            mirrors.choose_mirrors(tensorboard_flag.value, wandb_flag.value)
         except SystemExit:
             # absl leaves with 1 after the help that was asked for; a config file that leaves has its own code.
             if HELP.isdisjoint(argument.lstrip("-") for argument in arguments):
@@ -110,11 +110,11 @@ def run(
             cluster_flags.join()
             with interruption.listening(), non_finite.searching(debug_flag.value):
                 cluster_flags.refuse_others()
-                processes.meet()
+                processes.connect_devices()
                 # The first process alone looks for the task's data, which need not be on the other hosts.
-                processes.from_first(lambda: check_here(config_flag.value))
+                processes.call_on_first(lambda: check_here(config_flag.value))
                 keep_compiled(Path(str(workdir_flag.value)))
-                shown_in = mirrors.requested(tensorboard_flag.value, wandb_flag.value)
+                shown_in = mirrors.choose_mirrors(tensorboard_flag.value, wandb_flag.value)
                 train(config_flag.value, Path(str(workdir_flag.value)), shown_in, parallel.ENGINES[engine_flag.value])
                 processes.finish()
         except (ConfigError, ClusterError) as error:
@@ -126,7 +126,7 @@ def run(
         except interruption.Interrupted as stop:
             leave(stop.exit_code, str(stop))
         except Exception as error:
-            if not processes.several():
+            if not processes.is_distributed():
                 raise
             # A mistake in the program. Without `fail` this process and the others would wait for each other.
             traceback.print_exc()
@@ -197,7 +197,7 @@ def fail(error: BaseException, code: int) -> NoReturn:
 
 def leave(code: int, line: str) -> NoReturn:
     """Says one line and leaves, together with the run's other processes."""
-    if processes.several():
-        processes.end(code, line)
+    if processes.is_distributed():
+        processes.end_all(code, line)
     say(line)
     sys.exit(code)

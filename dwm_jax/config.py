@@ -25,7 +25,7 @@ from dwm_jax.registry import (
     Method,
     make_model,
     models_needed,
-    names_in,
+    split_names,
 )
 from dwm_jax.runtime import settings
 from dwm_jax.runtime.alike import did_you_mean
@@ -141,7 +141,7 @@ def methods_of(config: ConfigDict) -> dict[str, Method]:
     Raises:
       ConfigError: an unknown method, or none.
     """
-    names = names_in(config.methods)
+    names = split_names(config.methods)
     if not names:
         raise ConfigError(f"methods={config.methods!r} names no method; known: {', '.join(METHODS)}")
     for name in names:

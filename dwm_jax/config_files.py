@@ -21,7 +21,7 @@ _PACKAGE = Path(__file__).resolve().parent
 _FOLDERS = [root / "experiments" / "configs" for root in (_PACKAGE, _PACKAGE.parent)]
 
 
-def shipped() -> dict[str, Path]:
+def list_shipped() -> dict[str, Path]:
     """The files that have a name, by name."""
     folder = next((folder for folder in _FOLDERS if folder.is_dir()), _FOLDERS[0])
     return {path.stem: path for path in sorted(folder.glob("[!_]*.py"))}
@@ -38,9 +38,11 @@ def find(named: str) -> str:
     name, colon, argument = named.partition(":")
     if Path(name).is_file():
         return named
-    if name not in shipped():
-        raise ConfigError(f"--config {name}: no such file, and no name of a shipped config: {', '.join(shipped())}")
-    return f"{shipped()[name]}{colon}{argument}"
+    if name not in list_shipped():
+        raise ConfigError(
+            f"--config {name}: no such file, and no name of a shipped config: {', '.join(list_shipped())}"
+        )
+    return f"{list_shipped()[name]}{colon}{argument}"
 
 
 def load(named: str) -> ConfigDict:

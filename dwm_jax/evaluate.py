@@ -52,7 +52,7 @@ from dwm_jax.workdir import reopened
 LARGEST_SEED = NUM_SEEDS - MOST_EPISODES
 
 
-@terminal.printing()
+@terminal.guard_output()
 def main(arguments: list[str] | None = None) -> None:
     options = options_of(arguments)
     try:
@@ -94,8 +94,8 @@ def main(arguments: list[str] | None = None) -> None:
 def options_of(arguments: list[str] | None) -> argparse.Namespace:
     """The command line; leaves with a line about options that are wrong, or mean nothing together."""
     parser = argparse.ArgumentParser(
-        terminal.as_started("python -m dwm_jax.evaluate"),
-        description=terminal.as_started(__doc__ or ""),
+        terminal.spell_commands("python -m dwm_jax.evaluate"),
+        description=terminal.spell_commands(__doc__ or ""),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("run", type=local_path, metavar="RUN", help="a run's workdir, or one exported .npz")

@@ -88,12 +88,12 @@ RECOMMENDED = Recipe(
 )
 
 
-def paper(config: ConfigDict) -> None:
+def apply_paper(config: ConfigDict) -> None:
     """The paper's settings of models and learners, in place; `config.default_config` names what differs."""
     apply(PAPER, config)
 
 
-def recommended(config: ConfigDict) -> None:
+def apply_recommended(config: ConfigDict) -> None:
     """The paper's settings with the parts of `WITHOUT`, which small models and rough data need, in place."""
     apply(RECOMMENDED, config)
 
@@ -139,7 +139,7 @@ WITHOUT: dict[str, dict[str, str]] = {
     "starts": {"policy.start_share": str(PAPER.start_share)},
     "discount": {"gamma": str(PAPER.gamma)},
 }
-RECIPES: dict[str, Callable[[ConfigDict], None]] = {"paper": paper, "recommended": recommended}
+RECIPES: dict[str, Callable[[ConfigDict], None]] = {"paper": apply_paper, "recommended": apply_recommended}
 
 
 def task_and_recipe(argument: str, default: str) -> tuple[str, Callable[[ConfigDict], None]]:

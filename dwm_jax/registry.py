@@ -169,6 +169,6 @@ def add_model(name: str, model: type[Model]) -> None:
     METHODS.update(make_methods())
 
 
-def names_in(methods: str) -> list[str]:
+def split_names(methods: str) -> list[str]:
     """The methods that a config's text names, in its order."""
     return [name.strip() for name in methods.split(",") if name.strip()]

@@ -31,11 +31,11 @@ from dwm_jax.sharing import bundles, cards
 from dwm_jax.sharing.places import BundleError, place_at
 
 
-@terminal.printing()
+@terminal.guard_output()
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
-        terminal.as_started("python -m dwm_jax.share"),
-        description=terminal.as_started(__doc__ or ""),
+        terminal.spell_commands("python -m dwm_jax.share"),
+        description=terminal.spell_commands(__doc__ or ""),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     commands = parser.add_subparsers(required=True, metavar="{push,pull}")

@@ -70,7 +70,7 @@ def train(
 
         # ---- what it shows: diagnostics of all world models, pictures, the table
         with spending("diagnostics and pictures"):
-            processes.from_first(lambda: terminal.show(write_summary(run, models, finished)))
+            processes.call_on_first(lambda: terminal.show(write_summary(run, models, finished)))
         say(f"done: {workdir} holds the table, figures, every evaluation episode and the checkpoints")
 
 
@@ -95,7 +95,7 @@ def run_phase(phase: Phase[Left], cadence: Cadence, engine: parallel.Engine = pa
         say(f"{phase.name}: resuming from step {step:,}")
 
     on_devices, data = parallel.replicate(state, engine), None
-    dispatch_of = cache(partial(parallel.in_one_dispatch, phase.updates, engine=engine))
+    dispatch_of = cache(partial(parallel.make_dispatch, phase.updates, engine=engine))
     with show_progress(phase.name, phase.num_updates, step) as shown:
         while step < phase.num_updates:
             if data is None or phase.refreshes_at(step):
@@ -108,18 +108,18 @@ def run_phase(phase: Phase[Left], cadence: Cadence, engine: parallel.Engine = pa
             steps = cadence.next_dispatch(step, phase.num_updates)
             on_devices, metrics_on_device = dispatch_of(len(steps))(on_devices, data, step)
             metrics = {key: np.asarray(value) for key, value in metrics_on_device.items()}
-            wrong = non_finite.first_number(metrics, on_devices, steps)
+            wrong = non_finite.find_first_number(metrics, on_devices, steps)
             if wrong is not None:
-                cause = non_finite.cause(phase.updates, before, data, steps)
+                cause = non_finite.find_cause(phase.updates, before, data, steps)
                 raise RunError(f"{phase.name}: {wrong}; stopped. {cause}; {records.last_good}")
             step = steps.stop
 
             # ---- what is due: metrics always, the checkpoint that vouches for them, the evaluation
             means = {key: value.mean(axis=0) for key, value in metrics.items()}
             records.append(step, means)
-            if phase.saves_at(step, cadence) or interruption.requested():
+            if phase.saves_at(step, cadence) or interruption.is_requested():
                 records.save(step, parallel.unreplicate(on_devices))
-            interruption.check()
+            interruption.raise_if_requested()
             if phase.evaluates_at(step, cadence):
                 note = evaluate(phase, parallel.unreplicate(on_devices), step)
             loss_name, loss = next(iter(means.items()))
@@ -135,7 +135,7 @@ def evaluate(phase: Phase, state: PyTree, step: int) -> str:
     assert phase.evaluation is not None
     evaluation = phase.evaluation
     with spending("evaluation"):
-        return processes.from_first(lambda: evaluation.run(state, step))
+        return processes.call_on_first(lambda: evaluation.run(state, step))
 
 
 def evaluate_if_missing(phase: Phase, state: PyTree, step: int, cadence: Cadence) -> str:
@@ -143,7 +143,7 @@ def evaluate_if_missing(phase: Phase, state: PyTree, step: int, cadence: Cadence
     if phase.evaluation is None:
         return ""
     evaluation = phase.evaluation
-    is_there = processes.from_first(lambda: evaluation.resume(step))
+    is_there = processes.call_on_first(lambda: evaluation.resume(step))
     return evaluate(phase, state, step) if phase.evaluates_at(step, cadence) and not is_there else ""
 
 
@@ -156,7 +156,7 @@ def main(config: str | None = None, usage: str | None = None) -> None:
     """
     from dwm_jax.command_line import run
 
-    with terminal.printing():
+    with terminal.guard_output():
         run(train, usage or __doc__, config)
 
 

@@ -32,7 +32,7 @@ from dwm_jax.limits import is_used
 from dwm_jax.phases import kept_models
 from dwm_jax.phases.held_out import HORIZONS
 from dwm_jax.phases.phase import Run, checkpoints_of
-from dwm_jax.registry import MODELS, Alone, make_model, names_in
+from dwm_jax.registry import MODELS, Alone, make_model, split_names
 from dwm_jax.results.evaluator import Evaluator
 from dwm_jax.runtime import files, mirrors, processes, provenance, stopwatch
 from dwm_jax.runtime.locks import exclusive
@@ -71,9 +71,9 @@ def opened(config: ConfigDict, workdir: Path, shown_in: Sequence[mirrors.Open], 
     """
     with exclusive(workdir / ".lock", wait=False), stopwatch.started() as watch:
         with stopwatch.spending("data"):
-            task, recording = processes.from_first(lambda: begin(config, workdir))
+            task, recording = processes.call_on_first(lambda: begin(config, workdir))
         try:
-            with mirrors.watching(shown_in, workdir, config.to_dict()):
+            with mirrors.open_mirrors(shown_in, workdir, config.to_dict()):
                 yield Run(config, workdir, task, recording, evaluator_of(config, task), engine)
         except BaseException:
             with suppress(OSError):  # what stopped the run is what has to be said
@@ -258,7 +258,7 @@ def refuse_other_config(config: ConfigDict, workdir: Path) -> None:
         refuse_other_start(workdir, "config", digest(config))
         return
     methods = earlier.get("methods")
-    keeps_all = isinstance(methods, str) and set(names_in(methods)) <= methods_of(config).keys()
+    keeps_all = isinstance(methods, str) and set(split_names(methods)) <= methods_of(config).keys()
     changed = differences(config, earlier | {"methods": config.methods} if keeps_all else earlier)
     if changed:
         raise ConfigError(

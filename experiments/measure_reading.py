@@ -40,7 +40,7 @@ OBSERVATION_SIZE, ACTION_SIZE = 17, 6
 DATASET_ID = "dwm-measure-reading-v0"
 
 
-@terminal.printing()
+@terminal.guard_output()
 def main() -> None:
     parser = argparse.ArgumentParser(
         "python -m experiments.measure_reading",

@@ -33,7 +33,7 @@ LARGEST_GROWTH = 0.02
 SETTLING_SECONDS = 60.0
 
 
-@terminal.printing()
+@terminal.guard_output()
 def main() -> None:
     parser = argparse.ArgumentParser(
         "python -m experiments.soak", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter

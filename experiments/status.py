@@ -23,7 +23,7 @@ from rich.table import Table
 from rich.text import Text
 
 from dwm_jax.phases.kept_models import last_update, phase_name
-from dwm_jax.registry import METHODS, Alone, Planning, names_in
+from dwm_jax.registry import METHODS, Alone, Planning, split_names
 from dwm_jax.runtime import files, own_modules, terminal
 from dwm_jax.runtime.arguments import local_path
 from dwm_jax.runtime.files import UnreadableError
@@ -56,11 +56,11 @@ class PhaseStatus(NamedTuple):
         return (self.total - self.step) / self.updates_per_second
 
 
-@terminal.printing()
+@terminal.guard_output()
 def main() -> None:
     parser = argparse.ArgumentParser(
-        terminal.as_started("python -m experiments.status"),
-        description=terminal.as_started(__doc__ or ""),
+        terminal.spell_commands("python -m experiments.status"),
+        description=terminal.spell_commands(__doc__ or ""),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("runs", type=local_path, metavar="RUNS", help="a workdir, or a folder that holds some")
@@ -112,7 +112,7 @@ def phases_of_run(run: str, folder: Path, config: dict[str, Any]) -> Iterator[Ph
     """One phase per method, in the order they are learnt."""
     evaluations = Results(folder / "results.csv").last_evaluations()
     goes_on = is_held(folder / ".lock")
-    for name in (name for name in names_in(config["methods"]) if not isinstance(METHODS[name], Alone)):
+    for name in (name for name in split_names(config["methods"]) if not isinstance(METHODS[name], Alone)):
         scores = [row.score_0_1 for row in evaluations.get(name, [])]
         if isinstance(METHODS[name], Planning):
             # A planner: it is evaluated once, after its model's training.

@@ -10,7 +10,7 @@ from dwm_jax.config import ConfigError, check, default_config, differences, meth
 from dwm_jax.learners.td3_bc import TD3BC
 from dwm_jax.limits import MOST_SHARE, is_used, value_at
 from dwm_jax.recipes import PAPER, RECIPES, WITHOUT
-from dwm_jax.registry import LEARNERS, METHODS, MODELS, Learning, names_in
+from dwm_jax.registry import LEARNERS, METHODS, MODELS, Learning, split_names
 from dwm_jax.world_models.dwm import DiffusionWorldModel
 from experiments.configs import grid, locomotion, maze2d, quickstart, smoke
 from tests import tiny
@@ -179,7 +179,7 @@ def test_what_the_attribution_takes_away_is_back_at_the_papers() -> None:
 
 
 def test_a_comma_at_the_end_of_the_methods_names_none() -> None:
-    assert list(methods_of(tiny.config(methods="TD3+BC, IQL,"))) == ["TD3+BC", "IQL"] == names_in("TD3+BC, IQL,")
+    assert list(methods_of(tiny.config(methods="TD3+BC, IQL,"))) == ["TD3+BC", "IQL"] == split_names("TD3+BC, IQL,")
 
 
 def test_batch_must_divide_over_the_devices() -> None:

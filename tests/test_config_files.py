@@ -13,7 +13,7 @@ CONFIGS = ROOT / "experiments" / "configs"
 
 
 def test_every_shipped_config_has_its_name_and_nothing_else_has_one() -> None:
-    assert set(config_files.shipped()) == {
+    assert set(config_files.list_shipped()) == {
         path.stem for path in CONFIGS.glob("*.py") if "def get_config" in path.read_text()
     }
 
@@ -47,10 +47,10 @@ def test_a_config_of_ones_own_overrides_a_shipped_one(tmp_path: Path) -> None:
     mine = tmp_path / "mine.py"
     mine.write_text(
         "from dwm_jax.config_files import load\n"
-        "from dwm_jax.recipes import paper\n"
+        "from dwm_jax.recipes import apply_paper\n"
         "def get_config(steps='3'):\n"
         "    config = load('recommended:hopper-medium')\n"
-        "    paper(config)\n"
+        "    apply_paper(config)\n"
         "    config.policy.horizon = int(steps)\n"
         "    return config\n"
     )

@@ -12,7 +12,7 @@ import pytest
 from dwm_jax.phases.phase import Cadence, Evaluation, Phase, RunError
 from dwm_jax.runtime.files import UnreadableError
 from dwm_jax.runtime.locks import exclusive
-from dwm_jax.runtime.parallel import one_after_another
+from dwm_jax.runtime.parallel import repeat_update
 from dwm_jax.runtime.row_files import JsonLines
 from dwm_jax.train import run_phase
 from tests import faults
@@ -34,7 +34,7 @@ def test_dispatches_refreshed_data_and_checkpoints_do_not_compile_again(tmp_path
     phase = Phase(
         name="adding",
         folder=tmp_path,
-        updates=one_after_another(update),
+        updates=repeat_update(update),
         make_state=lambda: jnp.zeros(()),
         make_data=make_data,
         num_updates=20,
@@ -63,7 +63,7 @@ def test_a_phase_that_goes_on_does_not_compute_its_first_state(tmp_path: Path) -
         phase = Phase(
             name="adding",
             folder=tmp_path,
-            updates=one_after_another(update),
+            updates=repeat_update(update),
             make_state=make_state,
             make_data=lambda total, step: (total, 1.0),
             num_updates=num_updates,
@@ -80,7 +80,7 @@ def test_the_last_evaluation_is_made_up_for_where_it_is_missing(tmp_path: Path) 
     phase = Phase(
         name="adding",
         folder=tmp_path,
-        updates=one_after_another(lambda total, summand, step: (total + summand, {"total": total})),
+        updates=repeat_update(lambda total, summand, step: (total + summand, {"total": total})),
         make_state=lambda: jnp.zeros(()),
         make_data=lambda total, step: (total, 1.0),
         num_updates=25,
@@ -101,7 +101,7 @@ def adding(folder: Path, num_updates: int) -> Phase[float]:
     return Phase(
         name="adding",
         folder=folder,
-        updates=one_after_another(lambda total, one, step: (total + one * step, {"total": total})),
+        updates=repeat_update(lambda total, one, step: (total + one * step, {"total": total})),
         make_state=lambda: jnp.zeros(()),
         make_data=lambda total, step: (total, 1.0),
         num_updates=num_updates,

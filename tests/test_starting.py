@@ -60,7 +60,7 @@ def test_an_interrupt_stays_a_keyboard_interrupt_for_a_program_that_imports_the_
 
 
 def test_a_command_that_prints_answers_an_interrupt_with_130() -> None:
-    then = f"from dwm_jax.runtime import terminal\nwith terminal.printing():\n    {INTERRUPT}"
+    then = f"from dwm_jax.runtime import terminal\nwith terminal.guard_output():\n    {INTERRUPT}"
     ended = begin(["-m", "dwm_jax.data"], f"exec({then!r})")
     assert (ended.returncode, ended.stdout, ended.stderr) == (130, "", "")
 
@@ -69,7 +69,7 @@ def test_interrupts_that_are_ignored_stay_ignored() -> None:
     earlier = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         starting.prepare()
-        with terminal.printing():
+        with terminal.guard_output():
             assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
     finally:
         signal.signal(signal.SIGINT, earlier)

@@ -48,7 +48,7 @@ from dwm_jax.types import LARGEST_INDEX
 MARKS = {"ok": "  ok    ", "note": "  note  ", "wrong": "  WRONG "}
 
 
-@terminal.printing()
+@terminal.guard_output()
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command and returns its exit code."""
     parser = make_parser()
@@ -69,8 +69,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def make_parser() -> argparse.ArgumentParser:
     """The commands and their options, each with the function that runs it."""
     parser = argparse.ArgumentParser(
-        prog=terminal.as_started("python -m dwm_jax.data"),
-        description=terminal.as_started(__doc__ or ""),
+        prog=terminal.spell_commands("python -m dwm_jax.data"),
+        description=terminal.spell_commands(__doc__ or ""),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="{list,prepare,check,show}")
@@ -176,7 +176,7 @@ def run_prepare(options: argparse.Namespace) -> int:
     provenance = stored.provenance
     for note in notes.of(provenance):
         print(f"  {note}")
-    look = terminal.as_started("python -m dwm_jax.data check")
+    look = terminal.spell_commands("python -m dwm_jax.data check")
     print(f"  train with --config.task={options.name}; validate with: {look} {options.name}")
     return 0
 

@@ -113,7 +113,7 @@ def convert(arrays: FlatArrays, owner: str, layout: Layout = PLAIN, clipped: Cli
         stretches = [part for stretch in stretches for part in _cut_by_clock(*stretch, layout.step_limit)]
     episodes = []
     for start, end, known, is_followed in stretches:
-        interruption.check()
+        interruption.raise_if_requested()
         episode = _episode(arrays, int(start), int(end), bool(known), bool(is_followed))
         if len(episode.actions):
             episodes.append(episode)

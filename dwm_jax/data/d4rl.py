@@ -70,7 +70,7 @@ def _column(file: h5py.File, key: str, path: Path) -> np.ndarray:
         raise ValueError(f"{path}: {key} is {kind}; a flat array of numbers is expected")
     if node.shape is None:
         raise ValueError(f"{path}: {key} is empty; a flat array of numbers is expected")
-    interruption.check()
+    interruption.raise_if_requested()
     flat_arrays.check_shape(key, node.shape, str(path))
     _find_filters(node, key, path)
     try:

@@ -80,7 +80,7 @@ def file_digest(path: Path) -> str:
     running = sha256()
     with open(path, "rb") as file:
         while chunk := file.read(CHUNK):
-            interruption.check()
+            interruption.raise_if_requested()
             running.update(chunk)
     return running.hexdigest()
 
@@ -161,7 +161,7 @@ def _attempt(
             file.write(chunk)
             offset += len(chunk)
             on_progress(offset, total)
-            interruption.check()
+            interruption.raise_if_requested()
     return total
 
 

@@ -164,7 +164,7 @@ def record_episodes(
     route = Route(maze, rng)
     episodes = []
     for index in range(maze.episodes_of(num_steps)):
-        interruption.check()
+        interruption.raise_if_requested()
         observations, actions = [observation], []
         for _ in range(maze.episode_steps):
             command = POSITION_GAIN * (route.waypoint(observation[:2]) - observation[:2])

@@ -174,7 +174,7 @@ def read_and_clip(stored: Stored, *, may_clip: bool) -> tuple[Rows, Changes]:
     cut: list[Episode] = []  # all episodes, from the first one on that had to be cut
     num_steps = num_episodes = 0
     for index, raw in enumerate(_raw_episodes(stored)):
-        interruption.check()
+        interruption.raise_if_requested()
         where = f"{stored.folder}, episode {index}"
         episode, excess = _episode(stored, raw, where)
         _refuse_beyond(excess, where, may_clip)

@@ -116,7 +116,7 @@ def put_once(dataset_id: str, write: Callable[[Path], None]) -> bool:
         except files.WriteError:
             raise
         except OSError as error:
-            raise files.named(error, path) from error
+            raise files.make_write_error(error, path) from error
         finally:
             shutil.rmtree(aside, ignore_errors=True)
     return True
@@ -234,7 +234,7 @@ def _size_of(episodes: Sequence[Episode]) -> int:
 
 def _buffers(episodes: Sequence[Episode], on_episode: Callable[[int], None]) -> Iterator[EpisodeBuffer]:
     for index, episode in enumerate(episodes):
-        interruption.check()
+        interruption.raise_if_requested()
         on_episode(index)
         yield EpisodeBuffer(
             id=index,

@@ -137,7 +137,7 @@ def _load(path: Path) -> dict[str, np.ndarray]:
         with np.load(path, allow_pickle=False) as file:
             arrays = {}
             for key in file.files:
-                interruption.check()
+                interruption.raise_if_requested()
                 arrays[key] = file[key]
             return arrays
     except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:

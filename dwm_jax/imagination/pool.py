@@ -140,7 +140,7 @@ def in_bulk(
     chunks, drawn = [], 0
     with show_progress(label, num_items) as progress, spending("imagination"):
         for chunk in draw_chunks(num_items, on_device):
-            interruption.check()
+            interruption.raise_if_requested()
             chunks.append(chunk)
             drawn += len(jax.tree.leaves(chunk)[0])
             progress.advance(drawn)

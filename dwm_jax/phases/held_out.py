@@ -104,7 +104,7 @@ def trusted_horizon(run: Run, name: str, trained: TrainedModel) -> int:
             files.write(run.workdir / HORIZONS, json.dumps(found, indent=2) + "\n")
         return found[name]
 
-    return processes.from_first(find)
+    return processes.call_on_first(find)
 
 
 def horizons_of(run: Run) -> dict[str, int]:

@@ -47,10 +47,10 @@ def evaluate_planner(run: Run, name: str, method: Planning, trained: TrainedMode
             step = run.config.world_models[method.model].num_updates
             rows = evaluation_rows(name, task.name, task.reference_scores, seeds, step, episodes)
             results_file.append(rows)
-            mirrors.evaluation(rows)
+            mirrors.show_evaluation(rows)
             progress.advance(run.evaluator.longest(), note(rows))
 
-    processes.from_first(evaluate)
+    processes.call_on_first(evaluate)
     header = policy_files.PolicyHeader(name, task.name, seeds, task.evaluated_in)
     file = run.workdir / "policies" / f"{name}.npz"
     dataset = run.recording.dataset

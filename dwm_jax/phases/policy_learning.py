@@ -95,7 +95,7 @@ def evaluation_of(run: Run, name: str, learner: Learner) -> Evaluation:
         values_SE = np.asarray(values(policies, episodes.starts.astype(np.float32)))
         rows = evaluation_rows(name, run.task.name, run.task.reference_scores, run.seeds, step, episodes, values_SE)
         results_file.append(rows)
-        mirrors.evaluation(rows)
+        mirrors.show_evaluation(rows)
         return note(rows)
 
     def resume(step: int) -> bool:

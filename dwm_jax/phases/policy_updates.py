@@ -32,7 +32,7 @@ class PolicyUpdates:
         """Updates of all seeds, one after the other: metrics of shape (U, S)."""
         axes = (0, 0, 0, None, 1 if self.source.is_by_seed else None, None)
         of_one = self.learn_inside if self.source.is_drawn_inside else self.learn_ahead
-        of_all = parallel.side_by_side(of_one, axes, (0, 0, 1), len(self.keys_S))
+        of_all = parallel.vmap_seeds(of_one, axes, (0, 0, 1), len(self.keys_S))
         states_S, memory_S, metrics = of_all(policies.states_S, policies.memory_S, self.keys_S, *data, steps_U)
         return policies._replace(states_S=states_S, memory_S=memory_S), metrics
 

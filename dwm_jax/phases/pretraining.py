@@ -31,14 +31,14 @@ def pretraining(run: Run, name: str, teacher: TrainedModel | None = None) -> Ite
     elsewhere, folder = run.config.world_models[name].pretrained, phase.folder
     with exclusive(folder / ".lock", wait=True):
         description = json.dumps(identity, indent=2, sort_keys=True) + "\n"
-        processes.from_first(lambda: files.write(folder / "config.json", description))
+        processes.call_on_first(lambda: files.write(folder / "config.json", description))
         if elsewhere:
-            processes.from_first(
+            processes.call_on_first(
                 lambda: kept_models.take_over(
                     Path(elsewhere), folder, phase.name, identity["pretrained"], phase.make_state
                 )
             )
-        processes.from_first(lambda: kept_models.record_folder(run.workdir, name, folder))
+        processes.call_on_first(lambda: kept_models.record_folder(run.workdir, name, folder))
         yield phase
 
 
@@ -74,7 +74,7 @@ def training_of(run: Run, name: str, teacher: TrainedModel | None = None) -> Pha
     return Phase(
         name=label,
         folder=folder,
-        updates=parallel.one_after_another(update_from_segments(model, batch_size, train_key)),
+        updates=parallel.repeat_update(update_from_segments(model, batch_size, train_key)),
         make_state=make_state,
         make_data=lambda state, step: (state, (dataset, starts)),
         num_updates=num_updates,
@@ -126,7 +126,7 @@ def identity_in_run(run: Run, name: str) -> dict[str, Any]:
     """Everything that the training of model `name` depends on; of one that is taken over, its arrays too."""
     identity = kept_models.identity_of(run.config, run.recording, name)
     if run.config.world_models[name].pretrained:
-        taken = processes.from_first(lambda: files.find_json(run.workdir / kept_models.TAKEN_OVER)) or {}
+        taken = processes.call_on_first(lambda: files.find_json(run.workdir / kept_models.TAKEN_OVER)) or {}
         identity["pretrained"] = taken.get(name)
     return identity
 

@@ -30,7 +30,7 @@ class Records:
         self._checkpoints = Checkpoints(checkpoints_of(phase.folder, phase.name))
         refuse_unreadable(self._metrics)
         self._timing.renew()
-        self.step, self.state = processes.from_first(self._begin)
+        self.step, self.state = processes.call_on_first(self._begin)
         for file in (self._metrics, self._timing):
             file.cut(phase.name, self.step)
         mirrors.resume(phase.name, self.step)
@@ -54,7 +54,7 @@ class Records:
         """The metrics of the updates up to `step`."""
         rows = rows_of(self._phase.name, step, means, self._phase.seeds)
         self._metrics.append(rows)
-        mirrors.metrics(rows)
+        mirrors.show_metrics(rows)
 
     def save(self, step: int, state: PyTree) -> None:
         """A checkpoint, which vouches for the rows so far, and the time it took to get there."""

@@ -71,7 +71,7 @@ class Evaluator:
         running = np.ones(len(self._seeds), bool)
         step = 0
         while running.any():
-            interruption.check()
+            interruption.raise_if_requested()
             self._refuse_non_finite(
                 observations, "the environment shows the observation {value} to {policy}", step, running
             )

@@ -59,7 +59,7 @@ class Checkpoints:
     shapes: damage is noticed and never trained on.
 
     Of a run's processes the first saves, without waiting for the others, and restores for them
-    (`processes.from_first`); elsewhere nothing is read or written, and nothing found.
+    (`processes.call_on_first`); elsewhere nothing is read or written, and nothing found.
     """
 
     def __init__(self, directory: Path, *, read_only: bool = False):

@@ -60,7 +60,7 @@ class ClusterFlags(NamedTuple):
                 flush=True,
             )
         try:
-            processes.start(self.coordinator.value, self.num_processes.value, self.process_id.value)
+            processes.join(self.coordinator.value, self.num_processes.value, self.process_id.value)
         except ValueError as error:
             raise ClusterError(
                 f"cannot join the other processes: {error} Without Slurm, TPU, Kubernetes or Open MPI give "

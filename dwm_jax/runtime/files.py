@@ -54,7 +54,7 @@ def write(path: Path, content: str | bytes) -> None:
     except OSError as error:
         with suppress(OSError):
             aside.unlink()
-        raise named(error, path) from error
+        raise make_write_error(error, path) from error
 
 
 def write_from(path: Path, save: Callable[[BinaryIO], object]) -> None:
@@ -72,7 +72,7 @@ def require_room(folder: Path, num_bytes: int) -> None:
     """Asks the disk for room before C code writes, which may crash where it is full: reserves it, and gives it back.
 
     Raises:
-      OSError: there is none; `named` makes a line of it.
+      OSError: there is none; `make_write_error` makes a line of it.
     """
     if not hasattr(os, "posix_fallocate"):
         return
@@ -106,7 +106,7 @@ def append(path: Path, text: str, header: str = "") -> None:
         if is_new:
             flush(path.parent)
     except OSError as error:
-        raise named(error, path) from error
+        raise make_write_error(error, path) from error
 
 
 def put_in_place(aside: Path, path: Path) -> None:
@@ -120,7 +120,7 @@ def put_in_place(aside: Path, path: Path) -> None:
         os.replace(aside, path)
         flush(path.parent)
     except OSError as error:
-        raise named(error, path) from error
+        raise make_write_error(error, path) from error
 
 
 def free_name(path: Path) -> Path:
@@ -203,7 +203,7 @@ def read_lines(path: Path) -> list[str]:
     except FileNotFoundError:
         return []
     except (OSError, ValueError) as error:
-        raise unreadable(path, error) from error
+        raise make_unreadable_error(path, error) from error
 
 
 def lines_backwards(path: Path) -> Iterator[str]:
@@ -232,7 +232,7 @@ def lines_backwards(path: Path) -> Iterator[str]:
     except FileNotFoundError:
         return
     except (OSError, ValueError) as error:
-        raise unreadable(path, error) from error
+        raise make_unreadable_error(path, error) from error
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -247,7 +247,7 @@ def read_json(path: Path) -> dict[str, Any]:
     except FileNotFoundError:
         raise
     except (OSError, ValueError, RecursionError) as error:
-        raise unreadable(path, error) from error
+        raise make_unreadable_error(path, error) from error
     if not isinstance(content, dict):
         raise UnreadableError(f"{path} cannot be read: no JSON object")
     return content
@@ -264,7 +264,7 @@ def find_json(path: Path) -> dict[str, Any] | None:
         return None
 
 
-def unreadable(path: Path, error: BaseException) -> UnreadableError:
+def make_unreadable_error(path: Path, error: BaseException) -> UnreadableError:
     """The error of a file that cannot be read, in one line."""
     reason = "it is empty" if _is_empty(path) else one_line(error)[:200] or type(error).__name__
     return UnreadableError(f"{path} cannot be read: {reason}")
@@ -275,7 +275,7 @@ def is_full(error: OSError) -> bool:
     return error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
-def named(error: OSError, path: Path) -> WriteError:
+def make_write_error(error: OSError, path: Path) -> WriteError:
     """The error of a file that cannot be written, in one line, with the remedy."""
     reason = error.strerror or one_line(error)
     remedy = ". Make room and start the same command again" if is_full(error) else ""

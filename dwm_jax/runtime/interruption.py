@@ -1,8 +1,9 @@
 """Stopping on request: a signal is recorded, and the run stops at the next point where nothing is lost.
 
 A handler that raised could interrupt anything, a save included. So a signal is only recorded, and everything that takes
-long calls `check` now and then. Where the program cannot call it in time - inside a compilation, or one long dispatch -
-a watchdog ends the process: what is on disk is whole at every moment, and at most the work since is repeated.
+long calls `raise_if_requested` now and then. Where the program cannot call it in time - inside a compilation, or one
+long dispatch - a watchdog ends the process: what is on disk is whole at every moment, and at most the work since is
+repeated.
 
 Of several processes the first is stopped, whichever the signal reached, and the others leave with it.
 """
@@ -41,12 +42,12 @@ class Interrupted(Exception):  # noqa: N818 - it is a request, not an error
 _asked: list[int] = []
 
 
-def requested() -> bool:
+def is_requested() -> bool:
     """Whether a signal has asked the run to stop."""
     return bool(_asked)
 
 
-def check() -> None:
+def raise_if_requested() -> None:
     """Raises Interrupted if a signal has asked the run to stop; free otherwise."""
     if _asked:
         raise Interrupted(_asked[0])
@@ -59,7 +60,7 @@ def listened_signals() -> list[int]:
 
 @contextmanager
 def listening() -> Iterator[None]:
-    """Records `SIGNALS` inside the block, and ends the process where no `check` follows in time.
+    """Records `SIGNALS` inside the block, and ends the process where no `raise_if_requested` follows in time.
 
     For the main thread only. A second signal ends the process at once, unless it is one of several of a run.
     """
@@ -90,7 +91,7 @@ def _watch(reader: int) -> None:
         word = os.read(reader, 1) if ready else None
         if word == b"":
             return
-        signalled = word[0] if word and word[0] in SIGNALS else processes.heard()
+        signalled = word[0] if word and word[0] in SIGNALS else processes.poll_others()
         if signalled is None:
             continue
         if number is None:
@@ -98,15 +99,15 @@ def _watch(reader: int) -> None:
             if processes.is_first():
                 _asked.append(number)
             else:
-                processes.tell(128 + number)
-        elif not processes.several():
+                processes.send_exit_code(128 + number)
+        elif not processes.is_distributed():
             break
     assert number is not None
-    processes.end(128 + number, f"{Interrupted(number)}; what was not saved yet is done again")
+    processes.end_all(128 + number, f"{Interrupted(number)}; what was not saved yet is done again")
 
 
 def _patience(left: float) -> float | None:
     """Seconds to sleep unless a signal comes; None is for ever."""
-    if processes.several():
+    if processes.is_distributed():
         return min(left, processes.POLL_SECONDS)
     return None if left == float("inf") else left

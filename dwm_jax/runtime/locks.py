@@ -69,7 +69,7 @@ def _locked(path: Path, wait: bool) -> int:
             files.make_folder(path.parent)
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
         except OSError as error:
-            raise files.named(error, path) from error
+            raise files.make_write_error(error, path) from error
         try:
             if _lock(descriptor, path):
                 # Whoever takes over removes the file of a holder that is gone; a lock on that one keeps nobody out.
@@ -88,7 +88,7 @@ def _locked(path: Path, wait: bool) -> int:
         if not has_said:
             say(f"waiting for process {holder}, which holds the lock on {path.parent}; {remedy}")
             has_said = True
-        interruption.check()
+        interruption.raise_if_requested()
         time.sleep(POLL_SECONDS)
 
 
@@ -103,13 +103,13 @@ def _lock(descriptor: int, path: Path) -> bool:
         if error.errno not in NO_LOCKS:
             raise
         raise ValueError(
-            f"{path}: this disk ({disk(path)}) takes no locks: {error.strerror}; without them two runs could write the "
-            "same files. Mount it with locks (NFS: local_lock=flock, or a running lockd; Lustre: flock), or put the "
-            "folder on another disk"
+            f"{path}: this disk ({find_disk(path)}) takes no locks: {error.strerror}; without them two runs could "
+            "write the same files. Mount it with locks (NFS: local_lock=flock, or a running lockd; Lustre: flock), or "
+            "put the folder on another disk"
         ) from error
 
 
-def disk(path: Path) -> str:
+def find_disk(path: Path) -> str:
     """The kind and place of the disk that a file lies on, as /proc/mounts has it."""
     try:
         mounts = [line.split()[:3] for line in Path("/proc/mounts").read_text().splitlines()]

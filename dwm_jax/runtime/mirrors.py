@@ -49,7 +49,7 @@ class Mirror(Protocol):
 Open = Callable[[Path, dict[str, Any]], Mirror]
 
 
-def requested(tensorboard: bool, wandb_project: str | None) -> list[Open]:
+def choose_mirrors(tensorboard: bool, wandb_project: str | None) -> list[Open]:
     """The mirrors that were asked for.
 
     Raises:
@@ -77,7 +77,7 @@ _open: list[Mirror] = []
 
 
 @contextmanager
-def watching(wanted: Sequence[Open], workdir: Path, description: dict[str, Any]) -> Iterator[None]:
+def open_mirrors(wanted: Sequence[Open], workdir: Path, description: dict[str, Any]) -> Iterator[None]:
     """Shows what is written inside the block; of a run's processes only the first does."""
     try:
         _open.extend(open_mirror(workdir, description) for open_mirror in (wanted if processes.is_first() else ()))
@@ -92,14 +92,14 @@ def resume(phase: str, step: int) -> None:
     _tell(lambda mirror: mirror.resume(phase, step))
 
 
-def metrics(rows: Sequence[Row]) -> None:
+def show_metrics(rows: Sequence[Row]) -> None:
     """Rows of metrics.jsonl, of one phase and step."""
     by_seed = {row.get("seed"): {name: row[name] for name in row if name not in PLACE} for row in rows}
     shown = Shown(rows[0]["phase"], "metrics", rows[0]["step"], by_seed)
     _tell(lambda mirror: mirror.show(shown))
 
 
-def evaluation(rows: Sequence[Result]) -> None:
+def show_evaluation(rows: Sequence[Result]) -> None:
     """Rows of results.csv, of one evaluation: means over its episodes. A score that a task has not got is left out."""
     by_seed: dict[int | None, dict[str, float]] = {}
     for seed in dict.fromkeys(row.seed for row in rows):

@@ -34,7 +34,7 @@ def is_searched() -> bool:
     return _searching.get()
 
 
-def first_metric(metrics: Mapping[str, np.ndarray], first_step: int) -> tuple[int, str] | None:
+def find_first_metric(metrics: Mapping[str, np.ndarray], first_step: int) -> tuple[int, str] | None:
     """(step, metric) of the earliest value that is not finite; metrics have a leading axis of steps."""
     found = [
         (first_step + int(np.argwhere(~np.isfinite(values))[0][0]), name)
@@ -44,7 +44,7 @@ def first_metric(metrics: Mapping[str, np.ndarray], first_step: int) -> tuple[in
     return min(found) if found else None
 
 
-def first_leaf(tree: PyTree) -> str | None:
+def find_first_leaf(tree: PyTree) -> str | None:
     """The path of a leaf that holds a number that is not finite; from an accelerator only one flag a leaf comes."""
     flags = jax.device_get(jax.tree.map(_is_finite, tree))
     bad = [path for path, finite in jax.tree_util.tree_leaves_with_path(flags) if not finite]
@@ -66,16 +66,16 @@ def _is_finite_there(leaf: jax.Array) -> jax.Array:
     return jnp.isfinite(leaf).all()
 
 
-def first_number(metrics: Mapping[str, np.ndarray], on_devices: PyTree, steps: range) -> str | None:
+def find_first_number(metrics: Mapping[str, np.ndarray], on_devices: PyTree, steps: range) -> str | None:
     """What is not finite after a dispatch: the earliest metric, else a number of the state; None: nothing."""
-    metric = first_metric(metrics, steps.start)
+    metric = find_first_metric(metrics, steps.start)
     if metric is not None:
         return f"{metric[1]} is not finite at update {metric[0]:,}"
-    leaf = first_leaf(parallel.first_copy(on_devices))
+    leaf = find_first_leaf(parallel.first_copy(on_devices))
     return None if leaf is None else f"{leaf} is not finite after update {steps.stop - 1:,}"
 
 
-def cause(updates: Updates, before: PyTree | None, data: PyTree, steps: range) -> str:
+def find_cause(updates: Updates, before: PyTree | None, data: PyTree, steps: range) -> str:
     """The operation that made it, where it is searched for; otherwise how to search.
 
     Args:
@@ -84,10 +84,10 @@ def cause(updates: Updates, before: PyTree | None, data: PyTree, steps: range) -
     """
     if before is None:
         return "start the same command again with --debug-nans to find the operation"
-    return first_operation(updates, before, parallel.unreplicate(data), steps)
+    return find_first_operation(updates, before, parallel.unreplicate(data), steps)
 
 
-def first_operation(updates: Updates, state: PyTree, data: PyTree, steps: range) -> str:
+def find_first_operation(updates: Updates, state: PyTree, data: PyTree, steps: range) -> str:
     """Repeats updates one at a time, and the first bad one operation by operation, which takes a minute or so.
 
     Args:
@@ -103,7 +103,7 @@ def first_operation(updates: Updates, state: PyTree, data: PyTree, steps: range)
     state, data = jax.tree.map(jnp.asarray, (state, data))
     for step in steps:
         after, metrics = repeat(state, data, jnp.array([step]))
-        if first_metric(jax.tree.map(np.asarray, metrics), step) is not None or first_leaf(after) is not None:
+        if find_first_metric(jax.tree.map(np.asarray, metrics), step) is not None or find_first_leaf(after) is not None:
             break
         state = after
     else:

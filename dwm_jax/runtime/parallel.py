@@ -91,7 +91,7 @@ def unreplicate(tree: PyTree) -> PyTree:
 
 
 def average(tree: PyTree) -> PyTree:
-    """Mean over the devices; for use inside `in_one_dispatch`."""
+    """Mean over the devices; for use inside `make_dispatch`."""
     if jax.lax.axis_size(DEVICES) == 1:
         return tree  # on a CPU the mean of one is a copy of every gradient
     return jax.lax.pmean(tree, DEVICES)  # type: ignore[no-untyped-call]
@@ -122,7 +122,7 @@ def batch_for(key: Key, step: Array, batch_size: int, num_items: int) -> tuple[A
     return my_share((indices_B, jax.random.split(noise_key, batch_size)))
 
 
-def one_after_another(update: Callable[[PyTree, PyTree, Array], tuple[PyTree, Metrics]]) -> Updates:
+def repeat_update(update: Callable[[PyTree, PyTree, Array], tuple[PyTree, Metrics]]) -> Updates:
     """Many updates made of one, (state, data, step) -> (state, metrics)."""
 
     def updates(state: PyTree, data: PyTree, steps_U: Array) -> tuple[PyTree, Metrics]:
@@ -131,7 +131,7 @@ def one_after_another(update: Callable[[PyTree, PyTree, Array], tuple[PyTree, Me
     return updates
 
 
-def side_by_side(function: Callable[..., Any], in_axes: Axes, out_axes: Axes, number: int) -> Callable[..., Any]:
+def vmap_seeds(function: Callable[..., Any], in_axes: Axes, out_axes: Axes, number: int) -> Callable[..., Any]:
     """`jax.vmap` over the seeds; a single one is computed without the axis and gets it back afterwards.
 
     XLA multiplies [1, n, m] slower than [n, m] on a CPU, by a tenth or so of an update (PERFORMANCE.md).
@@ -157,7 +157,7 @@ def without_axes(function: Callable[..., Any], in_axes: Axes, out_axes: Axes) ->
     return alone
 
 
-def in_one_dispatch(
+def make_dispatch(
     updates: Updates, num_updates: int, engine: Engine = PMAP
 ) -> Callable[[PyTree, PyTree, int], tuple[PyTree, Metrics]]:
     """Many updates in one dispatch, on every device.
@@ -179,7 +179,7 @@ def in_one_dispatch(
 
 
 def on_one_device(updates: Updates) -> Updates:
-    """Updates as `in_one_dispatch` does them, on one device, without a device axis; neither compiled nor donated."""
+    """Updates as `make_dispatch` does them, on one device, without a device axis; neither compiled nor donated."""
     over_devices = jax.vmap(updates, in_axes=(0, 0, None), axis_name=DEVICES)
 
     def on_one(state: PyTree, data: PyTree, steps_U: Array) -> tuple[PyTree, Metrics]:

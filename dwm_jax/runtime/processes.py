@@ -1,8 +1,8 @@
 """Several processes of one run, as on a pod: process 0 decides, reads and writes; the others compute along.
 
 All processes run the same program and meet in the same computations. Only process 0 touches files and the simulator;
-what it reads, and how it decides, the others get from it (`from_first`), so they need not see its disk. Only process 0
-has state to save; the others can be ended at any moment. When process 0 exits, all exit with its code. A signal or an
+what it reads, and how it decides, the others get from it (`call_on_first`), so they need not see its disk. Only process
+0 has state to save; the others can be ended at any moment. When process 0 exits, all exit with its code. A signal or an
 error in another process is reported to process 0 first.
 
 In a single process everything here does nothing.
@@ -35,7 +35,7 @@ _TO_FIRST, _TO_OTHERS = "dwm_jax/to_first", "dwm_jax/to_others"
 _calls = itertools.count()
 
 
-def start(coordinator: str | None, num_processes: int | None, process_id: int | None) -> None:
+def join(coordinator: str | None, num_processes: int | None, process_id: int | None) -> None:
     """Joins the other processes, before any other call of jax.
 
     Args:
@@ -52,29 +52,29 @@ def start(coordinator: str | None, num_processes: int | None, process_id: int | 
     )
 
 
-def meet() -> None:
+def connect_devices() -> None:
     """Connects the devices of all processes, before each goes its own way between computations.
 
     Devices that compute together for the first time must do so within half a minute; once connected they wait for
     each other, and one may take minutes longer to compile.
     """
-    if several():
+    if is_distributed():
         ones = np.ones(jax.local_device_count(), np.float32)
         jax.block_until_ready(jax.pmap(lambda one: jax.lax.psum(one, "all"), axis_name="all")(ones))  # type: ignore[no-untyped-call]
         _broadcast(b"", 1)
 
 
-def several() -> bool:
+def is_distributed() -> bool:
     """Whether the run has more than one process. Wakes no device."""
     return jax.distributed.is_initialized() and _joined().num_processes > 1
 
 
 def is_first() -> bool:
     """Whether this process decides and writes. Wakes no device."""
-    return not several() or _joined().process_id == 0
+    return not is_distributed() or _joined().process_id == 0
 
 
-def from_first(function: Callable[[], Result]) -> Result:
+def call_on_first(function: Callable[[], Result]) -> Result:
     """function() as process 0 found it, on every process; the others wait and do not call it.
 
     All processes must come here in the same order. The result travels pickled. An error in it ends the run.
@@ -82,10 +82,10 @@ def from_first(function: Callable[[], Result]) -> Result:
     Args:
       function: computes on this process's devices at most; what needs the others would wait for them for ever.
     """
-    if not several():
+    if not is_distributed():
         return function()
     # The others wait here, on the host: how long a computation waits for one that is late is each backend's own.
-    key = f"dwm_jax/from_first/{next(_calls)}"
+    key = f"dwm_jax/call_on_first/{next(_calls)}"
     if is_first():
         result = function()
         pickled = pickle.dumps(result)
@@ -98,35 +98,35 @@ def from_first(function: Callable[[], Result]) -> Result:
 
 def finish() -> None:
     """The end of a run without errors: the others stay until process 0, which writes the report, is done."""
-    if several() and is_first():
-        tell(0)
-    elif several():
-        while told() is None:
+    if is_distributed() and is_first():
+        send_exit_code(0)
+    elif is_distributed():
+        while receive_exit_code() is None:
             time.sleep(POLL_SECONDS)
         _follow(0.0)
 
 
-def end(code: int, line: str) -> NoReturn:
+def end_all(code: int, line: str) -> NoReturn:
     """Ends this process with that exit code at once, and all others with it; `line` says why."""
     if not is_first():
         # Mostly a computation has failed here because another process exited; process 0 has printed why.
         _follow(PATIENCE_SECONDS)
         line = f"process {_joined().process_id}: {line}"
     print(line, file=sys.stderr, flush=True)
-    tell(code)
+    send_exit_code(code)
     _follow(FAREWELL_SECONDS if is_first() else PATIENCE_SECONDS)
     _exit(code)
 
 
-def tell(code: int) -> None:
+def send_exit_code(code: int) -> None:
     """Process 0 tells all others to leave with `code`; another asks process 0 to."""
-    if several():
+    if is_distributed():
         _store().key_value_set(_TO_OTHERS if is_first() else _TO_FIRST, str(code), allow_overwrite=True)
 
 
-def told() -> int | None:
+def receive_exit_code() -> int | None:
     """The exit code that this process was told, or asked, to leave with; None where it was not."""
-    if not several():
+    if not is_distributed():
         return None
     try:
         return int(_store().key_value_try_get(_TO_FIRST if is_first() else _TO_OTHERS))
@@ -134,26 +134,26 @@ def told() -> int | None:
         return None
 
 
-def heard() -> int | None:
+def poll_others() -> int | None:
     """For a watching thread: the number of a signal that reached another process; only process 0 gets one.
 
     Does not return where this process has to leave.
     """
-    code = told()
+    code = receive_exit_code()
     if not code:
         return None
     if is_first() and code > 128:
         return code - 128
     if is_first():
-        end(code, "error: another process failed, see above or its own log; start the same command again to go on")
+        end_all(code, "error: another process failed, see above or its own log; start the same command again to go on")
     _exit(code)
 
 
 def _follow(seconds: float) -> None:
     """Exits as process 0 does if its exit code comes within the time; process 0 itself just waits for the others."""
     until = time.monotonic() + seconds
-    while several():
-        code = None if is_first() else told()
+    while is_distributed():
+        code = None if is_first() else receive_exit_code()
         if code:
             _exit(code)
         if time.monotonic() >= until:

@@ -26,7 +26,7 @@ def prepare() -> None:
             stream.reconfigure(errors="replace")  # type: ignore[union-attr]
 
 
-def as_started(text: str) -> str:
+def spell_commands(text: str) -> str:
     """A help text with its commands as they are typed where this one was: `dwm-data` for `python -m dwm_jax.data`."""
     if not Path(sys.argv[0]).name.startswith("dwm-"):
         return text
@@ -76,7 +76,7 @@ def _named_errors() -> Iterator[None]:
 
 
 @contextmanager
-def printing() -> Iterator[None]:
+def guard_output() -> Iterator[None]:
     """For a command that prints: what it cannot print ends it with one line, and files are left as they are.
 
     Where the reader closes the pipe (`| head`), it leaves in silence. An interrupt that the command does not handle

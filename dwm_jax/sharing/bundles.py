@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from dwm_jax.phases import kept_models
-from dwm_jax.registry import METHODS, MODELS, make_model, models_needed, names_in
+from dwm_jax.registry import METHODS, MODELS, make_model, models_needed, split_names
 from dwm_jax.results import policy_files
 from dwm_jax.runtime import files
 from dwm_jax.runtime.checkpoints import CheckpointError
@@ -85,7 +85,7 @@ def models_of_run(workdir: Path, described: Mapping[str, Any]) -> Iterator[Path]
     beside = workdir.resolve().parent / "world_models"
     parent = Path(described["world_model_dir"]) if described["world_model_dir"] else beside
     recorded = files.find_json(workdir / kept_models.FOLDERS) or {}
-    methods = [METHODS[name] for name in names_in(described["methods"]) if name in METHODS]
+    methods = [METHODS[name] for name in split_names(described["methods"]) if name in METHODS]
     for name in models_needed(methods):
         # A run may be anybody's: its record names a folder beside the others, and no path to elsewhere.
         folder = parent / Path(str(recorded.get(name))).name

@@ -202,7 +202,7 @@ def filled(folder: Path) -> Iterator[Path]:
     except (PlaceError, files.WriteError):
         raise
     except OSError as error:
-        raise files.named(error, folder) from error
+        raise files.make_write_error(error, folder) from error
 
 
 def copy(source: Path, path: Path) -> None:

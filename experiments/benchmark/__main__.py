@@ -89,7 +89,7 @@ class Parser(argparse.ArgumentParser):
         self.exit(2, f"error: {message}; --help explains\n")
 
 
-@terminal.printing()
+@terminal.guard_output()
 def main(arguments: list[str] | None = None) -> None:
     options = parse(arguments)
     if options.quick:

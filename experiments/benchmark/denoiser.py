@@ -77,7 +77,7 @@ def dispatches(
     engine: parallel.Engine = parallel.PMAP,
 ) -> Timed:
     """A function that runs one dispatch of `num_updates` updates, as training does; every call continues the last."""
-    dispatch = parallel.in_one_dispatch(updates, num_updates, engine)
+    dispatch = parallel.make_dispatch(updates, num_updates, engine)
     held, data = [parallel.replicate(state, engine), 0], parallel.replicate(on_device, engine)
 
     def run() -> None:
@@ -93,7 +93,7 @@ def training(size_name: str, plan: Plan) -> list[Figure]:
     bench, effort = make_bench(size_name, plan), plan.effort()
     model, batch_size = bench.model, bench.settings["batch_size"]
     starts = data.segment_rows(bench.dataset, model.sequence_length, "absorb")
-    updates = parallel.one_after_another(update_from_segments(model, batch_size, jax.random.key(1)))
+    updates = parallel.repeat_update(update_from_segments(model, batch_size, jax.random.key(1)))
     count = updates_per_dispatch("denoiser")
     run = dispatches(updates, bench.state, (bench.dataset, starts), count)
     product = matrix_product(effort.matrix_size)

@@ -46,7 +46,7 @@ def dispatch_times(size_name: str, plan: Plan) -> list[Figure]:
     def update(state: PyTree, data: PyTree, step: Array) -> tuple[PyTree, Metrics]:
         return jax.tree.map(lambda leaf: leaf + 1, state), {"step": step}
 
-    updates = parallel.one_after_another(update)
+    updates = parallel.repeat_update(update)
     runs = {name: dispatches(updates, state, (), 1, engine) for name, engine in parallel.ENGINES.items()}
     first = {name: seconds_of(run, 1) for name, run in runs.items()}
     rounds = [{name: seconds_of(run, CALLS) / CALLS for name, run in runs.items()} for _ in range(plan.repetitions)]

@@ -83,7 +83,7 @@ def training_parts(size_name: str, plan: Plan) -> list[Figure]:
     bench, effort, count = make_bench(size_name, plan), plan.effort(), updates_per_dispatch("denoiser")
     settings = bench.settings
     starts = data.segment_rows(bench.dataset, bench.model.sequence_length, "absorb")
-    updates = parallel.one_after_another(update_from_segments(bench.model, settings["batch_size"], jax.random.key(1)))
+    updates = parallel.repeat_update(update_from_segments(bench.model, settings["batch_size"], jax.random.key(1)))
     products = list(products_of(parallel.on_one_device(updates), bench.state, (bench.dataset, starts), jnp.arange(1)))
     optimizer = optax.adam(settings["learning_rate"])
 
@@ -99,7 +99,7 @@ def training_parts(size_name: str, plan: Plan) -> list[Figure]:
     runs = {
         "products": alone(products),
         "optimiser": dispatches(
-            parallel.one_after_another(optimize),
+            parallel.repeat_update(optimize),
             (state.params, state.optimizer_state, state.ema.params),
             gradients,
             count,

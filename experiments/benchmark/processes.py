@@ -47,8 +47,8 @@ def in_two_joined_processes(
 def joined(coordinator: str, index: int, function: Callable[..., Result], *arguments: Any) -> Result:
     """function(*arguments) in process `index` of two."""
     os.dup2(2, 1)  # what connects them says so on stdout, where the table goes
-    processes.start(coordinator, 2, index)
-    processes.meet()
+    processes.join(coordinator, 2, index)
+    processes.connect_devices()
     result = function(*arguments)
     jax.distributed.shutdown()  # type: ignore[no-untyped-call]  # where both meet once more
     return result

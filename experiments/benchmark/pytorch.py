@@ -28,7 +28,7 @@ FOLDER = Path("code", "diffuser", "models")
 NAME = "published_by_decision_diffuser"
 
 
-@terminal.printing()
+@terminal.guard_output()
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         "python -m experiments.benchmark.pytorch",

@@ -44,11 +44,11 @@ from .fitted_q import Settings
 from .judging import Judged, Quality
 
 
-@terminal.printing()
+@terminal.guard_output()
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
-        terminal.as_started("python -m experiments.choose"),
-        description=terminal.as_started(__doc__ or ""),
+        terminal.spell_commands("python -m experiments.choose"),
+        description=terminal.spell_commands(__doc__ or ""),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("runs", type=local_path, metavar="RUNS", help="a workdir, or a folder that holds some")

@@ -13,7 +13,7 @@ Source: RESULTS.md, "maze2d-umaze: the quickstart as shipped".
 from ml_collections import ConfigDict
 
 from dwm_jax.config import default_config
-from dwm_jax.recipes import recommended, shrink_models
+from dwm_jax.recipes import apply_recommended, shrink_models
 
 
 def get_config() -> ConfigDict:
@@ -24,7 +24,7 @@ def get_config() -> ConfigDict:
     config.checkpoint_every = 1_000
     config.data.num_steps = 60_000
 
-    recommended(config)
+    apply_recommended(config)
     shrink_models(config, num_updates=2_000)
     config.world_models.one_step.num_updates = 2_000
     config.learners.td3_bc.hidden = (128, 128)

@@ -19,7 +19,7 @@ from ml_collections import ConfigDict
 
 from dwm_jax.config import default_config
 from dwm_jax.data.d4rl_tasks import D4RL_TASKS
-from dwm_jax.recipes import paper
+from dwm_jax.recipes import apply_paper
 
 
 class Published(NamedTuple):
@@ -104,7 +104,7 @@ def get_config(argument: str = "hopper-medium-v2") -> ConfigDict:
         known = ", ".join(task for task in D4RL_TASKS if published(task))
         raise ValueError(f"rebrac.py:{argument}: ReBRAC's authors publish no settings for it; they do for {known}")
     config = default_config()
-    paper(config)
+    apply_paper(config)
     config.task = argument
     config.methods = "ReBRAC"
     config.gamma = found.gamma

@@ -50,11 +50,11 @@ LARGEST = 10_000_000
 MEASURED = Path(__file__).parents[1] / "measured" / "growth" / "points.jsonl"
 
 
-@terminal.printing()
+@terminal.guard_output()
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
-        terminal.as_started("python -m experiments.growth"),
-        description=terminal.as_started(__doc__ or ""),
+        terminal.spell_commands("python -m experiments.growth"),
+        description=terminal.spell_commands(__doc__ or ""),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="measure|draw|predict")

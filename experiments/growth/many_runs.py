@@ -10,7 +10,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from dwm_jax.config import to_json
-from dwm_jax.registry import names_in
+from dwm_jax.registry import split_names
 from dwm_jax.runtime import files
 from dwm_jax.runtime.row_files import JsonLines, Result
 
@@ -54,7 +54,7 @@ def write_run(run: PlannedRun, like: Path, rng: np.random.Generator) -> None:
     for name in ("starts.jsonl", "data.json", "diagnostics.json", "summary.md"):
         shutil.copyfile(like / name, run.workdir / name)
     (run.workdir / "config.json").write_text(to_json(run.config))
-    methods = {name: total for name in names_in(run.config.methods) if (total := total_updates(name, run.config))}
+    methods = {name: total for name in split_names(run.config.methods) if (total := total_updates(name, run.config))}
     template = JsonLines(like / "metrics.jsonl").read()[-1]
     lines = {
         "metrics.jsonl": [json.dumps(row) for row in metric_rows(methods, run.config, template)],

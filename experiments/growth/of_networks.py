@@ -40,7 +40,7 @@ def model_update(name: str, curve: str, against: str, size: int, settings: dict[
     starts = data.segment_rows(dataset, model.sequence_length, "absorb")
     update = update_from_segments(model, config.world_models[name].batch_size, jax.random.key(1))
     state = model.init(jax.random.key(0), training_rows(dataset))
-    run = dispatches(parallel.one_after_another(update), state, (dataset, starts), UPDATES)
+    run = dispatches(parallel.repeat_update(update), state, (dataset, starts), UPDATES)
     return [Point(curve, against, size, cpu_seconds(run) / UPDATES, "CPU s")]
 
 

@@ -42,7 +42,7 @@ def denoiser() -> list[Point]:
     bench, config = make_bench(SIZE, PLAN), SIZES[SIZE].make_config()
     starts = data.segment_rows(bench.dataset, bench.model.sequence_length, "absorb")
     one = update_from_segments(bench.model, bench.settings["batch_size"], jax.random.key(1))
-    updates = parallel.on_one_device(parallel.one_after_another(one))
+    updates = parallel.on_one_device(parallel.repeat_update(one))
     lambda_ = config.policy.lambda_.td3_bc
     imagined = make_source(SIZE, "fresh", random_pairs(bench.dataset), config, lambda_, PLAN)
 

@@ -22,7 +22,7 @@ from typing import NamedTuple
 from ml_collections import ConfigDict
 
 from dwm_jax.imagination.pool import CHUNK
-from dwm_jax.registry import METHODS, Alone, Learning, names_in
+from dwm_jax.registry import METHODS, Alone, Learning, split_names
 
 from ..benchmark.arithmetic import training_flop, trajectory_flop
 from ..report import markdown
@@ -156,7 +156,7 @@ def costs(run: PlannedRun, machine: Machine, counts: Counts, with_kernels: bool)
     config, per_run = run.config, machine.devices_per_run
     *_, robot, num_steps = robot_of(config.task)
     total = Costs()
-    for name in names_in(config.methods):
+    for name in split_names(config.methods):
         method = METHODS[name]
         if isinstance(method, Alone) and method.model == "dwm":
             update = seconds(denoiser_update(config, counts), machine, per_run, with_kernels)

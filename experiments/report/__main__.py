@@ -27,11 +27,11 @@ from . import document, markdown, reading, sections
 from .markdown import page
 
 
-@terminal.printing()
+@terminal.guard_output()
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
-        terminal.as_started("python -m experiments.report"),
-        description=terminal.as_started(__doc__ or ""),
+        terminal.spell_commands("python -m experiments.report"),
+        description=terminal.spell_commands(__doc__ or ""),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("runs", type=local_path, metavar="RUNS", help="a workdir, or a folder that holds some")

@@ -9,7 +9,7 @@ import numpy as np
 
 from dwm_jax.data.d4rl_tasks import OTHER
 from dwm_jax.phases.kept_models import last_update
-from dwm_jax.registry import METHODS, Learning, Planning, names_in
+from dwm_jax.registry import METHODS, Learning, Planning, split_names
 from dwm_jax.results.diagnostics import Calibration, PredictionError, Terminations
 from dwm_jax.results.scores import CriticCheck, Curve, critic_checks, curves
 from dwm_jax.runtime import files
@@ -241,7 +241,7 @@ def finished_curves(place: str, whole: Sequence[Result], config: dict[str, Any])
     finished: dict[str, Curve] = {}
     gaps: list[Gap] = []
     by_method = {curve.method: curve for curve in curves(whole)}
-    for name in names_in(config["methods"]):
+    for name in split_names(config["methods"]):
         total = total_updates(name, config)
         if total is None:
             continue  # a world model by itself

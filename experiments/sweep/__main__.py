@@ -36,7 +36,7 @@ from typing import NoReturn
 
 from dwm_jax.config import ConfigError, check
 from dwm_jax.data import tasks as data_tasks
-from dwm_jax.registry import names_in
+from dwm_jax.registry import split_names
 from dwm_jax.runtime import checkpoints, locks, terminal
 from dwm_jax.runtime.arguments import local_path
 from dwm_jax.runtime.locks import InUseError, exclusive
@@ -50,7 +50,7 @@ from .plan import PlannedRun, Stage, make_links, stages_of
 from .record import Progress, Record
 
 
-@terminal.printing()
+@terminal.guard_output()
 def main() -> None:
     options = parsed()
     try:
@@ -106,8 +106,8 @@ def launch(options: argparse.Namespace, stages: Sequence[Stage], record: Record)
 def parsed() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(
-        terminal.as_started("python -m experiments.sweep"),
-        description=terminal.as_started(__doc__ or ""),
+        terminal.spell_commands("python -m experiments.sweep"),
+        description=terminal.spell_commands(__doc__ or ""),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("studies", metavar="STUDY[,STUDY...]|all", help=", ".join(STUDIES))
@@ -188,7 +188,7 @@ def named_in(flag: str, text: str) -> list[str]:
     Raises:
       ValueError: there are none.
     """
-    names = list(dict.fromkeys(names_in(text)))
+    names = list(dict.fromkeys(split_names(text)))
     if not names:
         raise ValueError(f"{flag} {text!r} names nothing; it is a list with commas, or left out")
     return names

@@ -180,8 +180,8 @@ def test_a_data_set_cannot_be_written_to():
 def test_updates_that_take_over_their_state_leave_the_memory_they_share_alone(engine):
     flat, _ = data.flatten([FIRST, SECOND], GAMMA, None)
     before = flat.rewards.copy()
-    updates = parallel.one_after_another(lambda state, _, step: (state + 1, {"step": step}))
-    dispatch = parallel.in_one_dispatch(updates, 3, engine)
+    updates = parallel.repeat_update(lambda state, _, step: (state + 1, {"step": step}))
+    dispatch = parallel.make_dispatch(updates, 3, engine)
     state, _ = dispatch(parallel.replicate(flat.rewards, engine), None, 0)
     np.testing.assert_array_equal(parallel.unreplicate(state), before + 3)
     np.testing.assert_array_equal(flat.rewards, before)

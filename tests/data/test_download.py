@@ -107,7 +107,7 @@ def test_an_interrupted_download_goes_on_in_the_next_call(server, target, monkey
         raise interruption.Interrupted(signal.SIGTERM)
 
     with monkeypatch.context() as patch:
-        patch.setattr(interruption, "check", interrupted)
+        patch.setattr(interruption, "raise_if_requested", interrupted)
         with pytest.raises(interruption.Interrupted):
             fetch([server.url()], target)
     (part,) = target.parent.glob("*.part")

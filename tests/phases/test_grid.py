@@ -134,7 +134,7 @@ def test_cell_trains_on_the_target_its_imagination_implies(name, distil, models)
         after, _, trace = learn.learn_inside(state, (), KEY, *data, steps_U)
         return after, trace
 
-    trace = parallel.in_one_dispatch(updates, NUM_UPDATES)(parallel.replicate(start), on_device, 0)[1]
+    trace = parallel.make_dispatch(updates, NUM_UPDATES)(parallel.replicate(start), on_device, 0)[1]
     before, after, (batch, key_data_B) = (
         jax.tree.map(lambda leaf: np.asarray(leaf[-1]), trace.pop(key)) for key in ("before", "after", "drawn")
     )
@@ -190,7 +190,7 @@ def test_dawm_without_a_share_is_dwm_bit_for_bit(models):
         source = make_source(tiny.run_of(settings, recording()), name, METHODS[name], learner, units, trained)
         learn = PolicyUpdates(learner, source, expansion(1.0), 16, KEY[None])
         policies, on_device = (parallel.replicate(tree) for tree in source.make(start, 0))
-        states.append(parallel.unreplicate(parallel.in_one_dispatch(learn, 10)(policies, on_device, 0)[0]))
+        states.append(parallel.unreplicate(parallel.make_dispatch(learn, 10)(policies, on_device, 0)[0]))
     jax.tree.map(np.testing.assert_array_equal, *states)
 
 

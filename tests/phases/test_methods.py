@@ -164,7 +164,7 @@ def test_fine_tuning_starts_after_the_warm_up_on_labels_the_value_has_raised() -
     states_S = jax.vmap(learner.init)(jax.random.split(jax.random.key(0), 1))
     policies = Policies(states_S, units, source.init(states_S))
     learn = PolicyUpdates(learner, source, expand_vanilla, 16, jax.random.split(jax.random.key(1), 1))
-    one_by_one = parallel.in_one_dispatch(learn, 1)
+    one_by_one = parallel.make_dispatch(learn, 1)
     policies, data_ = (parallel.replicate(tree) for tree in source.make(policies, 0))
     labels, starts = [], []
     for step in range(3):

@@ -43,7 +43,7 @@ def learn(source, name, num_seeds, num_updates, per_dispatch):
     learner = learner_of(name)
     keys_S = jax.vmap(jax.random.key)(jnp.arange(num_seeds))
     updates = PolicyUpdates(learner, source, expand_vanilla, BATCH, keys_S)
-    dispatch = parallel.in_one_dispatch(updates, per_dispatch)
+    dispatch = parallel.make_dispatch(updates, per_dispatch)
     policies = Policies(jax.vmap(learner.init)(keys_S), pairs().units)
     state, on_device = parallel.replicate(policies), parallel.replicate(Data(pairs(), ()))
     metrics = []

@@ -91,13 +91,13 @@ def episode(step: int, seed: int, number: int, score: float) -> Result:
 
 def test_a_resumed_phase_is_shown_once(tmp_path: Path, wandb: FakeWandb) -> None:
     """Killed after step 3, resumed from the checkpoint of step 1: steps 2 and 3 come again."""
-    wanted = mirrors.requested(True, "project")
+    wanted = mirrors.choose_mirrors(True, "project")
     for first, last in ((1, 3), (2, 4)):
-        with mirrors.watching(wanted, tmp_path, {"task": "maze"}):
+        with mirrors.open_mirrors(wanted, tmp_path, {"task": "maze"}):
             mirrors.resume("IQL", first - 1)
             for step in range(first, last + 1):
-                mirrors.metrics([metric_row(step, seed, step + seed / 2) for seed in (0, 1)])
-            mirrors.evaluation([episode(last, 0, 0, 0.25), episode(last, 0, 1, 0.75), episode(last, 1, 0, 1.0)])
+                mirrors.show_metrics([metric_row(step, seed, step + seed / 2) for seed in (0, 1)])
+            mirrors.show_evaluation([episode(last, 0, 0, 0.25), episode(last, 0, 1, 0.75), episode(last, 1, 0, 1.0)])
     values = {1: 1.0, 2: 2.0, 3: 3.0, 4: 4.0}
     on_tensorboard = shown_by_tensorboard(tmp_path / "tensorboard")
     assert on_tensorboard["IQL/seed0", "critic/loss"] == values
@@ -115,18 +115,18 @@ def test_a_resumed_phase_is_shown_once(tmp_path: Path, wandb: FakeWandb) -> None
 
 
 def test_a_score_that_a_task_has_not_got_is_left_out(tmp_path: Path) -> None:
-    with mirrors.watching(mirrors.requested(True, None), tmp_path, {}):
-        mirrors.evaluation([episode(1, 0, 0, 0.5)._replace(score_0_1=float("nan"))])
+    with mirrors.open_mirrors(mirrors.choose_mirrors(True, None), tmp_path, {}):
+        mirrors.show_evaluation([episode(1, 0, 0, 0.5)._replace(score_0_1=float("nan"))])
     assert {tag for _, tag in shown_by_tensorboard(tmp_path / "tensorboard")} == {"evaluation/return_raw"}
 
 
 def test_a_mirror_that_fails_is_dropped_with_one_line(
     tmp_path: Path, wandb: FakeWandb, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with mirrors.watching(mirrors.requested(True, "project"), tmp_path, {}):
+    with mirrors.open_mirrors(mirrors.choose_mirrors(True, "project"), tmp_path, {}):
         wandb.is_broken = True
         for step in (1, 2):
-            mirrors.metrics([metric_row(step, 0, 0.5)])
+            mirrors.show_metrics([metric_row(step, 0, 0.5)])
     assert shown_by_tensorboard(tmp_path / "tensorboard")["IQL/seed0", "critic/loss"] == {1: 0.5, 2: 0.5}
     assert capsys.readouterr().err == (
         "logging to WeightsAndBiases failed and is off for the rest of this run: no room left\n"
@@ -135,13 +135,13 @@ def test_a_mirror_that_fails_is_dropped_with_one_line(
 
 def test_without_its_package_a_mirror_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(mirrors, "find_spec", lambda package: None)
-    assert mirrors.requested(False, None) == []
+    assert mirrors.choose_mirrors(False, None) == []
     with pytest.raises(ValueError, match="--wandb needs the name of a project"):
-        mirrors.requested(False, "")
+        mirrors.choose_mirrors(False, "")
     with pytest.raises(ValueError, match=r"--tensorboard needs the package tensorboardX, .* pip install tensorboardX"):
-        mirrors.requested(True, None)
+        mirrors.choose_mirrors(True, None)
     with pytest.raises(ValueError, match=r"--wandb needs the package wandb, .* pip install wandb"):
-        mirrors.requested(False, "project")
+        mirrors.choose_mirrors(False, "project")
 
 
 @pytest.mark.end_to_end
@@ -149,8 +149,8 @@ def test_an_interrupted_run_is_mirrored_as_its_files_have_it(
     tmp_path: Path, wandb: FakeWandb, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config, workdir = tiny.config(methods="TD3+BC,OneStep"), tmp_path / "run"
-    wanted = mirrors.requested(True, "project")
-    mirrored = mirrors.metrics
+    wanted = mirrors.choose_mirrors(True, "project")
+    mirrored = mirrors.show_metrics
 
     def interrupted(rows: list[dict[str, Any]]) -> None:
         """Strikes after what was written and shown at step 15 of TD3+BC, five updates after its checkpoint."""
@@ -159,10 +159,10 @@ def test_an_interrupted_run_is_mirrored_as_its_files_have_it(
             raise interruption.Interrupted(15)
 
     monkeypatch.setattr("dwm_jax.train.write_summary", lambda *_: "")  # measures and draws: nothing that is mirrored
-    monkeypatch.setattr(mirrors, "metrics", interrupted)
+    monkeypatch.setattr(mirrors, "show_metrics", interrupted)
     with pytest.raises(interruption.Interrupted):
         train(config, workdir, wanted)
-    monkeypatch.setattr(mirrors, "metrics", mirrored)
+    monkeypatch.setattr(mirrors, "show_metrics", mirrored)
     train(config, workdir, wanted)
 
     on_tensorboard = shown_by_tensorboard(workdir / "tensorboard")

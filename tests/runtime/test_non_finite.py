@@ -22,16 +22,16 @@ def test_the_first_non_finite_metric_is_named_with_its_step():
         "first": np.array([0, 0, np.nan, 0]),
         "per_seed": np.array([[0, 0], [0, 0], [0, 0], [np.nan, 0]]),
     }
-    assert non_finite.first_metric(metrics, 100) == (102, "first")
-    assert non_finite.first_metric({"per_seed": metrics["per_seed"]}, 0) == (3, "per_seed")
-    assert non_finite.first_metric({"fine": np.zeros(4)}, 100) is None
+    assert non_finite.find_first_metric(metrics, 100) == (102, "first")
+    assert non_finite.find_first_metric({"per_seed": metrics["per_seed"]}, 0) == (3, "per_seed")
+    assert non_finite.find_first_metric({"fine": np.zeros(4)}, 100) is None
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
 def test_a_leaf_that_is_not_finite_is_named(bad):
     tree = {"count": jnp.array(3), "params": {"w": jnp.array([1.0, bad]), "b": jnp.zeros(2)}, "empty": ()}
-    assert non_finite.first_leaf(tree) == "['params']['w']"
-    assert non_finite.first_leaf(tree | {"params": {"w": jnp.ones(2)}}) is None
+    assert non_finite.find_first_leaf(tree) == "['params']['w']"
+    assert non_finite.find_first_leaf(tree | {"params": {"w": jnp.ones(2)}}) is None
     # What an accelerator is asked instead.
     assert not non_finite._is_finite_there(tree["params"]["w"])
     assert non_finite._is_finite_there(tree["params"]["b"])
@@ -42,21 +42,21 @@ def update(state, data, step):
     return state + parallel.average(jnp.sqrt(data - step)), {"loss": state}
 
 
-updates = parallel.one_after_another(update)
+updates = parallel.repeat_update(update)
 
 
 def test_the_operation_is_found_in_the_update_that_first_went_wrong():
-    found = non_finite.first_operation(updates, np.zeros(()), np.full((), 2.5), range(0, 10))
+    found = non_finite.find_first_operation(updates, np.zeros(()), np.full((), 2.5), range(0, 10))
     assert found.startswith("update 3: invalid value (nan) encountered in sqrt")
 
 
 def test_a_repetition_that_stays_finite_is_said():
-    found = non_finite.first_operation(updates, np.zeros(()), np.full((), 9.5), range(0, 10))
+    found = non_finite.find_first_operation(updates, np.zeros(()), np.full((), 9.5), range(0, 10))
     assert found == "repeated on one device, every number stayed finite"
 
 
 def test_the_repetition_on_one_device_is_the_real_update():
-    dispatch = parallel.in_one_dispatch(updates, 3)
+    dispatch = parallel.make_dispatch(updates, 3)
     state, _ = dispatch(parallel.replicate(np.zeros(())), parallel.replicate(np.full((), 2.5)), 0)
     alone, one = jnp.zeros(()), jax.jit(parallel.on_one_device(updates))
     for step in range(3):

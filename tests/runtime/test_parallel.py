@@ -142,7 +142,7 @@ def assert_both_engines_give_the_same_bits() -> None:
         return line - 0.1 * parallel.average(gradient), {"loss": parallel.average(loss)}
 
     def learn(engine: parallel.Engine) -> tuple[np.ndarray, ...]:
-        dispatch = parallel.in_one_dispatch(parallel.one_after_another(update), 5, engine)
+        dispatch = parallel.make_dispatch(parallel.repeat_update(update), 5, engine)
         first, data = parallel.replicate(np.zeros(2, np.float32), engine), parallel.replicate(points, engine)
         line, losses = dispatch(first, data, 0)
         assert first.is_deleted()
@@ -170,9 +170,9 @@ def test_batches_are_a_function_of_key_and_step() -> None:
         indices, _ = parallel.batch_for(jax.random.key(3), step, 4, 100)
         return state, {"indices": indices}
 
-    draws, state = parallel.one_after_another(draw), parallel.replicate(jnp.zeros(()))
-    _, from_zero = parallel.in_one_dispatch(draws, 6)(state, None, 0)
-    _, from_four = parallel.in_one_dispatch(draws, 2)(parallel.replicate(jnp.zeros(())), None, 4)
+    draws, state = parallel.repeat_update(draw), parallel.replicate(jnp.zeros(()))
+    _, from_zero = parallel.make_dispatch(draws, 6)(state, None, 0)
+    _, from_four = parallel.make_dispatch(draws, 2)(parallel.replicate(jnp.zeros(())), None, 4)
     np.testing.assert_array_equal(from_zero["indices"][4:], from_four["indices"])
     assert len(np.unique(from_zero["indices"])) > 6
 

@@ -21,7 +21,7 @@ def full() -> Iterator[TextIO]:
         yield stream
 
 
-@terminal.printing()
+@terminal.guard_output()
 def goes_on_after_errors_of_files(text: str, *, flush: bool) -> None:
     for _ in range(3):
         with suppress(OSError, ValueError):
@@ -40,7 +40,7 @@ def test_a_disk_that_is_full_ends_a_command_with_one_line(
 
 
 def test_help_that_cannot_be_printed_is_no_success(capsys: pytest.CaptureFixture[str]) -> None:
-    @terminal.printing()
+    @terminal.guard_output()
     def show_help() -> None:
         print("usage: ...")
         sys.exit(0)
@@ -59,7 +59,7 @@ def test_a_reader_who_has_seen_enough_ends_it_in_silence(capsys: pytest.CaptureF
 
 
 def test_an_error_of_another_file_stays_what_it_is(tmp_path: Path) -> None:
-    @terminal.printing()
+    @terminal.guard_output()
     def read() -> None:
         (tmp_path / "none").read_text()
 
@@ -70,7 +70,7 @@ def test_an_error_of_another_file_stays_what_it_is(tmp_path: Path) -> None:
 def test_a_long_command_ends_well_where_what_it_shows_cannot_be_written(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    @terminal.printing()
+    @terminal.guard_output()
     def learn() -> str:
         terminal.show("a table")
         return "done"

@@ -172,7 +172,7 @@ def check(config: ConfigDict, num_devices: int) -> None:
 
     methods = methods_of(config)
     if not tasks.is_known(config.task):
-        require(False, "task", tasks.what_is_known(config.task))
+        require(False, "task", tasks.suggest_names(config.task))
     limits.check_kinds(_flat(config.to_dict()), _flat(default_config().to_dict()), require)
     limits.check_numbers(config, require)
     _check_pool(config, require)

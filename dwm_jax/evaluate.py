@@ -34,8 +34,8 @@ import gymnasium as gym
 import numpy as np
 
 from dwm_jax.config import default_config
-from dwm_jax.data.environments import failures_named
-from dwm_jax.data.tasks import Task, evaluated_in, get_task
+from dwm_jax.data.environments import name_failures
+from dwm_jax.data.tasks import Task, get_task, make_evaluation_task
 from dwm_jax.limits import MOST_EPISODES
 from dwm_jax.phases.dreaming import dream
 from dwm_jax.results import dream_frames, films, policy_files
@@ -146,7 +146,7 @@ def task_of(policies: ExportedPolicies) -> Task:
     """Where policies are evaluated: as their file tells, or the data where it does not (version 0.2)."""
     if policies.evaluated_in is None:
         return get_task(policies.task, num_steps=0, seed=0)
-    return evaluated_in(policies.task, policies.evaluated_in)
+    return make_evaluation_task(policies.task, policies.evaluated_in)
 
 
 def exported_files(run: Path) -> list[Path]:
@@ -198,7 +198,7 @@ def film(policies: ExportedPolicies, task: Task, seed: int, path: Path) -> None:
             # The other seeds' policies see the same observation and are not asked.
             observation_SEO = np.broadcast_to(np.float32(observation), (len(policies.seeds), 1, len(observation)))
             action_A = np.asarray(policies.act(observation_SEO, decision)[0, 0])
-            with failures_named(f"the environment of the film, in step {decision},"):
+            with name_failures(f"the environment of the film, in step {decision},"):
                 observation, _, terminated, truncated, _ = env.step(action_A)
             is_last = terminated or truncated
             if is_last or (decision + 1) % each == 0:

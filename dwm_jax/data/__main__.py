@@ -33,7 +33,7 @@ from pathlib import Path
 from typing import Any
 
 from dwm_jax.data import actions, card, dataset, minari_store, notes, tasks
-from dwm_jax.data.check import Verdict, check, environment
+from dwm_jax.data.check import Verdict, check_all, check_environment
 from dwm_jax.data.d4rl_tasks import D4RL_TASKS
 from dwm_jax.data.importing import ImportOptions
 from dwm_jax.data.prepare import DEFAULTS, prepare
@@ -167,14 +167,14 @@ def _size_of(dataset_id: str) -> str:
 def run_prepare(options: argparse.Namespace) -> int:
     import_options = ImportOptions(options.env, options.timeouts, options.actions, options.max_episode_steps)
     dataset_id, made = prepare(options.name, options.file, import_options, on_progress=_print_progress())
-    stored = minari_store.stored(dataset_id)
+    stored = minari_store.read_stored(dataset_id)
     print(
         f"{options.name}: {'made' if made else 'there already'}, {stored.num_steps:,} steps in "
         f"{stored.num_episodes:,} episodes, {stored.folder.parent}"
     )
     print(f"  evaluated in {stored.environment or 'no environment: for world models alone'}")
     provenance = stored.provenance
-    for note in notes.of(provenance):
+    for note in notes.collect_notes(provenance):
         print(f"  {note}")
     look = terminal.spell_commands("python -m dwm_jax.data check")
     print(f"  train with --config.task={options.name}; validate with: {look} {options.name}")
@@ -185,7 +185,7 @@ def run_check(options: argparse.Namespace) -> int:
     try:
         task, provenance, _ = _find(options)
         episodes = task.load_episodes()
-        verdicts = [*check(episodes, provenance), environment(task, episodes)]
+        verdicts = [*check_all(episodes, provenance), check_environment(task, episodes)]
     except ValueError as error:
         if not tasks.is_known(options.name):
             raise
@@ -203,11 +203,11 @@ def run_show(options: argparse.Namespace) -> int:
     if task.name in tasks.MADE_TASKS:
         place = task.name
     elif not provenance:
-        place = tasks.stored_data(task.name).environment or place
+        place = tasks.read_stored_data(task.name).environment or place
     flat, scale = dataset.flatten(task.load_episodes(), dataset.DISCOUNT, task.return_scale)
-    print(card.text(task.name, flat, scale, dataset.DISCOUNT, task.reference_scores, place, provenance))
+    print(card.describe_dataset(task.name, flat, scale, dataset.DISCOUNT, task.reference_scores, place, provenance))
     path = options.picture or folder / "card.png"
-    card.picture(path, task.name, flat, scale, task.reference_scores)
+    card.draw_histograms(path, task.name, flat, scale, task.reference_scores)
     print(f"picture: {path}")
     return 0
 
@@ -217,8 +217,8 @@ def _find(options: argparse.Namespace) -> tuple[Task, dict[str, Any], Path]:
     if options.name in tasks.MADE_TASKS:
         task = tasks.get_task(options.name, num_steps=options.num_steps or tasks.NUM_STEPS, seed=options.seed or 0)
         return task, {}, minari_store.path_of(f".{options.name}")
-    stored = tasks.stored_data(options.name)
-    return tasks.local_task(options.name, stored), stored.provenance, stored.folder.parent
+    stored = tasks.read_stored_data(options.name)
+    return tasks.make_local_task(options.name, stored), stored.provenance, stored.folder.parent
 
 
 def _print_progress() -> Any:

@@ -24,7 +24,7 @@ class Clipped(NamedTuple):
     largest_excess: float  # of the entry furthest beyond; 0 where there is none
 
 
-def to_bounds(actions: np.ndarray, owner: str, *, may_clip: bool) -> tuple[np.ndarray, Clipped]:
+def clip_or_refuse(actions: np.ndarray, owner: str, *, may_clip: bool) -> tuple[np.ndarray, Clipped]:
     """Actions (N, A) in [-1, 1].
 
     Raises:

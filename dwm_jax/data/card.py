@@ -18,7 +18,7 @@ from dwm_jax.runtime import files
 DISCOUNTS = (0.99, 0.997, 0.999)
 
 
-def text(
+def describe_dataset(
     name: str,
     dataset: Dataset,
     return_scale: float,
@@ -38,12 +38,12 @@ def text(
     lines = {
         "steps": f"{lengths.sum():,} in {len(lengths):,} episodes",
         "episodes": f"{ends.sum():,} terminated, {(~ends).sum():,} truncated",
-        "lengths": spread(lengths, "{:,.0f}"),
-        "returns": spread(returns, "{:,.1f}"),
+        "lengths": describe_range(lengths, "{:,.0f}"),
+        "returns": describe_range(returns, "{:,.1f}"),
         "observations": f"{dataset.observations.shape[1]}",
         "actions": f"{dataset.actions.shape[1]}",
-        "return-to-go": f"discount {discount:g}, in units of {return_scale:,.1f}: {spread(labels, '{:.2f}')}",
-        "foresight": foresight(dataset),
+        "return-to-go": f"discount {discount:g}, in units of {return_scale:,.1f}: {describe_range(labels, '{:.2f}')}",
+        "foresight": describe_foresight(dataset),
         "reference scores": "none; runs report raw returns",
         "environment": environment,
     }
@@ -57,10 +57,10 @@ def text(
         lines[f"source {source['file']}"] = f"{source['bytes']:,} bytes, SHA-256 {source['sha256']}"
     width = max(len(key) for key in lines)
     written = [f"  {key:<{width}}  {value}" for key, value in lines.items()]
-    return "\n".join([name, *written, *(f"  {'note':<{width}}  {note}" for note in notes.of(provenance))])
+    return "\n".join([name, *written, *(f"  {'note':<{width}}  {note}" for note in notes.collect_notes(provenance))])
 
 
-def foresight(dataset: Dataset) -> str:
+def describe_foresight(dataset: Dataset) -> str:
     """How much of an episode's return its start shows to a policy that discounts.
 
     The correlation over episodes of sum_t gamma^t r_t with sum_t r_t. Where it is low, whether an episode will be good
@@ -78,7 +78,7 @@ def correlation(x: np.ndarray, y: np.ndarray) -> float:
     return float(np.corrcoef(x, y)[0, 1]) if np.ptp(x) and np.ptp(y) else np.nan
 
 
-def spread(values: np.ndarray, form: str) -> str:
+def describe_range(values: np.ndarray, form: str) -> str:
     """Mean and range of some numbers."""
     mean, low, median, high = (
         form.format(value) for value in (values.mean(), values.min(), np.median(values), values.max())
@@ -92,7 +92,7 @@ def episode_lengths(dataset: Dataset) -> np.ndarray:
     return np.diff(last, prepend=-1) - 1
 
 
-def picture(
+def draw_histograms(
     path: Path, name: str, dataset: Dataset, return_scale: float, reference_scores: tuple[float, float] | None
 ) -> None:
     """Saves histograms of episode returns, episode lengths and return-to-go labels as PNG."""

@@ -22,29 +22,29 @@ class Verdict(NamedTuple):
     answer: str
 
 
-def check(episodes: Sequence[Episode], provenance: dict[str, Any]) -> list[Verdict]:
+def check_all(episodes: Sequence[Episode], provenance: dict[str, Any]) -> list[Verdict]:
     """All verdicts on a data set.
 
     Args:
       episodes: as read.
       provenance: what its preparation recorded (`Stored.provenance`); {} where nobody did.
     """
-    first = shapes(episodes)
+    first = check_shapes(episodes)
     if first.mark == "wrong":  # nothing else can be measured
         return [first]
     return [
         first,
-        action_bounds(episodes),
-        boundaries(episodes, provenance),
-        held_out(episodes),
-        continuity(provenance),
-        duplicates(episodes),
-        constants(episodes),
-        rewards(episodes),
+        check_action_bounds(episodes),
+        check_boundaries(episodes, provenance),
+        check_held_out(episodes),
+        check_continuity(provenance),
+        check_duplicates(episodes),
+        check_constants(episodes),
+        check_rewards(episodes),
     ]
 
 
-def environment(task: Task, episodes: Sequence[Episode]) -> Verdict:
+def check_environment(task: Task, episodes: Sequence[Episode]) -> Verdict:
     """The environment of the evaluation can be made and run here, has a clock, and fits the data's sizes."""
     question = "environment"
     if not task.has_environment:
@@ -59,7 +59,7 @@ def environment(task: Task, episodes: Sequence[Episode]) -> Verdict:
     return Verdict("ok", question, "made and stepped: it fits the data's sizes and has a clock")
 
 
-def shapes(episodes: Sequence[Episode]) -> Verdict:
+def check_shapes(episodes: Sequence[Episode]) -> Verdict:
     """Every episode passes `dataset.check_episode`: ranks, lengths, finite values."""
     question = "finite, shapes"
     if not episodes:
@@ -75,7 +75,7 @@ def shapes(episodes: Sequence[Episode]) -> Verdict:
     return Verdict("ok", question, text)
 
 
-def action_bounds(episodes: Sequence[Episode]) -> Verdict:
+def check_action_bounds(episodes: Sequence[Episode]) -> Verdict:
     """Actions lie in [-1, 1]."""
     question = "action bounds"
     largest = [float(np.abs(episode.actions).max()) for episode in episodes]
@@ -85,7 +85,7 @@ def action_bounds(episodes: Sequence[Episode]) -> Verdict:
     return Verdict("ok", question, f"|action| reaches {largest[index]:.4g}")
 
 
-def boundaries(episodes: Sequence[Episode], provenance: dict[str, Any]) -> Verdict:
+def check_boundaries(episodes: Sequence[Episode], provenance: dict[str, Any]) -> Verdict:
     """Terminations, truncations, and whether the clock agrees with them."""
     question = "episode boundaries"
     lengths = np.array([len(episode.actions) for episode in episodes])
@@ -108,7 +108,7 @@ def boundaries(episodes: Sequence[Episode], provenance: dict[str, Any]) -> Verdi
     return Verdict("ok", question, f"{text}; none longer than the clock's {limit:,} steps")
 
 
-def held_out(episodes: Sequence[Episode]) -> Verdict:
+def check_held_out(episodes: Sequence[Episode]) -> Verdict:
     """There is more than one episode: world models are measured on one, at least, that they were not trained on."""
     question = "held-out episodes"
     if len(episodes) > 1:
@@ -117,7 +117,7 @@ def held_out(episodes: Sequence[Episode]) -> Verdict:
     return Verdict("note", question, answer)
 
 
-def continuity(provenance: dict[str, Any]) -> Verdict:
+def check_continuity(provenance: dict[str, Any]) -> Verdict:
     """s'_t = s_{t+1} inside episodes, as the conversion found it in the files."""
     question = "continuity"
     findings = provenance.get("findings", [])
@@ -146,7 +146,7 @@ def continuity(provenance: dict[str, Any]) -> Verdict:
     return Verdict("ok", question, f"next_observations equal the next row's observations inside episodes{shown}")
 
 
-def duplicates(episodes: Sequence[Episode]) -> Verdict:
+def check_duplicates(episodes: Sequence[Episode]) -> Verdict:
     """No episode, and hardly a transition, is there twice. A robot at rest repeats itself, which is worth a note."""
     question = "duplicates"
     hashes = np.concatenate([_row_hashes(episode) for episode in episodes])
@@ -177,7 +177,7 @@ def _repeats(hashes: np.ndarray) -> int:
     return len(hashes) - len(np.unique(hashes))
 
 
-def constants(episodes: Sequence[Episode]) -> Verdict:
+def check_constants(episodes: Sequence[Episode]) -> Verdict:
     """Observation and action dimensions that never change carry no information."""
     question = "constant dimensions"
     names = []
@@ -192,7 +192,7 @@ def constants(episodes: Sequence[Episode]) -> Verdict:
     return Verdict("note", question, ", ".join(names)) if names else Verdict("ok", question, "none")
 
 
-def rewards(episodes: Sequence[Episode]) -> Verdict:
+def check_rewards(episodes: Sequence[Episode]) -> Verdict:
     """Rewards tell transitions apart."""
     low = min(float(episode.rewards.min()) for episode in episodes)
     high = max(float(episode.rewards.max()) for episode in episodes)

@@ -8,7 +8,7 @@ episode of its own.
 
 *The last observation of an episode* is that of `next_observations`. Without it,
   - a terminal transition is kept. Its next observation is the following row's where the recording goes on there (see
-    `goes_on`), else the terminal row's own state again; its discount is 0, so that only world models see it;
+    `is_continued`), else the terminal row's own state again; its discount is 0, so that only world models see it;
   - a truncated episode loses its last transition, whose next observation nobody knows.
 `next_observations` that merely repeat the next row's observations, even across every flagged end, say nothing about
 ends and are treated as missing.
@@ -105,7 +105,7 @@ def convert(arrays: FlatArrays, owner: str, layout: Layout = PLAIN, clipped: Cli
     is_next_known = np.full(len(ends), arrays.next_observations is not None)
     followed = np.zeros(len(ends), bool)
     if arrays.next_observations is None:
-        followed[terminated] = goes_on(arrays, ends[terminated])
+        followed[terminated] = is_continued(arrays, ends[terminated])
     if layout.rewards_of_states:
         arrays = _with_rewards_of_the_next(arrays, ends[terminated & ~followed])
     stretches = list(zip(starts, ends, followed | is_next_known, followed, strict=True))
@@ -189,7 +189,7 @@ def _with_informative_ends(arrays: FlatArrays, layout: Layout) -> tuple[FlatArra
     return arrays, joins, shifted
 
 
-def goes_on(arrays: FlatArrays, rows: np.ndarray, through_timeouts: bool = False) -> np.ndarray:
+def is_continued(arrays: FlatArrays, rows: np.ndarray, through_timeouts: bool = False) -> np.ndarray:
     """Whether the row after each of `rows` continues the recording rather than starting another episode.
 
     It does where the state moves by no more, in every dimension, than it ever moves between two rows that no flag
@@ -231,7 +231,7 @@ def _without_mere_marks(arrays: FlatArrays, joins: np.ndarray | None) -> FlatArr
     if arrays.timeouts is None:
         return arrays
     rows = np.flatnonzero(arrays.timeouts)
-    goes = goes_on(arrays, rows, through_timeouts=True) if joins is None else np.append(joins, False)[rows]
+    goes = is_continued(arrays, rows, through_timeouts=True) if joins is None else np.append(joins, False)[rows]
     timeouts = arrays.timeouts.copy()
     timeouts[rows[goes]] = False
     return arrays._replace(timeouts=timeouts)

@@ -46,7 +46,7 @@ def read_arrays(path: Path) -> FlatArrays:
     with _open(path) as file:
         flat_arrays.check_names(file, str(path))
         raw = {key: _column(file, key, path) for key in REQUIRED + OPTIONAL if key in file}
-    return flat_arrays.checked(raw, str(path))
+    return flat_arrays.make_flat_arrays(raw, str(path))
 
 
 def _open(path: Path) -> h5py.File:

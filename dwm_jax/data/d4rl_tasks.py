@@ -115,13 +115,13 @@ GENUINE, OTHER, UNTOLD = "D4RL's file", "not D4RL's file", "untold"
 
 
 @cache
-def checksums() -> Mapping[str, Known]:
+def read_checksums() -> Mapping[str, Known]:
     """Sizes and SHA-256 of D4RL's files, by file name."""
     with open(Path(__file__).with_name("d4rl_checksums.csv"), newline="") as file:
         return {row["file"]: Known(int(row["bytes"]), row["sha256"]) for row in csv.DictReader(file)}
 
 
-def origin(name: str, sources: Sequence[Mapping[str, Any]]) -> str | None:
+def find_origin(name: str, sources: Sequence[Mapping[str, Any]]) -> str | None:
     """Whether the files that data was made from are D4RL's of that name; None for other names.
 
     Args:
@@ -132,7 +132,7 @@ def origin(name: str, sources: Sequence[Mapping[str, Any]]) -> str | None:
     """
     if name not in D4RL_TASKS:
         return None
-    known = checksums().get(D4RL_TASKS[name].file)
+    known = read_checksums().get(D4RL_TASKS[name].file)
     if known is None:
         return UNTOLD
     return GENUINE if [Known(source["bytes"], source["sha256"]) for source in sources] == [known] else OTHER

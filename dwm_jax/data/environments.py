@@ -40,7 +40,7 @@ D4RL_ENVIRONMENTS: dict[str, Callable[..., gym.Env[Any, Any]]] = {
 }
 
 
-def robot(environment: str) -> str:
+def robot_name(environment: str) -> str:
     """The name of an environment without module, namespace and version: "Hopper" of "Hopper-v4"."""
     return bare_id(environment).rsplit("/", 1)[-1].rsplit("-v", 1)[0]
 
@@ -72,7 +72,7 @@ class Facts(NamedTuple):
     clock: int | None  # steps after which it truncates an episode by itself; None where it has no clock
 
 
-def facts(environment: str, spec: str | None = None, *, clock: int | None = None) -> Facts:
+def inspect(environment: str, spec: str | None = None, *, clock: int | None = None) -> Facts:
     """Makes an environment, looks at it and closes it; the arguments and errors are those of `make`."""
     env = _make(environment, spec, None, clock)
     try:
@@ -105,7 +105,7 @@ def require_clock(env: gym.Env[Any, Any], owner: str) -> None:
 
 
 @contextmanager
-def failures_named(what: str) -> Iterator[None]:
+def name_failures(what: str) -> Iterator[None]:
     """Whatever an environment's own code raises inside the block is said in one line to be the environment's.
 
     Args:
@@ -193,7 +193,7 @@ def _with_unit_actions(env: gym.Env[Any, Any], environment: str, actions: Action
 
 def _old_ant(environment: str, observation_size: int) -> str:
     """The explanation of the one size of published data that no environment here has; empty for other sizes."""
-    is_one = robot(environment) == "Ant" and observation_size == OLD_ANT_SIZE
+    is_one = robot_name(environment) == "Ant" and observation_size == OLD_ANT_SIZE
     return ", as gym's Ant of D4RL's time had with 84 contact forces, which no environment here shows" if is_one else ""
 
 
@@ -230,7 +230,7 @@ def _make(environment: str, spec: str | None, render_mode: str | None, clock: in
                     f"{_remedy(environment, spec)}"
                 ) from error
     if render_mode is not None:
-        cameras.place(env)
+        cameras.place_camera(env)
     if clock is not None and clock_of(env) != clock:
         env.close()
         raise ValueError(

@@ -36,7 +36,7 @@ def check_shape(key: str, shape: tuple[int, ...], owner: str) -> None:
         raise ValueError(f"{owner}: {key} have shape {shape}, hence no column")
 
 
-def checked(raw: Mapping[str, np.ndarray], owner: str) -> FlatArrays:
+def make_flat_arrays(raw: Mapping[str, np.ndarray], owner: str) -> FlatArrays:
     """Arrays as they were read, by their names, as a recording.
 
     Raises:

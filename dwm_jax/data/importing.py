@@ -8,7 +8,7 @@ import gymnasium as gym
 import numpy as np
 
 from dwm_jax.data import conversion, d4rl, d4rl_mazes, d4rl_tasks, environments, minari_reading, ogbench
-from dwm_jax.data.actions import recorded_range, to_bounds
+from dwm_jax.data.actions import clip_or_refuse, recorded_range
 from dwm_jax.data.conversion import Conversion, Findings, Layout
 from dwm_jax.data.d4rl_tasks import D4RL_TASKS
 from dwm_jax.data.dataset import check_episode
@@ -60,7 +60,7 @@ def _of_flat_files(name: str, files: Sequence[Path], sources: list[dict[str, Any
     if len(sizes) > 1:
         raise ValueError(f"{', '.join(map(str, files))}: observation and action sizes differ: {sorted(sizes)}")
     ((observation_size, action_size),) = sizes
-    facts = environments.facts(environment, clock=options.max_episode_steps) if environment is not None else None
+    facts = environments.inspect(environment, clock=options.max_episode_steps) if environment is not None else None
     units = unit_range(action_size)
     if options.actions == "scale":
         units = _units(np.concatenate([arrays.actions for arrays in recordings]), facts)
@@ -68,7 +68,7 @@ def _of_flat_files(name: str, files: Sequence[Path], sources: list[dict[str, Any
         clock = options.max_episode_steps
         environments.make(environment, actions=units, observation_size=observation_size, clock=clock).close()
     conversions = [
-        converted(
+        scale_and_convert(
             arrays, str(path), _layout(environment, facts, pays_states, options), units, options.actions == "clip"
         )
         for (arrays, pays_states), path in zip(read, files, strict=True)
@@ -107,7 +107,9 @@ def _read_arrays(path: Path, name: str, environment: str | None) -> tuple[FlatAr
     return arrays, d4rl_mazes.rewards_of_states(environment or "", arrays)
 
 
-def converted(arrays: FlatArrays, owner: str, layout: Layout, units: ActionRange, may_clip: bool = False) -> Conversion:
+def scale_and_convert(
+    arrays: FlatArrays, owner: str, layout: Layout, units: ActionRange, may_clip: bool = False
+) -> Conversion:
     """The episodes of a recording; `conversion` says where they end and what is kept.
 
     Args:
@@ -118,7 +120,7 @@ def converted(arrays: FlatArrays, owner: str, layout: Layout, units: ActionRange
     Raises:
       ValueError: an action is out of bounds, it is open where episodes end, or no transition is left.
     """
-    actions, clipped = to_bounds(units.to_unit(arrays.actions), owner, may_clip=may_clip)
+    actions, clipped = clip_or_refuse(units.to_unit(arrays.actions), owner, may_clip=may_clip)
     arrays = arrays._replace(actions=actions.astype(np.float32, copy=False))
     return conversion.convert(arrays, owner, layout, clipped)
 
@@ -162,7 +164,7 @@ def _of_folder(name: str, folder: Path, sources: list[dict[str, Any]], options: 
         options = options._replace(max_episode_steps=stored.provenance.get("max_episode_steps"))
     facts = None
     if environment is not None:
-        facts = environments.facts(environment, spec, clock=options.max_episode_steps)
+        facts = environments.inspect(environment, spec, clock=options.max_episode_steps)
     if options.actions == "scale":
         bounds = stored.action_range
         if not bounds.is_bounded:
@@ -222,7 +224,7 @@ def _contents(
         algorithm=algorithm,
         provenance={
             **provenance,
-            "origin": d4rl_tasks.origin(name, provenance["sources"]),
+            "origin": d4rl_tasks.find_origin(name, provenance["sources"]),
             "timeouts": options.timeouts,
             "actions": options.actions,
         },
@@ -238,7 +240,7 @@ def _environment(name: str, files: Sequence[Path], given: str | None) -> str | N
     named = {path.name: d4rl.environment_of(path) for path in files if path.suffix != ".npz"}
     table = table or ogbench.environment_of(name)
     usable = sorted({e for e in named.values() if e is not None and environments.is_known(e)})
-    if given is None and len({environments.robot(e) for e in named.values() if e is not None}) > 1:
+    if given is None and len({environments.robot_name(e) for e in named.values() if e is not None}) > 1:
         raise ValueError(f"the files name different environments: {named}; name the one to evaluate in with --env")
     environment = given or (usable[-1] if usable else table)
     if environment is None:
@@ -253,7 +255,7 @@ def _environment(name: str, files: Sequence[Path], given: str | None) -> str | N
             f"{environment!r} is not an environment that Gymnasium knows here; name another with --env, one of your "
             "own as MODULE:ID"
         )
-    if table is not None and environments.robot(environment) != environments.robot(table):
+    if table is not None and environments.robot_name(environment) != environments.robot_name(table):
         raise ValueError(f"{name} is a task of {table}, the data one of {environment}; give it a name of its own")
     return environment
 
@@ -261,4 +263,4 @@ def _environment(name: str, files: Sequence[Path], given: str | None) -> str | N
 def _reference_scores(name: str, environment: str | None) -> tuple[float, float] | None:
     if name in D4RL_TASKS:
         return D4RL_TASKS[name].reference_scores
-    return environments.REFERENCE_SCORES.get(environments.robot(environment or ""))
+    return environments.REFERENCE_SCORES.get(environments.robot_name(environment or ""))

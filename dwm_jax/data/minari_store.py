@@ -122,7 +122,7 @@ def put_once(dataset_id: str, write: Callable[[Path], None]) -> bool:
     return True
 
 
-def stored(dataset_id: str) -> Stored:
+def read_stored(dataset_id: str) -> Stored:
     """What a local data set says about itself, without its episodes.
 
     Raises:
@@ -145,9 +145,9 @@ def read_episodes(dataset_id: str) -> Sequence[Episode]:
     """All episodes of a local Minari data set: observations flattened, actions in [-1, 1], float32.
 
     Raises:
-      ValueError: as `stored` and `minari_reading.read`.
+      ValueError: as `read_stored` and `minari_reading.read`.
     """
-    return minari_reading.read(stored(dataset_id))
+    return minari_reading.read(read_stored(dataset_id))
 
 
 def read_made(dataset_id: str, make: Callable[[], object]) -> Sequence[Episode]:

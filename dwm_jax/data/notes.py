@@ -7,7 +7,7 @@ from dwm_jax.data.actions import ACTION_TOLERANCE
 from dwm_jax.data.d4rl_tasks import OTHER, UNTOLD
 
 
-def of(provenance: Mapping[str, Any]) -> list[str]:
+def collect_notes(provenance: Mapping[str, Any]) -> list[str]:
     """Everything worth saying about a data set; `provenance` is what its preparation recorded (`Stored.provenance`)."""
     pairs = zip(provenance.get("sources", []), provenance.get("findings", []), strict=False)
     of_files = [f"{source['file']}: {note}" for source, finding in pairs for note in file_notes(finding)]

@@ -90,7 +90,7 @@ def read_arrays(path: Path, name: str) -> FlatArrays:
     terminals = np.append(done[1:], False) & ~timeouts
     wanted = {"observations": raw["observations"], "actions": raw["actions"]}
     flags = {"rewards": rewards, "terminals": terminals, "timeouts": timeouts}
-    return flat_arrays.checked(wanted | flags, str(path))
+    return flat_arrays.make_flat_arrays(wanted | flags, str(path))
 
 
 def _with_own_rewards(raw: dict[str, np.ndarray], path: Path) -> FlatArrays:
@@ -98,13 +98,13 @@ def _with_own_rewards(raw: dict[str, np.ndarray], path: Path) -> FlatArrays:
     wanted: dict[str, np.ndarray] = {key: raw[key] for key in keys if key in raw}
     ends = raw.get("terminals", np.zeros(len(raw["rewards"])))
     if "timeouts" in raw:  # D4RL's layout in another wrapping
-        return flat_arrays.checked({**wanted, "terminals": ends, "timeouts": raw["timeouts"]}, str(path))
+        return flat_arrays.make_flat_arrays({**wanted, "terminals": ends, "timeouts": raw["timeouts"]}, str(path))
     # In a "compact" set the last two rows of a trajectory are flagged, and the very last one is not valid.
     timeouts = raw["valids"] == 0 if "valids" in raw else ends
     terminals = raw["masks"] == 0 if "masks" in raw else np.zeros(len(raw["rewards"]))
     if "valids" in raw:
         terminals = terminals & ~timeouts
-    return flat_arrays.checked({**wanted, "terminals": terminals, "timeouts": timeouts}, str(path))
+    return flat_arrays.make_flat_arrays({**wanted, "terminals": terminals, "timeouts": timeouts}, str(path))
 
 
 def _worth_of_states(raw: dict[str, np.ndarray], task: SingleTask, path: Path) -> tuple[np.ndarray, np.ndarray]:

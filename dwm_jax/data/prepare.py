@@ -12,7 +12,7 @@ from typing import Any
 import minari
 
 from dwm_jax.data import download, environments, minari_reading, minari_store, tasks, trust
-from dwm_jax.data.d4rl_tasks import D4RL_TASKS, checksums
+from dwm_jax.data.d4rl_tasks import D4RL_TASKS, read_checksums
 from dwm_jax.data.importing import NOWHERE, ImportOptions, read_contents
 from dwm_jax.data.minari_reading import Stored
 from dwm_jax.data.minari_store import Contents
@@ -81,7 +81,7 @@ def prepare(
 
 def _download_d4rl(name: str, path: Path, options: ImportOptions, on_progress: Progress) -> Contents:
     task = D4RL_TASKS[name]
-    known = checksums().get(task.file)
+    known = read_checksums().get(task.file)
     if path.exists() and known is not None and (path.stat().st_size, download.file_digest(path)) != known:
         path.unlink()
     url = None if path.exists() else download.fetch(task.urls, path, on_progress, known)
@@ -160,7 +160,7 @@ def _source(path: Path) -> dict[str, Any]:
 
 def _refuse_other(name: str, dataset_id: str, sources: list[dict[str, Any]] | None, options: ImportOptions) -> None:
     """Refuses to prepare data under the name of data that is already there and differs."""
-    stored: Stored = minari_store.stored(dataset_id)
+    stored: Stored = minari_store.read_stored(dataset_id)
     place = f"{name} is there already, {stored.folder.parent}"
     remedy = "choose another name, or remove that folder"
     if sources is not None:

@@ -43,11 +43,12 @@ class Task:
     return_scale: float | None
     # Whether there is anywhere to evaluate a policy; world models need nowhere.
     has_environment: bool = True
-    # Under a D4RL name: whether the data is D4RL's (`d4rl_tasks.origin`); None under others.
+    # Under a D4RL name: whether the data is D4RL's (`d4rl_tasks.find_origin`); None under others.
     origin: str | None = None
     # The maze to draw in pictures, None elsewhere.
     maze: maze2d.Maze | None = None
-    # What `make_env` and `reference_scores` come from, as JSON: `evaluated_in` makes them again where the data is not.
+    # What `make_env` and `reference_scores` come from, as JSON: `make_evaluation_task` makes them again where the data
+    # is not.
     evaluated_in: Mapping[str, Any] | None = None
 
     def return_scale_at(self, gamma: float) -> float | None:
@@ -83,7 +84,7 @@ def known_names() -> list[str]:
     return [*TASK_NAMES, *local]
 
 
-def what_is_known(name: str) -> str:
+def suggest_names(name: str) -> str:
     """What could be meant by a name that is not known."""
     known = known_names()
     return f"{did_you_mean(name, known)}known tasks are {', '.join(known)}; {how_to_prepare(name)}"
@@ -100,21 +101,21 @@ def get_task(name: str, *, num_steps: int, seed: int) -> Task:
       ValueError: an unknown name (the message lists the known ones), or data that is not prepared.
     """
     if not is_known(name):
-        raise ValueError(f"unknown task {name!r}; {what_is_known(name)}")
+        raise ValueError(f"unknown task {name!r}; {suggest_names(name)}")
     if name in MADE_TASKS:
         return _made_task(name, num_steps, seed)
-    stored = stored_data(name)
-    return local_task(name, stored)
+    stored = read_stored_data(name)
+    return make_local_task(name, stored)
 
 
-def stored_data(name: str) -> Stored:
+def read_stored_data(name: str) -> Stored:
     """What the local data set called `name` says about itself.
 
     Raises:
       ValueError: it is not there; the message says how to prepare it.
     """
     refuse_unprepared(name)
-    return minari_store.stored(minari_store.local_id(name))
+    return minari_store.read_stored(minari_store.local_id(name))
 
 
 def refuse_unprepared(name: str) -> None:
@@ -133,21 +134,21 @@ def how_to_prepare(name: str) -> str:
     return f"prepare data with: {minari_store.PREPARE} {name}{file}"
 
 
-def local_task(name: str, stored: Stored) -> Task:
+def make_local_task(name: str, stored: Stored) -> Task:
     """The task of a local data set; `make_env` raises ValueError where the data names no environment."""
     return Task(
         name=name,
         load_episodes=partial(minari_reading.read, stored),
         make_env=partial(_make_env, name, stored),
         has_environment=stored.environment is not None,
-        origin=d4rl_tasks.origin(name, stored.provenance.get("sources", [])),
+        origin=d4rl_tasks.find_origin(name, stored.provenance.get("sources", [])),
         reference_scores=stored.reference_scores,
-        return_scale=environments.RETURN_SCALES.get(environments.robot(stored.environment or "")),
+        return_scale=environments.RETURN_SCALES.get(environments.robot_name(stored.environment or "")),
         evaluated_in=None if stored.environment is None else _description_of(stored),
     )
 
 
-def evaluated_in(name: str, description: Mapping[str, Any]) -> Task:
+def make_evaluation_task(name: str, description: Mapping[str, Any]) -> Task:
     """The task of policies that come by themselves, from `Task.evaluated_in`; its data is not here.
 
     The description may be anybody's: it names environments and arguments, and nothing that is called.
@@ -207,7 +208,7 @@ def try_environment(task: Task) -> Sizes:
     env = task.make_env()
     try:
         environments.require_clock(env, f"the environment of {task.name}")
-        with environments.failures_named(f"{task.name}: its environment"):
+        with environments.name_failures(f"{task.name}: its environment"):
             vector = SyncVectorEnv([lambda: env], autoreset_mode=AutoresetMode.DISABLED)
             observations, _ = vector.reset(seed=[0])
             actions = np.zeros(vector.action_space.shape or (), np.float32)

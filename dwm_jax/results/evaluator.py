@@ -7,7 +7,7 @@ import gymnasium as gym
 import numpy as np
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
-from dwm_jax.data.environments import clock_of, failures_named, require_clock
+from dwm_jax.data.environments import clock_of, name_failures, require_clock
 from dwm_jax.runtime import interruption
 
 # Observations of all seeds and episodes (S, E, O) -> actions (S, E, A), both raw.
@@ -64,7 +64,7 @@ class Evaluator:
             episode has ended; the message names whose and when.
         """
         envs = self._opened()
-        with failures_named("the environment of the evaluation, at its reset,"):
+        with name_failures("the environment of the evaluation, at its reset,"):
             observations, _ = envs.reset(seed=self._seeds)
         starts = np.array(observations).reshape(*self._shape, -1)
         returns, discounted = np.zeros(len(self._seeds)), np.zeros(len(self._seeds))
@@ -77,7 +77,7 @@ class Evaluator:
             )
             actions = np.asarray(policy(observations.reshape(*self._shape, -1))).reshape(len(self._seeds), -1)
             self._refuse_non_finite(actions, "{policy} gave the action {value}", step)
-            with failures_named(f"the environment of the evaluation, in step {step},"):
+            with name_failures(f"the environment of the evaluation, in step {step},"):
                 observations, rewards, terminated, truncated, _ = envs.step(actions)
             self._refuse_non_finite(rewards, "the environment gives the reward {value} to {policy}", step, running)
             returns += np.where(running, rewards, 0.0)
@@ -87,7 +87,7 @@ class Evaluator:
             step += 1
             if ended.any() and running.any():
                 # The others go on; an environment that has ended must be reset to be stepped along with them.
-                with failures_named("the environment of the evaluation, at its reset,"):
+                with name_failures("the environment of the evaluation, at its reset,"):
                     observations, _ = envs.reset(options={"reset_mask": ended})
             if on_step is not None and running.any():
                 on_step(step)

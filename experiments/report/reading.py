@@ -61,7 +61,7 @@ class FoundRun(NamedTuple):
     folder: Path
     study: str  # a key of STUDIES; "" for a run that belongs to none
     task: str  # what it was trained and evaluated on
-    origin: str | None  # of its data: D4RL's or not (`d4rl_tasks.origin`); None where the run does not say
+    origin: str | None  # of its data: D4RL's or not (`d4rl_tasks.find_origin`); None where the run does not say
     variant: str  # what distinguishes it inside the task
     settings: dict[str, dict[str, str]]  # by method: what studies compare
     horizon: int

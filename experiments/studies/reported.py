@@ -79,7 +79,7 @@ def counterpart(task: str, reported_tasks: Collection[str], origin: str | None) 
     hopper-medium-v2.
 
     Args:
-      origin: what our runs say of their data (`d4rl_tasks.origin`); None where they say nothing.
+      origin: what our runs say of their data (`d4rl_tasks.find_origin`); None where they say nothing.
     """
     if task in reported_tasks:
         is_same = {GENUINE: True, OTHER: False}.get(origin or "") if task in D4RL_TASKS else False

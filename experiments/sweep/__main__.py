@@ -233,7 +233,7 @@ def refuse_what_cannot_run(runs: Sequence[PlannedRun], num_devices: int) -> None
 
 def is_prepared(task: str) -> bool:
     try:
-        data_tasks.stored_data(task)
+        data_tasks.read_stored_data(task)
     except ValueError:
         return False
     return True

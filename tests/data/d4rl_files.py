@@ -7,7 +7,7 @@ import numpy as np
 
 from dwm_jax.data import d4rl
 from dwm_jax.data.conversion import Layout
-from dwm_jax.data.importing import converted
+from dwm_jax.data.importing import scale_and_convert
 from dwm_jax.data.spaces import unit_range
 from dwm_jax.types import Episode
 
@@ -53,7 +53,7 @@ def write(path: Path, arrays, environment=None) -> Path:
 def read(path: Path, step_limit=None):
     """The file as its conversion leaves it."""
     arrays = d4rl.read_arrays(path)
-    return converted(arrays, str(path), Layout(step_limit), unit_range(arrays.actions.shape[1]))
+    return scale_and_convert(arrays, str(path), Layout(step_limit), unit_range(arrays.actions.shape[1]))
 
 
 def assert_same(actual, expected):

@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 
 from dwm_jax.data import environments
-from dwm_jax.data.check import check, environment
+from dwm_jax.data.check import check_all, check_environment
 from dwm_jax.data.tasks import Task
 from tests.data.d4rl_files import arrays_of, make_episodes, read, write
 
 
 def verdicts(episodes, provenance=None):
-    return {verdict.question: verdict for verdict in check(episodes, provenance or {})}
+    return {verdict.question: verdict for verdict in check_all(episodes, provenance or {})}
 
 
 def converted(tmp_path, arrays, step_limit=None):
@@ -46,7 +46,7 @@ def test_good_data_passes_every_question(tmp_path):
 def test_data_that_cannot_be_trained_on_is_wrong_and_nothing_else_is_asked(change, message):
     episodes = make_episodes([(4, True), (5, False)])
     change(episodes)
-    (verdict,) = check(episodes, {})
+    (verdict,) = check_all(episodes, {})
     assert verdict.mark == "wrong"
     assert re.search(message, verdict.answer)
 
@@ -229,11 +229,11 @@ class OnlySeeded(Broken):
     ],
 )
 def test_the_environment_is_tried_before_anything_is_computed(env, mark, message):
-    verdict = environment(task_in(env), make_episodes([(4, True)]))
+    verdict = check_environment(task_in(env), make_episodes([(4, True)]))
     assert verdict.mark == mark
     assert message in verdict.answer
 
 
 def test_data_without_an_environment_is_worth_a_note():
-    verdict = environment(task_in(None, has_environment=False), make_episodes([(4, True)]))
+    verdict = check_environment(task_in(None, has_environment=False), make_episodes([(4, True)]))
     assert (verdict.mark, verdict.answer[:13]) == ("note", "none is named")

@@ -59,7 +59,7 @@ def test_a_file_becomes_a_task(command, file):
     assert task.reference_scores == (-20.272305, 3234.3)
     assert task.return_scale == 400
     assert task.make_env().spec.id == "Hopper-v5"
-    provenance = minari_store.stored("hopper-mine-v0").provenance
+    provenance = minari_store.read_stored("hopper-mine-v0").provenance
     (source,) = provenance["sources"]
     assert source == {"file": "mine.hdf5", "bytes": file.stat().st_size, "sha256": download.file_digest(file)}
     assert minari.load_dataset("hopper-mine-v0").recover_environment(eval_env=True).spec.id == "Hopper-v5"
@@ -74,9 +74,9 @@ def test_several_files_are_one_data_set_in_their_order(command, file, tmp_path):
 def test_an_environment_can_be_given_and_a_d4rl_name_brings_its_own(command, tmp_path):
     nameless = write(tmp_path / "nameless.hdf5", arrays_of(hopper()))
     assert command("prepare", "mine", "--file", nameless, "--env", "Hopper-v4")[0] == 0
-    assert minari_store.stored("mine-v0").environment == "Hopper-v4"
+    assert minari_store.read_stored("mine-v0").environment == "Hopper-v4"
     assert command("prepare", "hopper-medium-v2", "--file", nameless)[0] == 0
-    assert minari_store.stored("hopper-medium-v2").environment == "Hopper-v4"
+    assert minari_store.read_stored("hopper-medium-v2").environment == "Hopper-v4"
 
 
 def test_whoever_waited_for_another_of_the_same_name_is_told_that_its_files_were_others(
@@ -532,7 +532,7 @@ def test_a_d4rl_name_is_downloaded_once_and_its_file_removed(command, file, monk
 
     def fetch(urls, target, on_progress, known):
         asked.append(urls)
-        assert known == d4rl_tasks.checksums()["hopper_medium-v2.hdf5"]
+        assert known == d4rl_tasks.read_checksums()["hopper_medium-v2.hdf5"]
         target.parent.mkdir(parents=True)
         shutil.copy(file, target)
         return urls[1]
@@ -541,7 +541,7 @@ def test_a_d4rl_name_is_downloaded_once_and_its_file_removed(command, file, monk
     assert command("prepare", "hopper-medium-v2")[0] == 0
     assert command("prepare", "hopper-medium-v2")[0] == 0
     assert asked == [d4rl_tasks.D4RL_TASKS["hopper-medium-v2"].urls]
-    (source,) = minari_store.stored("hopper-medium-v2").provenance["sources"]
+    (source,) = minari_store.read_stored("hopper-medium-v2").provenance["sources"]
     assert source["url"] == asked[0][1]
     assert source["sha256"] == download.file_digest(file)
     assert list((root / ".downloads").iterdir()) == []
@@ -560,7 +560,7 @@ def test_a_download_outlives_an_interrupt_while_its_data_set_is_written(command,
         raise interruption.Interrupted(signal.SIGINT)
 
     known = download.Known(file.stat().st_size, download.file_digest(file))
-    monkeypatch.setattr(prepare, "checksums", lambda: {"hopper_medium-v2.hdf5": known})
+    monkeypatch.setattr(prepare, "read_checksums", lambda: {"hopper_medium-v2.hdf5": known})
     monkeypatch.setattr(download, "fetch", fetch)
     with monkeypatch.context() as patch:
         patch.setattr(minari_store, "_buffers", interrupted)
@@ -577,7 +577,7 @@ def test_a_file_under_d4rls_name_is_called_d4rls_only_where_it_is(command, file,
     assert tasks.get_task("hopper-medium-v2", num_steps=1, seed=0).origin == "not D4RL's file"
 
     known = download.Known(file.stat().st_size, download.file_digest(file))
-    monkeypatch.setattr(d4rl_tasks, "checksums", lambda: {"hopper_expert-v2.hdf5": known})
+    monkeypatch.setattr(d4rl_tasks, "read_checksums", lambda: {"hopper_expert-v2.hdf5": known})
     assert "D4RL" not in command("prepare", "hopper-expert-v2", "--file", file)[1]
     assert tasks.get_task("hopper-expert-v2", num_steps=1, seed=0).origin == "D4RL's file"
 
@@ -587,7 +587,7 @@ def test_a_file_under_d4rls_name_is_called_d4rls_only_where_it_is(command, file,
 
 
 def test_the_checksums_are_those_of_the_tasks_files():
-    known = d4rl_tasks.checksums()
+    known = d4rl_tasks.read_checksums()
     assert len(known) == 38
     assert all(re.fullmatch("[0-9a-f]{64}", k.sha256) and k.size > 2_000_000 for k in known.values())
     assert {task.file for task in d4rl_tasks.D4RL_TASKS.values()} >= set(known)

@@ -42,10 +42,10 @@ def test_a_clock_that_is_given_stands_in_place_of_the_environments_own(name: str
 def test_a_clock_that_an_environments_own_code_would_stop_before_is_refused() -> None:
     gym.register("Impatient-v0", lambda: gym.wrappers.TimeLimit(gym.make("Pendulum-v1"), 5), max_episode_steps=9)
     try:
-        assert environments.facts("Impatient-v0").clock == 5
-        assert environments.facts("Impatient-v0", clock=4).clock == 4
+        assert environments.inspect("Impatient-v0").clock == 5
+        assert environments.inspect("Impatient-v0", clock=4).clock == 4
         with pytest.raises(ValueError, match=r"Impatient-v0 ends its episodes after 5 steps .* the 6 of"):
-            environments.facts("Impatient-v0", clock=6)
+            environments.inspect("Impatient-v0", clock=6)
     finally:
         gym.registry.pop("Impatient-v0")
 

@@ -80,7 +80,11 @@ def test_dict_observations_are_flattened_in_their_recorded_order_and_keep_the_go
         },
         data_format=data_format,
     )
-    assert minari_store.stored(ID).observation_keys == (("achieved_goal",), ("desired_goal", "xy"), ("observation",))
+    assert minari_store.read_stored(ID).observation_keys == (
+        ("achieved_goal",),
+        ("desired_goal", "xy"),
+        ("observation",),
+    )
     assert_same(read_episodes(ID), episodes)
 
 
@@ -170,7 +174,7 @@ def test_an_episode_that_goes_on_after_its_termination_is_cut_there_and_that_is_
     assert "2 episodes go on behind a termination and are cut there; 2 further terminations in a row are left out " in (
         capsys.readouterr().err
     )
-    _, changes = minari_reading.read_and_clip(minari_store.stored(ID), may_clip=False)
+    _, changes = minari_reading.read_and_clip(minari_store.read_stored(ID), may_clip=False)
     assert (changes.cut_episodes, changes.dropped_behind) == (2, 2)
     assert changes.reward_behind == pytest.approx(float(behind))
 
@@ -309,7 +313,7 @@ def test_a_data_set_of_others_is_a_task_under_its_id():
 
 def test_without_an_environment_or_scores_there_is_a_line_about_the_one_and_none_of_the_other():
     create(make_episodes([(3, True)]))
-    assert minari_store.stored(ID).reference_scores is None
+    assert minari_store.read_stored(ID).reference_scores is None
     task = tasks.get_task(ID, num_steps=1, seed=0)
     assert not task.has_environment
     with pytest.raises(ValueError, match=r"names no environment to evaluate policies in, .* import it .* --env ID"):

@@ -163,7 +163,7 @@ def test_a_linear_world_model_imagines_a_linear_system_exactly(linear: tuple[Pat
 
 def test_data_and_environment_of_ones_own_are_learnt_from_and_evaluated_in(tmp_path: Path) -> None:
     trained("own_data", tmp_path / "run")
-    stored = minari_store.stored("tutorial-slider-v0")
+    stored = minari_store.read_stored("tutorial-slider-v0")
     assert stored.environment == "experiments.tutorials.own_data:Slider-v0"
     assert len(minari_store.read_episodes("tutorial-slider-v0")) == 40
     returns = [float(row["return_raw"]) for row in rows_of(tmp_path / "run")]

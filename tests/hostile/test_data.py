@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from dwm_jax.data import environments, minari_store, notes, prepare, tasks
-from dwm_jax.data.check import check
+from dwm_jax.data.check import check_all
 from dwm_jax.data.conversion import Findings
 from dwm_jax.data.importing import ImportOptions
 from tests.data.d4rl_files import arrays_of, make_episodes, write
@@ -50,12 +50,12 @@ def test_entry_points_come_from_this_machine_and_arguments_and_clock_from_the_da
         "additional_wrappers": [{"name": "w", "entry_point": "numpy:savez", "kwargs": {"file": "written"}}],
     }
     rewrite(data, dwm_jax=None, eval_env_spec=spec(**called))
-    task = tasks.local_task(ID, minari_store.stored(ID))
+    task = tasks.make_local_task(ID, minari_store.read_stored(ID))
     with pytest.raises(ValueError, match=r"Hopper-v5' cannot be made here: TypeError: .*'file'"):
         task.make_env()
     del called["kwargs"]["file"]  # type: ignore[attr-defined]
     rewrite(data, eval_env_spec=spec(**called))
-    env = tasks.local_task(ID, minari_store.stored(ID)).make_env()
+    env = tasks.make_local_task(ID, minari_store.read_stored(ID)).make_env()
     assert environments.clock_of(env) == 7
     np.testing.assert_array_equal(env.reset(seed=0)[0], env.reset(seed=1)[0])  # no noise: the data's argument counts
     env.close()
@@ -75,7 +75,7 @@ def test_no_module_is_imported_that_the_user_has_not_named(where: str, data: Pat
             own = {"dwm_jax": {"environment": "evil:Hopper-v5"}}
             rewrite(data, **(own if where == "own" else {"dwm_jax": None, "eval_env_spec": spec(id="evil:Hopper-v5")}))
             with pytest.raises(ValueError, match="'evil', which is imported only where you have named it yourself"):
-                tasks.local_task(ID, minari_store.stored(ID)).make_env()
+                tasks.make_local_task(ID, minari_store.read_stored(ID)).make_env()
     finally:
         sys.path.remove(str(tmp_path))
     assert not (tmp_path / "imported").exists()
@@ -112,10 +112,10 @@ def test_no_module_is_imported_that_the_user_has_not_named(where: str, data: Pat
 def test_metadata_that_is_not_in_order_is_one_line_or_harmless(changes: dict[str, Any], data: Path) -> None:
     rewrite(data, **changes)
     with suppress(ValueError):  # which every command turns into one line; anything else fails here
-        stored = minari_store.stored(ID)
-        episodes = tasks.local_task(ID, stored).load_episodes()
-        check(episodes, stored.provenance)
-        notes.of(stored.provenance)
+        stored = minari_store.read_stored(ID)
+        episodes = tasks.make_local_task(ID, stored).load_episodes()
+        check_all(episodes, stored.provenance)
+        notes.collect_notes(stored.provenance)
     assert not Path("called").exists()
 
 
@@ -123,4 +123,4 @@ def test_metadata_that_is_not_in_order_is_one_line_or_harmless(changes: dict[str
 def test_a_file_that_is_something_else_is_one_line(content: bytes, data: Path) -> None:
     data.with_name("main_data.hdf5").write_bytes(content)
     with pytest.raises(ValueError, match="cannot be read"):
-        tasks.local_task(ID, minari_store.stored(ID)).load_episodes()
+        tasks.make_local_task(ID, minari_store.read_stored(ID)).load_episodes()

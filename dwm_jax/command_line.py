@@ -101,7 +101,7 @@ def run(
             advised = re.sub(r"\s+Did you mean", "; did you mean", reason)
             fail(ConfigError(f"unknown config key: {advised}"), 2)
         except (flags.Error, OSError, RuntimeError, SyntaxError, TypeError, ValueError) as error:
-            fail(own_line(error), 2)
+            fail(unwrap_config_error(error), 2)
         return rest
 
     def main(_: list[str]) -> None:
@@ -165,7 +165,7 @@ def refuse_second_config(arguments: Sequence[str]) -> None:
         )
 
 
-def own_line(error: Exception) -> Exception:
+def unwrap_config_error(error: Exception) -> Exception:
     """The ConfigError that absl has wrapped into an error of its own; any other error as it is."""
     return error.__context__ if isinstance(error.__context__, ConfigError) else error
 

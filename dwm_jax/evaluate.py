@@ -41,12 +41,12 @@ from dwm_jax.phases.dreaming import dream
 from dwm_jax.results import dream_frames, films, policy_files
 from dwm_jax.results.evaluator import Evaluator, normalized_scores
 from dwm_jax.results.policy_files import ExportedPolicies
-from dwm_jax.results.scores import spread
+from dwm_jax.results.scores import format_spread
 from dwm_jax.runtime import cluster, files, own_modules, terminal
 from dwm_jax.runtime.arguments import local_path
 from dwm_jax.runtime.keys import NUM_SEEDS
 from dwm_jax.runtime.progress import one_line, printable, say, show_progress
-from dwm_jax.workdir import reopened
+from dwm_jax.workdir import reopen_run
 
 # Of the first episode; every following one has the next seed, up to NUM_SEEDS - 1.
 LARGEST_SEED = NUM_SEEDS - MOST_EPISODES
@@ -58,19 +58,19 @@ def main(arguments: list[str] | None = None) -> None:
     try:
         cluster.find_devices()
         own_modules.import_all(options.own_modules)
-        own = evaluations_of(options.run)
+        own = read_evaluation_settings(options.run)
         num_episodes = own[0] if options.episodes is None else options.episodes
         seed = own[1] if options.seed is None else options.seed
         if options.dream is not None:
             film_dream(options.run, seed, options.dream)
             return
-        exported = exported_files(options.run)
+        exported = find_exported_files(options.run)
         if options.video is not None:
             films.check_name("--video", options.video)
         if options.run.is_file():
             policy_files.load(options.run)  # before a table begins
         if options.video is not None:
-            check_drawing(task_of(policy_files.load(exported[0])))
+            check_drawing(find_task(policy_files.load(exported[0])))
     except (RuntimeError, ValueError, OSError) as error:
         fail(error)
         sys.exit(2)
@@ -80,9 +80,9 @@ def main(arguments: list[str] | None = None) -> None:
     for number, file in enumerate(exported):
         try:
             policies = policy_files.load(file)
-            print(printable(evaluated_row(policies, task_of(policies), num_episodes, seed)), flush=True)
+            print(printable(evaluate_policies(policies, find_task(policies), num_episodes, seed)), flush=True)
             if options.video is not None and number == 0:
-                film(policies, task_of(policies), seed, options.video)
+                film_episode(policies, find_task(policies), seed, options.video)
                 say(f"{options.video}: {policies.method}, seed {policies.seeds[0]}")
         except (ValueError, OSError, FloatingPointError) as error:
             failed = True
@@ -125,7 +125,7 @@ def fail(error: BaseException) -> None:
     say(f"error: {one_line(error)}")
 
 
-def evaluations_of(run: Path) -> tuple[int, int]:
+def read_evaluation_settings(run: Path) -> tuple[int, int]:
     """(episodes, seed of the first one's start) of a run's own evaluations; the default config's where RUN is no run.
 
     Raises:
@@ -142,14 +142,14 @@ def evaluations_of(run: Path) -> tuple[int, int]:
         raise ValueError(f"{run / 'config.json'} does not tell how the run is evaluated: {error}") from error
 
 
-def task_of(policies: ExportedPolicies) -> Task:
+def find_task(policies: ExportedPolicies) -> Task:
     """Where policies are evaluated: as their file tells, or the data where it does not (version 0.2)."""
     if policies.evaluated_in is None:
         return get_task(policies.task, num_steps=0, seed=0)
     return make_evaluation_task(policies.task, policies.evaluated_in)
 
 
-def exported_files(run: Path) -> list[Path]:
+def find_exported_files(run: Path) -> list[Path]:
     """The exported policies that RUN names.
 
     Raises:
@@ -166,7 +166,7 @@ def exported_files(run: Path) -> list[Path]:
     return exported
 
 
-def evaluated_row(policies: ExportedPolicies, task: Task, num_episodes: int, seed: int) -> str:
+def evaluate_policies(policies: ExportedPolicies, task: Task, num_episodes: int, seed: int) -> str:
     """One row of the table: mean and standard deviation over the policies of all seeds."""
     evaluator = Evaluator(task.make_env, len(policies.seeds), num_episodes, seed)
     decisions = itertools.count()
@@ -181,11 +181,11 @@ def evaluated_row(policies: ExportedPolicies, task: Task, num_episodes: int, see
     returns_S = returns_SE.mean(axis=1)
     return (
         f"| {policies.method} | {task.name} | {len(policies.seeds)} | {num_episodes} "
-        f"| {spread(returns_S, 1)} | {spread(scores_S, 2)} | {spread(100 * scores_S, 1)} |"
+        f"| {format_spread(returns_S, 1)} | {format_spread(scores_S, 2)} | {format_spread(100 * scores_S, 1)} |"
     )
 
 
-def film(policies: ExportedPolicies, task: Task, seed: int, path: Path) -> None:
+def film_episode(policies: ExportedPolicies, task: Task, seed: int, path: Path) -> None:
     """One episode of the first seed's policy, frame by frame into the file, at the simulator's own speed."""
     env: gym.Env[Any, Any] = task.make_env(render_mode="rgb_array")
     steps_a_second = int(env.metadata.get("render_fps", 30))
@@ -253,23 +253,23 @@ def film_dream(workdir: Path, seed: int, path: Path) -> None:
     films.check_name("--dream", path)
     if workdir.is_file():
         raise ValueError(f"--dream needs the workdir of a run, with its data and world model; {workdir} is a file")
-    run = reopened(workdir)
+    run = reopen_run(workdir)
     dreamt = dream(run, seed)
-    films.write(path, dream_frames.frames(dreamt, picture_of(run.task)), dream_frames.FPS)
+    films.write(path, dream_frames.draw_frames(dreamt, choose_scene(run.task)), dream_frames.FPS)
     say(f"{path}: {dreamt.title}. {' '.join(dreamt.told.split())}")
 
 
-def picture_of(task: Task) -> dream_frames.Scene:
+def choose_scene(task: Task) -> dream_frames.Scene:
     """How the states of a task are drawn here."""
     if task.maze is not None:
-        return dream_frames.in_maze(task.maze)
+        return dream_frames.make_maze_scene(task.maze)
     if not task.has_environment:
-        return dream_frames.as_lines
+        return dream_frames.draw_lines
     reason = why_not_drawn(task)
     if reason:
         say(f"this machine cannot draw the simulator ({reason}): the entries of the states are drawn as lines")
-        return dream_frames.as_lines
-    return dream_frames.simulator_drawing(task.make_env(render_mode="rgb_array")) or dream_frames.as_lines
+        return dream_frames.draw_lines
+    return dream_frames.find_simulator_scene(task.make_env(render_mode="rgb_array")) or dream_frames.draw_lines
 
 
 if __name__ == "__main__":

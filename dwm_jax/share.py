@@ -28,7 +28,7 @@ from dwm_jax.runtime import terminal
 from dwm_jax.runtime.arguments import local_path
 from dwm_jax.runtime.progress import one_line, say
 from dwm_jax.sharing import bundles, cards
-from dwm_jax.sharing.places import BundleError, place_at
+from dwm_jax.sharing.places import BundleError, parse_place
 
 
 @terminal.guard_output()
@@ -66,18 +66,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def push(options: argparse.Namespace) -> None:
     """Reads what is finished, writes its card, and puts both there."""
-    place = place_at(options.place, public=options.public)
+    place = parse_place(options.place, public=options.public)
     try:
-        sources = bundles.sources_of(options.source)
+        sources = bundles.find_sources(options.source)
         contents: dict[str, Path | bytes] = dict(sources.contents())
-        card = cards.card_of(options.source, sources)
-        contents[bundles.README] = cards.readme_of(card, list(contents)).encode()
+        card = cards.make_card(options.source, sources)
+        contents[bundles.README] = cards.make_readme(card, list(contents)).encode()
     except (AttributeError, LookupError, TypeError) as error:  # a run may be another version's, or anybody's
         reason = f"{type(error).__name__}: {error}"
         raise BundleError(f"{options.source} holds what this version cannot read as a run's: {reason}") from error
     bundles.check_parts(sources)
-    listed = bundles.listed(contents)
-    bundles.accept(listed, {name: entry["size"] for name, entry in listed.items()}, sys.maxsize)
+    listed = bundles.list_files(contents)
+    bundles.check_entries(listed, {name: entry["size"] for name, entry in listed.items()}, sys.maxsize)
     place.publish(contents | {bundles.CARD: bundles.text_of(card | {"files": listed})})
     size = sum(entry["size"] for entry in listed.values())
     say(
@@ -90,7 +90,7 @@ def pull(options: argparse.Namespace) -> None:
     """Fetches and checks; says what there is and how it is used."""
     if options.folder.exists():
         raise BundleError(f"{options.folder} is there already; name a new folder")
-    place = place_at(options.place)
+    place = parse_place(options.place)
     bundles.receive(place, options.folder, int(options.max_gib * 2**30))
     for path in sorted(options.folder.glob("policies/*.npz")):
         say(f"policies: {path}")

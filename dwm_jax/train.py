@@ -34,7 +34,7 @@ from dwm_jax.runtime import interruption, mirrors, non_finite, parallel, process
 from dwm_jax.runtime.progress import say, show_progress
 from dwm_jax.runtime.stopwatch import spending
 from dwm_jax.types import PyTree
-from dwm_jax.workdir import opened
+from dwm_jax.workdir import open_run
 from dwm_jax.world_models.base import TrainedModel
 
 
@@ -46,7 +46,7 @@ def train(
     The engine is no part of what the run is: another one may resume it.
     """
     # ---- data: the task and its recorded episodes, in a workdir that holds this run or none
-    with opened(config, workdir, shown_in, engine) as run:
+    with open_run(config, workdir, shown_in, engine) as run:
         # ---- phase one: world models, each shared with all runs beside this workdir
         models: dict[str, TrainedModel] = {}
         for name in run.models:

@@ -27,7 +27,7 @@ from dwm_jax.config import (
 from dwm_jax.data import dataset as data
 from dwm_jax.data.recording import Recording
 from dwm_jax.data.tasks import Sizes, Task, get_task, refuse_other_sizes, try_environment
-from dwm_jax.imagination.sources import at_most
+from dwm_jax.imagination.sources import prefix_of_ask
 from dwm_jax.limits import is_used
 from dwm_jax.phases import kept_models
 from dwm_jax.phases.held_out import HORIZONS
@@ -60,7 +60,7 @@ OWN_FOLDERS = ("checkpoints", "policies", "figures")
 
 
 @contextmanager
-def opened(config: ConfigDict, workdir: Path, shown_in: Sequence[mirrors.Open], engine: Engine) -> Iterator[Run]:
+def open_run(config: ConfigDict, workdir: Path, shown_in: Sequence[mirrors.Open], engine: Engine) -> Iterator[Run]:
     """The run that `config` describes, with its task and data, begun or to be resumed in `workdir`.
 
     Of the run's processes the first reads the data for all.
@@ -71,10 +71,10 @@ def opened(config: ConfigDict, workdir: Path, shown_in: Sequence[mirrors.Open], 
     """
     with exclusive(workdir / ".lock", wait=False), stopwatch.started() as watch:
         with stopwatch.spending("data"):
-            task, recording = processes.call_on_first(lambda: begin(config, workdir))
+            task, recording = processes.call_on_first(lambda: begin_run(config, workdir))
         try:
             with mirrors.open_mirrors(shown_in, workdir, config.to_dict()):
-                yield Run(config, workdir, task, recording, evaluator_of(config, task), engine)
+                yield Run(config, workdir, task, recording, make_evaluator(config, task), engine)
         except BaseException:
             with suppress(OSError):  # what stopped the run is what has to be said
                 record_seconds(watch.seconds(), workdir)
@@ -91,19 +91,19 @@ def record_seconds(by_purpose: dict[str, float], workdir: Path) -> None:
     JsonLines(workdir / "timing.jsonl").append([row | {"by_purpose": rounded}])
 
 
-def reopened(workdir: Path) -> Run:
+def reopen_run(workdir: Path) -> Run:
     """The run that a workdir holds, to look into; nothing is written there.
 
     Raises:
       ValueError: it holds none, or one that this version does not know how to read, or whose data is not here.
     """
-    config = config_of(workdir)
+    config = read_config(workdir)
     check(config, num_devices=1)
     task, recording = load_recording(config)
-    return Run(config, workdir, task, recording, evaluator_of(config, task))
+    return Run(config, workdir, task, recording, make_evaluator(config, task))
 
 
-def config_of(workdir: Path) -> ConfigDict:
+def read_config(workdir: Path) -> ConfigDict:
     """The config of the run that a workdir holds.
 
     Raises:
@@ -123,16 +123,16 @@ def config_of(workdir: Path) -> ConfigDict:
     return config
 
 
-def evaluator_of(config: ConfigDict, task: Task) -> Evaluator:
+def make_evaluator(config: ConfigDict, task: Task) -> Evaluator:
     """What evaluates the policies of all seeds."""
     return Evaluator(task.make_env, config.num_seeds, config.evaluation.episodes, config.evaluation.seed, config.gamma)
 
 
-def begin(config: ConfigDict, workdir: Path) -> tuple[Task, Recording]:
+def begin_run(config: ConfigDict, workdir: Path) -> tuple[Task, Recording]:
     """The task and its data, in a workdir that holds this run or none."""
     refuse_blocked(config, workdir)
     refuse_other_config(config, workdir)
-    look_through_rows(workdir)
+    check_row_files(workdir)
     task, recording = load_recording(config)
     refuse_other_data(task, recording, workdir)
     kept_models.check_pretrained(config, recording, workdir)
@@ -151,7 +151,7 @@ def refuse_blocked(config: ConfigDict, workdir: Path) -> None:
       ConfigError: naming the first, and what to do.
     """
     methods = methods_of(config)
-    folders = [*(workdir / name for name in OWN_FOLDERS), kept_models.parent_of(config, workdir)]
+    folders = [*(workdir / name for name in OWN_FOLDERS), kept_models.models_folder(config, workdir)]
     folders += [checkpoints_of(workdir, name) for name in methods]
     own_files = [*(workdir / name for name in OWN_FILES), *(workdir / "policies" / f"{name}.npz" for name in methods)]
     remedy = "move it away, or choose another --workdir"
@@ -163,7 +163,7 @@ def refuse_blocked(config: ConfigDict, workdir: Path) -> None:
             raise ConfigError(f"{path} is no file, and the run writes one under that name; {remedy}")
 
 
-def look_through_rows(workdir: Path) -> None:
+def check_row_files(workdir: Path) -> None:
     """Finds out about files of rows that cannot be read before anything is computed; those that only inform begin anew.
 
     Raises:
@@ -196,7 +196,7 @@ def load_recording(config: ConfigDict) -> tuple[Task, Recording]:
         f"{task.name}: {len(data.transition_rows(dataset)):,} steps in {data.num_episodes(dataset):,} episodes, "
         f"mean return {data.episode_returns(dataset).mean():.1f}, returns-to-go in units of {return_scale:.1f}"
     )
-    say_what_is_asked(config, dataset)
+    print_asked_return(config, dataset)
     return task, Recording(dataset, return_scale, training, heldout, data.fingerprint(dataset))
 
 
@@ -207,11 +207,11 @@ def _flattened(task: Task, gamma: float) -> tuple[data.Dataset, float]:
         raise ConfigError(f"the data of {task.name} is not in order: {error}") from error
 
 
-def say_what_is_asked(config: ConfigDict, dataset: data.Dataset) -> None:
+def print_asked_return(config: ConfigDict, dataset: data.Dataset) -> None:
     """Prints where the return-to-go that policies ask for lies among the data's; beyond them a model extrapolates."""
     if any(MODELS[name].is_return_conditioned for name in models_of(config)):
         labels, asked = dataset.returns_to_go[data.transition_rows(dataset)], config.policy.return_to_go
-        bound = at_most(config.policy.ask)
+        bound = prefix_of_ask(config.policy.ask)
         guessed = not bound and asked > labels.max()
         beyond = "; the world model extrapolates" if guessed else ""
         say(

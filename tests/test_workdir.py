@@ -107,7 +107,7 @@ def test_an_environment_that_fits_is_no_obstacle(task):
 def test_what_is_asked_is_held_against_the_data(ask, asked, said, capsys):
     config = tiny.config(methods="DWM-TD3BC", policy__ask=ask, policy__return_to_go=asked)
     dataset, _ = flatten(make_episodes([(6, True)] * 4), config.gamma, None)
-    workdir.say_what_is_asked(config, dataset)
+    workdir.print_asked_return(config, dataset)
     line = capsys.readouterr().err
     assert line.startswith(said)
     assert ("extrapolates" in line) == (ask == "constant" and asked == 9)
@@ -127,7 +127,7 @@ def test_what_has_the_name_of_an_output_is_refused_before_data_is_read(name, tas
     else:
         path.mkdir()
     with pytest.raises(ConfigError) as refusal:
-        workdir.begin(tiny.config(methods="TD3+BC"), tmp_path / "run")
+        workdir.begin_run(tiny.config(methods="TD3+BC"), tmp_path / "run")
     kind = "folder, and the run keeps" if name in BLOCKED_FOLDERS else "file, and the run writes"
     remedy = "move it away, or choose another --workdir"
     shown = path.resolve() if name == "../world_models" else path
@@ -139,7 +139,7 @@ def test_a_link_that_leads_nowhere_is_no_folder(task, tmp_path):
     task(clocked)
     (tmp_path / "figures").symlink_to(tmp_path / "gone")
     with pytest.raises(ConfigError, match="figures is no folder"):
-        workdir.begin(tiny.config(methods="TD3+BC"), tmp_path)
+        workdir.begin_run(tiny.config(methods="TD3+BC"), tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -150,7 +150,7 @@ def test_rows_that_cannot_be_read_are_refused_before_data_is_read_with_what_to_d
     read = task(clocked)
     (tmp_path / name).write_bytes(content)
     with pytest.raises(UnreadableError, match=rf"{name} cannot be read: .*; move it away to go on .* --workdir$"):
-        workdir.begin(tiny.config(methods="TD3+BC"), tmp_path)
+        workdir.begin_run(tiny.config(methods="TD3+BC"), tmp_path)
     assert not read
     assert os.listdir(tmp_path) == [name]
     assert (tmp_path / name).read_bytes() == content
@@ -159,10 +159,10 @@ def test_rows_that_cannot_be_read_are_refused_before_data_is_read_with_what_to_d
 def test_files_that_only_inform_stop_nothing_and_are_kept(task, tmp_path, capsys):
     task(clocked)
     config = tiny.config(methods="TD3+BC")
-    workdir.begin(config, tmp_path)
+    workdir.begin_run(config, tmp_path)
     for name in ("starts.jsonl", "timing.jsonl"):
         (tmp_path / name).write_bytes(b"\xff\xfe\n")
-    workdir.begin(config, tmp_path)
+    workdir.begin_run(config, tmp_path)
     said = capsys.readouterr().err
     for name in ("starts.jsonl", "timing.jsonl"):
         assert (tmp_path / f"{name}.unreadable").read_bytes() == b"\xff\xfe\n"
@@ -175,5 +175,5 @@ def test_without_a_config_and_a_start_that_can_be_read_nothing_is_begun(task, tm
     task(clocked)
     (tmp_path / "starts.jsonl").write_bytes(b"\xff\xfe\n")
     with pytest.raises(ConfigError, match=r"starts.jsonl cannot be read: .* may hold another run; choose another"):
-        workdir.begin(tiny.config(methods="TD3+BC"), tmp_path)
+        workdir.begin_run(tiny.config(methods="TD3+BC"), tmp_path)
     assert os.listdir(tmp_path) == ["starts.jsonl"]

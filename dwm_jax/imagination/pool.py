@@ -12,7 +12,7 @@ import numpy as np
 
 from dwm_jax.imagination.sources import Data, Source, refuse_to_act
 from dwm_jax.learners.base import Learner
-from dwm_jax.learners.policies import Policies, exploring
+from dwm_jax.learners.policies import Policies, make_choose_action
 from dwm_jax.maths.value_expansion import collapse
 from dwm_jax.runtime import interruption, parallel
 from dwm_jax.runtime.progress import show_progress
@@ -36,7 +36,9 @@ class Pool(NamedTuple):
     num_pairs: int = 0  # pairs between two refreshes, chosen anew at each; 0: all
 
 
-def pooled(source: Source, pool: Pool, learner: Learner, seeds: Sequence[int], engine: parallel.Engine) -> Source:
+def make_pooled_source(
+    source: Source, pool: Pool, learner: Learner, seeds: Sequence[int], engine: parallel.Engine
+) -> Source:
     """The source's trajectories, drawn in bulk; what is drawn for a pair depends on the pair and the refresh.
 
     Pool number n = step // refresh_every. With `num_pairs` each pool has that many of the pairs, chosen anew, and
@@ -44,7 +46,7 @@ def pooled(source: Source, pool: Pool, learner: Learner, seeds: Sequence[int], e
     pool is drawn; the memory keeps a copy, so that a resumed run draws the same pool again.
 
     Args:
-      source: as `sources.fresh`, without memory.
+      source: as `sources.make_fresh_source`, without memory.
       learner, seeds: whose policies are followed.
       engine: that draws.
     """
@@ -59,7 +61,7 @@ def pooled(source: Source, pool: Pool, learner: Learner, seeds: Sequence[int], e
             return draw_pair(data, pair, refuse_to_act, key)
 
         def one_seed(seed: Array, state: PyTree) -> PyTree:
-            choose_action = exploring(learner, state, data.pairs.units)
+            choose_action = make_choose_action(learner, state, data.pairs.units)
             return draw_pair(data, pair, choose_action, jax.random.fold_in(key, seed))
 
         return jax.vmap(one_seed)(jnp.asarray(seeds), followed_S)
@@ -78,7 +80,7 @@ def pooled(source: Source, pool: Pool, learner: Learner, seeds: Sequence[int], e
             pairs, copies = data.pairs._replace(rows=data.pairs.rows[chosen]), copies[np.asarray(chosen)]
             data = data._replace(pairs=pairs)
         on_device = data, copies, np.int32(number), policies.memory_S
-        drawn = in_bulk(pool.label, draw_chunks, len(data.pairs.rows), on_device)
+        drawn = draw_in_bulk(pool.label, draw_chunks, len(data.pairs.rows), on_device)
         return policies, data._replace(drawn_from=drawn)
 
     return Source(
@@ -133,7 +135,7 @@ def draw_several(
     return draw
 
 
-def in_bulk(
+def draw_in_bulk(
     label: str, draw_chunks: Callable[[int, PyTree], Iterator[PyTree]], num_items: int, on_device: PyTree
 ) -> PyTree:
     """All the chunks of `parallel.map_chunks` as one host tree. Shows progress; may be interrupted."""

@@ -16,7 +16,7 @@ from dwm_jax.types import Array, ChooseAction, Key, PyTree, Segment, Trajectory
 from dwm_jax.world_models.base import TrainedModel
 
 
-def relabelling(
+def make_relabelling_source(
     source: Source,
     learner: Learner,
     trained: TrainedModel,

@@ -100,7 +100,7 @@ Ask = Callable[[PyTree, Array, Array], Array]
 MakePairs = Callable[[], Pairs]
 
 
-def recorded(make_pairs: MakePairs, horizon: int, gamma: float) -> Source:
+def make_recorded_source(make_pairs: MakePairs, horizon: int, gamma: float) -> Source:
     """The recorded steps themselves, bootstrapping cut at terminations: model-free learning.
 
     Args:
@@ -135,12 +135,14 @@ def make_ask(how: str, return_to_go: float, model: WorldModel) -> Ask:
     )
 
 
-def at_most(how: str) -> str:
+def prefix_of_ask(how: str) -> str:
     """What stands before g_eval in a text: "at most " where `make_ask` may ask for less."""
     return "at most " if how == "reachable" else ""
 
 
-def fresh(make_pairs: MakePairs, rollout: Rollout, model: PyTree, ask: Ask, asks_policy: bool = False) -> Source:
+def make_fresh_source(
+    make_pairs: MakePairs, rollout: Rollout, model: PyTree, ask: Ask, asks_policy: bool = False
+) -> Source:
     """A new imagined trajectory in every update (the paper's way).
 
     Args:
@@ -152,14 +154,14 @@ def fresh(make_pairs: MakePairs, rollout: Rollout, model: PyTree, ask: Ask, asks
 
     def draw(memory: PyTree, data: Data, pair: Array, choose_action: ChooseAction, key: Key) -> Trajectory:
         del memory
-        raw = rollout(data.drawn_from, start_of(data, pair, ask), choose_action, key)
+        raw = rollout(data.drawn_from, make_start(data, pair, ask), choose_action, key)
         return data.pairs.units.trajectory(raw)
 
     return Source(draw, lambda policies, step: (policies, Data(make_pairs(), model)), asks_policy=asks_policy)
 
 
-def pessimistic(source: Source, alternatives: Rollout, ask: Ask, kappa: float) -> Source:
-    """`fresh`, with rewards lowered where m imaginations of the same pair disagree.
+def make_pessimistic_source(source: Source, alternatives: Rollout, ask: Ask, kappa: float) -> Source:
+    """`make_fresh_source`, with rewards lowered where m imaginations of the same pair disagree.
 
         r~_h = mean_i r^i_h - kappa max_{i,j} (|r^i_h - r^j_h|^2 + |s'^i_h - s'^j_h|^2),  states of the first
 
@@ -168,7 +170,7 @@ def pessimistic(source: Source, alternatives: Rollout, ask: Ask, kappa: float) -
     Source: DWM-PQL, DWM section 3.2; with an ensemble the disagreement of MOReL (Kidambi et al. 2020).
 
     Args:
-      source: `fresh` of the same world model.
+      source: `make_fresh_source` of the same world model.
       alternatives: a world model's rollout with a leading axis m.
       ask: the scaled return that the imagination of a pair is asked for.
       kappa: weight of the penalty.
@@ -176,7 +178,7 @@ def pessimistic(source: Source, alternatives: Rollout, ask: Ask, kappa: float) -
 
     def draw(memory: PyTree, data: Data, pair: Array, choose_action: ChooseAction, key: Key) -> Trajectory:
         del memory
-        alternatives_M = alternatives(data.drawn_from, start_of(data, pair, ask), choose_action, key)
+        alternatives_M = alternatives(data.drawn_from, make_start(data, pair, ask), choose_action, key)
         imagined_M = jax.vmap(data.pairs.units.trajectory)(alternatives_M)
         followed = jax.tree.map(lambda leaf: leaf[0], imagined_M)
         rewards_H = pessimistic_rewards(imagined_M.rewards, imagined_M.next_observations, kappa)
@@ -185,7 +187,7 @@ def pessimistic(source: Source, alternatives: Rollout, ask: Ask, kappa: float) -
     return source._replace(draw=draw)
 
 
-def start_of(data: Data, pair: Array, ask: Ask) -> Start:
+def make_start(data: Data, pair: Array, ask: Ask) -> Start:
     """Where the imagination of a pair starts, and the return-to-go that it is conditioned on."""
     observation_O, action_A = data.pairs.observation(pair), data.pairs.action(pair)
     return Start(observation_O, action_A, ask(data.drawn_from, observation_O, action_A))

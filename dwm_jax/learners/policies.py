@@ -70,7 +70,7 @@ def fit_units(learner: Learner, dataset: data.Dataset) -> Units:
     return Units(data.state_normalizer(dataset), jnp.asarray(scale))
 
 
-def act_everywhere(learner: Learner) -> Callable[[Acting, np.ndarray], Array]:
+def make_act_everywhere(learner: Learner) -> Callable[[Acting, np.ndarray], Array]:
     """(S policies, raw observations (S, E, O)) -> actions (S, E, A); compiled."""
 
     @jax.jit
@@ -82,7 +82,7 @@ def act_everywhere(learner: Learner) -> Callable[[Acting, np.ndarray], Array]:
     return act
 
 
-def exploring(learner: Learner, state: PyTree, units: Units) -> ChooseAction:
+def make_choose_action(learner: Learner, state: PyTree, units: Units) -> ChooseAction:
     """A learner's policy as it acts inside imagined trajectories; raw observations."""
 
     def choose_action(step: Array, observation_O: Array, key: Key) -> Array:

@@ -15,9 +15,9 @@ from ml_collections import ConfigDict
 from dwm_jax.data.dataset import state_normalizer
 from dwm_jax.data.maze2d import Maze
 from dwm_jax.data.recording import Recording
-from dwm_jax.imagination.sources import at_most, make_ask
-from dwm_jax.learners.policies import Learnt, TrainedMethod, exploring
-from dwm_jax.phases.held_out import Imaginer, Measured, imagination_of, own_draw
+from dwm_jax.imagination.sources import make_ask, prefix_of_ask
+from dwm_jax.learners.policies import Learnt, TrainedMethod, make_choose_action
+from dwm_jax.phases.held_out import Imaginer, Measured, imagine_own_labels, make_imagine_segments
 from dwm_jax.phases.phase import Run
 from dwm_jax.registry import METHODS
 from dwm_jax.results import diagnostics, pictures
@@ -36,12 +36,12 @@ def diagnose(
     run: Run, measured: Measured, models: Mapping[str, TrainedModel], methods: Mapping[str, TrainedMethod]
 ) -> dict[str, Diagnosis]:
     """Every world model's diagnosis, by its label; pictures go to the run's figures."""
-    imaginers = imaginers_of(models, methods)
+    imaginers = make_imaginers(models, methods)
     found = {label: diagnose_one(run, label, imaginer, measured, methods) for label, imaginer in imaginers.items()}
-    draw(run, measured, found)
+    draw_measurements(run, measured, found)
     if run.task.maze is not None and "dwm" in found:
-        asked = diagnostics.part_of(found["dwm"].asked, slice(NUM_DRAWN))
-        draw_maze(run, run.task.maze, asked, measured.origin)
+        asked = diagnostics.take_part(found["dwm"].asked, slice(NUM_DRAWN))
+        draw_imagined_ways(run, run.task.maze, asked, measured.origin)
     return found
 
 
@@ -51,19 +51,19 @@ def diagnose_one(
     """All measurements of one world model."""
     config, recording = run.config, run.recording
     gamma, scale = config.gamma, recording.return_scale
-    normalizer, imagined = state_normalizer(recording.dataset), imagination_of(run, imaginer, measured)
-    own_M = [own_draw(imagined, measured, number) for number in range(NUM_DRAWS)]
-    whole_M = [diagnostics.part_of(own, measured.any) for own in own_M]
+    normalizer, imagined = state_normalizer(recording.dataset), make_imagine_segments(run, imaginer, measured)
+    own_M = [imagine_own_labels(imagined, measured, number) for number in range(NUM_DRAWS)]
+    whole_M = [diagnostics.take_part(own, measured.any) for own in own_M]
     own, whole = own_M[0], whole_M[0]
     imagined_M = [drawn.imagined for drawn in whole_M]
     asked_n = asked_returns(config, imaginer, measured.segments)
-    asked = diagnostics.part_of(Comparison(measured.segments, imagined(asked_n, "asked")), measured.any)
+    asked = diagnostics.take_part(Comparison(measured.segments, imagined(asked_n, "asked")), measured.any)
     return Diagnosis(
         error=diagnostics.prediction_error(whole, normalizer),
         calibration=diagnostics.calibration(whole, gamma, scale),
         calibration_asked=diagnostics.calibration(asked, gamma, scale),
-        error_at_starts=diagnostics.prediction_error(diagnostics.part_of(own, measured.starts), normalizer),
-        terminations=diagnostics.terminations(whole, diagnostics.part_of(own, measured.ending)),
+        error_at_starts=diagnostics.prediction_error(diagnostics.take_part(own, measured.starts), normalizer),
+        terminations=diagnostics.terminations(whole, diagnostics.take_part(own, measured.ending)),
         spread_over_error=diagnostics.spread_over_error(whole.recorded, imagined_M, normalizer),
         energy_score=diagnostics.energy_score(whole.recorded, imagined_M, normalizer),
         variance_by_label=diagnostics.variance_by_label(whole, normalizer),
@@ -73,7 +73,7 @@ def diagnose_one(
             if method.learnt is not None and METHODS[name].model == imaginer.model_name
         },
         # One time per world model, with the recorded actions where it needs any.
-        sampling_seconds=sampling_seconds(config, imaginer, recording, measured.rows[:NUM_TIMED])
+        sampling_seconds=time_horizons(config, imaginer, recording, measured.rows[:NUM_TIMED])
         if imaginer.choose_action is with_recorded_actions
         else {},
         asked=asked,
@@ -88,13 +88,11 @@ def asked_returns(config: ConfigDict, imaginer: Imaginer, segments: Segment) -> 
     return np.asarray(jnp.broadcast_to(asked, len(segments.return_to_go)))
 
 
-def sampling_seconds(
-    config: ConfigDict, imaginer: Imaginer, recording: Recording, rows: np.ndarray
-) -> dict[int, float]:
+def time_horizons(config: ConfigDict, imaginer: Imaginer, recording: Recording, rows: np.ndarray) -> dict[int, float]:
     """Time of a batch of trajectories, one per row, by the horizons that the config names."""
     return {
-        h: diagnostics.sampling_seconds(
-            diagnostics.imagining(imaginer.rollout(h, config.gamma), imaginer.choose_action),
+        h: diagnostics.time_sampling(
+            diagnostics.make_imagine(imaginer.rollout(h, config.gamma), imaginer.choose_action),
             imaginer.inference,
             diagnostics.recorded_segments(recording.dataset, rows, h),
         )
@@ -109,7 +107,7 @@ def value_of(learnt: Learnt) -> Callable[[Array], Array]:
     return lambda observation_O: learnt.learner.value(state, units.observation_normalizer.normalize(observation_O))
 
 
-def imaginers_of(models: Mapping[str, TrainedModel], methods: Mapping[str, TrainedMethod]) -> dict[str, Imaginer]:
+def make_imaginers(models: Mapping[str, TrainedModel], methods: Mapping[str, TrainedMethod]) -> dict[str, Imaginer]:
     """Every world model by its label; one that needs actions gets the recorded ones, and its first policy's too."""
     imaginers: dict[str, Imaginer] = {}
     for name, trained in models.items():
@@ -126,20 +124,20 @@ def imaginers_of(models: Mapping[str, TrainedModel], methods: Mapping[str, Train
 def with_policy(learnt: Learnt) -> Callable[[Segment], ChooseAction]:
     """segment -> acts as the first seed's policy does inside a rollout, as in training."""
     state = jax.tree.map(lambda leaf: leaf[0], learnt.policies.states_S)
-    choose_action = exploring(learnt.learner, state, learnt.policies.units)
+    choose_action = make_choose_action(learnt.learner, state, learnt.policies.units)
     return lambda segment: choose_action
 
 
 # --------------------------------------------------------------------------------------------------- pictures
 
 
-def draw(run: Run, measured: Measured, found: Mapping[str, Diagnosis]) -> None:
+def draw_measurements(run: Run, measured: Measured, found: Mapping[str, Diagnosis]) -> None:
     """The pictures of all world models, one for each measurement that says something."""
     folder, task, horizon = run.workdir / "figures", run.task.name, run.config.policy.horizon
     errors = {label: one.error for label, one in found.items()}
     title = f"{task}: prediction error on {measured.origin} episodes ({measured.any.stop} segments)"
-    pictures.prediction_errors(folder / "prediction_error.png", errors, title)
-    pictures.calibrations(
+    pictures.draw_prediction_errors(folder / "prediction_error.png", errors, title)
+    pictures.draw_calibrations(
         folder / "calibration.png",
         {label: one.calibration for label, one in found.items()},
         {label: one.calibration_asked for label, one in found.items()},
@@ -157,18 +155,18 @@ def draw(run: Run, measured: Measured, found: Mapping[str, Diagnosis]) -> None:
     slopes = {f"{name} in {label}": of.slope for label, one in found.items() for name, of in one.values.items()}
     if slopes:
         by_step["slope of V(imagined) on V(recorded)"] = slopes
-    pictures.by_step(folder / "imagined_states.png", by_step, f"{task}: imagined against recorded, by step")
+    pictures.draw_by_step(folder / "imagined_states.png", by_step, f"{task}: imagined against recorded, by step")
     seconds = {label: one.sampling_seconds for label, one in found.items() if one.sampling_seconds}
     if seconds:
         number = min(NUM_TIMED, len(measured.rows))
-        pictures.sampling_times(folder / "sampling_time.png", seconds, f"{task}: time of {number} trajectories")
+        pictures.draw_sampling_times(folder / "sampling_time.png", seconds, f"{task}: time of {number} trajectories")
 
 
-def draw_maze(run: Run, maze: Maze, asked: Comparison, origin: str) -> None:
+def draw_imagined_ways(run: Run, maze: Maze, asked: Comparison, origin: str) -> None:
     """Recorded and imagined ways through the maze from the same starts, given what the policies ask for."""
     config = run.config
     recorded_XY = np.asarray(asked.recorded.observations)[..., :2]
     imagined_XY = np.concatenate([recorded_XY[:, :1], asked.imagined.next_observations[..., :2]], axis=1)
-    asked_for = f"return-to-go {at_most(config.policy.ask)}{config.policy.return_to_go:g}"
+    asked_for = f"return-to-go {prefix_of_ask(config.policy.ask)}{config.policy.return_to_go:g}"
     title = f"{run.task.name}: {config.policy.horizon} steps from {origin} states, {asked_for}"
-    pictures.maze_trajectories(run.workdir / "figures" / "imagination.png", maze, recorded_XY, imagined_XY, title)
+    pictures.draw_maze_trajectories(run.workdir / "figures" / "imagination.png", maze, recorded_XY, imagined_XY, title)

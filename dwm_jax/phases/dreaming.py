@@ -8,7 +8,7 @@ import numpy as np
 
 from dwm_jax.data import dataset as data
 from dwm_jax.phases.phase import Run
-from dwm_jax.phases.pretraining import finished
+from dwm_jax.phases.pretraining import read_finished_model
 from dwm_jax.registry import MODELS
 from dwm_jax.results import diagnostics
 from dwm_jax.results.diagnostics import with_recorded_actions
@@ -35,7 +35,7 @@ def dream(run: Run, seed: int) -> Dream:
       ValueError: the run has no world model, or it is not finished.
     """
     name = first_world_model(run)
-    trained, kind = finished(run, name), MODELS[name]
+    trained, kind = read_finished_model(run, name), MODELS[name]
     model: Any = trained.model
     heldout = run.recording.heldout_episodes
     index = longest_episode(run.recording.dataset, heldout if len(heldout) else run.recording.training_episodes)

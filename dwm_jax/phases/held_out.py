@@ -12,7 +12,7 @@ from dwm_jax.data.recording import Recording
 from dwm_jax.phases.phase import Run
 from dwm_jax.results import diagnostics
 from dwm_jax.results.diagnostics import Comparison, with_recorded_actions
-from dwm_jax.results.scores import qualified
+from dwm_jax.results.scores import remark_on_origin
 from dwm_jax.runtime import files, processes
 from dwm_jax.runtime.keys import key_for, tagged
 from dwm_jax.runtime.progress import say
@@ -67,22 +67,24 @@ def measured_segments(recording: Recording, horizon: int) -> Measured:
     return Measured(recording.measured_on, segments, rows, *parts)
 
 
-def imagination_of(run: Run, imaginer: Imaginer, measured: Measured) -> Callable[[np.ndarray, str], Trajectory]:
+def make_imagine_segments(run: Run, imaginer: Imaginer, measured: Measured) -> Callable[[np.ndarray, str], Trajectory]:
     """(returns-to-go (n,), purpose of the draw) -> the imaginations of all segments given these; compiled once."""
-    imagine = diagnostics.imagining(
+    imagine = diagnostics.make_imagine(
         imaginer.rollout(run.config.policy.horizon, run.config.gamma), imaginer.choose_action
     )
     key = key_for(0, "diagnostics")
     return lambda returns_n, purpose: imagine(imaginer.inference, measured.segments, returns_n, tagged(key, purpose))
 
 
-def own_draw(imagined: Callable[[np.ndarray, str], Trajectory], measured: Measured, number: int) -> Comparison:
+def imagine_own_labels(
+    imagined: Callable[[np.ndarray, str], Trajectory], measured: Measured, number: int
+) -> Comparison:
     """One of several draws of all segments, given their own labels."""
     labels_n = np.asarray(measured.segments.return_to_go)
     return Comparison(measured.segments, imagined(labels_n, f"draw {number}"))
 
 
-def trusted_horizon(run: Run, name: str, trained: TrainedModel) -> int:
+def find_trusted_horizon(run: Run, name: str, trained: TrainedModel) -> int:
     """How many steps policies see of what world model `name` imagines: at least 1, at most `policy.horizon`.
 
     The steps before the first whose state error e_h on held-out segments is above `policy.largest_error`, or that no
@@ -98,7 +100,7 @@ def trusted_horizon(run: Run, name: str, trained: TrainedModel) -> int:
         return int(run.config.policy.horizon)
 
     def find() -> int:
-        found = horizons_of(run)
+        found = read_horizons(run)
         if name not in found:
             found[name] = measure_horizon(run, name, trained)
             files.write(run.workdir / HORIZONS, json.dumps(found, indent=2) + "\n")
@@ -107,20 +109,20 @@ def trusted_horizon(run: Run, name: str, trained: TrainedModel) -> int:
     return processes.call_on_first(find)
 
 
-def horizons_of(run: Run) -> dict[str, int]:
-    """`trusted_horizon` by world model, as far as it was measured; values out of its range are left out."""
+def read_horizons(run: Run) -> dict[str, int]:
+    """Trusted horizons by world model, as far as they were measured; values out of their range are left out."""
     longest = run.config.policy.horizon
     found = files.find_json(run.workdir / HORIZONS) or {}
     return {name: int(steps) for name, steps in found.items() if steps in range(1, longest + 1)}
 
 
-def known_horizon(run: Run, name: str) -> int:
-    """`trusted_horizon` where it was measured for a policy; else all steps."""
-    return horizons_of(run).get(name, int(run.config.policy.horizon))
+def read_trusted_horizon(run: Run, name: str) -> int:
+    """The trusted horizon where it was measured for a policy; else all steps."""
+    return read_horizons(run).get(name, int(run.config.policy.horizon))
 
 
 def measure_horizon(run: Run, name: str, trained: TrainedModel) -> int:
-    """Measures and prints `trusted_horizon`; all steps where no episode is long enough to measure on."""
+    """Measures and prints a trusted horizon; all steps where no episode is long enough to measure on."""
     bound, longest = run.config.policy.largest_error, run.config.policy.horizon
     try:
         measured = measured_segments(run.recording, longest)
@@ -132,13 +134,16 @@ def measure_horizon(run: Run, name: str, trained: TrainedModel) -> int:
         return int(longest)
     model: Any = trained.model
     imaginer = Imaginer(name, model, trained.inference, with_recorded_actions)
-    whole = diagnostics.part_of(own_draw(imagination_of(run, imaginer, measured), measured, 0), measured.any)
+    whole = diagnostics.take_part(
+        imagine_own_labels(make_imagine_segments(run, imaginer, measured), measured, 0), measured.any
+    )
     error_H = diagnostics.prediction_error(whole, data.state_normalizer(run.recording.dataset)).observation
     horizon = steps_within(error_H, bound)
     said = ", ".join(f"{error:.2g}" for error in error_H[: horizon + 1])
     say(
-        f"world model {name}: {measured.origin} state error at steps 1, 2, …: {said}{qualified(measured.origin)}; "
-        f"policies use the first {horizon} of {longest} imagined steps (policy.largest_error={bound:g})"
+        f"world model {name}: {measured.origin} state error at steps 1, 2, …: {said}"
+        f"{remark_on_origin(measured.origin)}; policies use the first {horizon} of {longest} imagined steps "
+        f"(policy.largest_error={bound:g})"
     )
     return horizon
 

@@ -36,7 +36,7 @@ TAKEN_OVER = "pretrained.json"
 FOLDERS = "world_models.json"
 
 
-def read_by_training(settings: Mapping[str, Any]) -> dict[str, Any]:
+def training_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Of a model's settings those that its training depends on; `pretrained` where it is not off.
 
     A distilled model is trained on what its teacher samples, so on the settings of sampling, too.
@@ -49,7 +49,7 @@ def read_by_training(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 def identity_of(config: ConfigDict, recording: Recording, name: str) -> dict[str, Any]:
     """What the training of model `name` depends on, wherever it happened."""
-    settings = read_by_training(config.world_models[name].to_dict())
+    settings = training_settings(config.world_models[name].to_dict())
     settings.pop("pretrained", None)
     return {
         "model": name,
@@ -96,7 +96,7 @@ def is_finished(folder: Path, identity: Mapping[str, Any]) -> bool:
 
 
 def fingerprint_of(folder: Path, identity: Mapping[str, Any]) -> str:
-    """SHA-256 of a finished model's arrays, as its checkpoint says; `take_over` proves it.
+    """SHA-256 of a finished model's arrays, as its checkpoint says; `copy_finished_model` proves it.
 
     Raises:
       CheckpointError: there are none, or not those after the last update.
@@ -118,10 +118,10 @@ def teacher_config(config: ConfigDict, name: str) -> ConfigDict:
 def folder_of(config: ConfigDict, workdir: Path, identity: Mapping[str, Any]) -> Path:
     """Where the model that `identity` describes is kept, for this run and all others."""
     digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:12]
-    return parent_of(config, workdir) / f"{config.task.replace('/', '-')}-{identity['model']}-{digest}"
+    return models_folder(config, workdir) / f"{config.task.replace('/', '-')}-{identity['model']}-{digest}"
 
 
-def parent_of(config: ConfigDict, workdir: Path) -> Path:
+def models_folder(config: ConfigDict, workdir: Path) -> Path:
     """Where a run's models are kept, each in a folder."""
     return Path(config.world_model_dir) if config.world_model_dir else workdir.resolve().parent / "world_models"
 
@@ -150,7 +150,7 @@ def check_pretrained(config: ConfigDict, recording: Recording, workdir: Path) ->
             continue
         key = f"world_models.{name}.pretrained={path}"
         identity = identity_of(config, recording, name)
-        refuse_other(key, path, identity)
+        refuse_other_model(key, path, identity)
         try:
             found = fingerprint_of(path, identity)
         except (CheckpointError, ValueError) as error:
@@ -164,7 +164,7 @@ def check_pretrained(config: ConfigDict, recording: Recording, workdir: Path) ->
         files.write(record, json.dumps(taken, indent=2) + "\n")
 
 
-def refuse_other(key: str, path: Path, identity: Mapping[str, Any]) -> None:
+def refuse_other_model(key: str, path: Path, identity: Mapping[str, Any]) -> None:
     """Refuses a folder that holds another model than `identity` describes.
 
     Raises:
@@ -184,7 +184,9 @@ def refuse_other(key: str, path: Path, identity: Mapping[str, Any]) -> None:
         raise ConfigError(printable(f"{key} is another model than this run wants: {'; '.join(different)}"))
 
 
-def take_over(path: Path, folder: Path, phase: str, fingerprint: str, make_state: Callable[[], PyTree]) -> None:
+def copy_finished_model(
+    path: Path, folder: Path, phase: str, fingerprint: str, make_state: Callable[[], PyTree]
+) -> None:
     """Makes the arrays of a phase in `path` the finished model of `folder`, where they are not yet.
 
     Only numbers come from there: arrays of the shapes that the model has here, and the rows of its training.

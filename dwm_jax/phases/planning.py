@@ -13,7 +13,7 @@ from dwm_jax.learners.policies import TrainedMethod
 from dwm_jax.phases.phase import Run
 from dwm_jax.registry import Planning
 from dwm_jax.results import policy_files
-from dwm_jax.results.scores import evaluation_rows, note
+from dwm_jax.results.scores import describe_evaluation, evaluation_rows
 from dwm_jax.runtime import mirrors, processes
 from dwm_jax.runtime.progress import show_progress
 from dwm_jax.runtime.row_files import Results
@@ -37,7 +37,7 @@ def evaluate_planner(run: Run, name: str, method: Planning, trained: TrainedMode
         if sum(row.method == name for row in results_file.read()) == len(seeds) * run.config.evaluation.episodes:
             return
         results_file.cut(name, -1)  # rows of a start that was killed while it wrote them
-        plan = policy_files.planning(planner, inference, return_to_go, seeds)
+        plan = policy_files.make_plan_everywhere(planner, inference, return_to_go, seeds)
         decisions = itertools.count()
         with show_progress(f"planning with {name}", run.evaluator.longest()) as progress:
             # A planner samples at every step, which takes minutes where a policy takes seconds.
@@ -48,7 +48,7 @@ def evaluate_planner(run: Run, name: str, method: Planning, trained: TrainedMode
             rows = evaluation_rows(name, task.name, task.reference_scores, seeds, step, episodes)
             results_file.append(rows)
             mirrors.show_evaluation(rows)
-            progress.advance(run.evaluator.longest(), note(rows))
+            progress.advance(run.evaluator.longest(), describe_evaluation(rows))
 
     processes.call_on_first(evaluate)
     header = policy_files.PolicyHeader(name, task.name, seeds, task.evaluated_in)

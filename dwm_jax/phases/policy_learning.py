@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from dwm_jax.learners.base import Learner
-from dwm_jax.learners.policies import Acting, Learnt, Policies, TrainedMethod, act_everywhere, fit_units
+from dwm_jax.learners.policies import Acting, Learnt, Policies, TrainedMethod, fit_units, make_act_everywhere
 from dwm_jax.maths.value_expansion import expansion
 from dwm_jax.networks.initialization import compute_once
 from dwm_jax.phases.phase import Evaluation, Phase, Run
@@ -19,7 +19,7 @@ from dwm_jax.phases.policy_source import make_source
 from dwm_jax.phases.policy_updates import PolicyUpdates
 from dwm_jax.registry import LEARNERS, Learning
 from dwm_jax.results import policy_files
-from dwm_jax.results.scores import evaluation_rows, note
+from dwm_jax.results.scores import describe_evaluation, evaluation_rows
 from dwm_jax.runtime import mirrors
 from dwm_jax.runtime.keys import key_for
 from dwm_jax.runtime.progress import say
@@ -73,14 +73,14 @@ def policy_learning(run: Run, name: str, method: Learning, models: dict[str, Tra
         num_updates=config.policy.num_updates,
         finish=finish,
         refresh_every=source.refresh_every,
-        evaluation=evaluation_of(run, name, learner),
+        evaluation=make_evaluation(run, name, learner),
         seeds=run.seeds,
     )
 
 
-def evaluation_of(run: Run, name: str, learner: Learner) -> Evaluation:
+def make_evaluation(run: Run, name: str, learner: Learner) -> Evaluation:
     """Evaluates all seeds' policies in the simulator, into results.csv."""
-    results_file, act = Results(run.workdir / "results.csv"), act_everywhere(learner)
+    results_file, act = Results(run.workdir / "results.csv"), make_act_everywhere(learner)
 
     @jax.jit
     def values(policies: Policies, observation_SEO: Array) -> Array:
@@ -96,7 +96,7 @@ def evaluation_of(run: Run, name: str, learner: Learner) -> Evaluation:
         rows = evaluation_rows(name, run.task.name, run.task.reference_scores, run.seeds, step, episodes, values_SE)
         results_file.append(rows)
         mirrors.show_evaluation(rows)
-        return note(rows)
+        return describe_evaluation(rows)
 
     def resume(step: int) -> bool:
         results_file.cut(name, step)

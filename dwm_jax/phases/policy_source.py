@@ -10,12 +10,12 @@ import numpy as np
 from dwm_jax.data import dataset as data
 from dwm_jax.imagination import sources
 from dwm_jax.imagination.inferred_actions import with_inferred_actions
-from dwm_jax.imagination.pool import CHUNK, Pool, in_bulk, pooled
-from dwm_jax.imagination.relabelling import relabelling
+from dwm_jax.imagination.pool import CHUNK, Pool, draw_in_bulk, make_pooled_source
+from dwm_jax.imagination.relabelling import make_relabelling_source
 from dwm_jax.imagination.sources import Pairs, Source
 from dwm_jax.learners.base import Learner
 from dwm_jax.learners.policies import Units
-from dwm_jax.phases.held_out import trusted_horizon
+from dwm_jax.phases.held_out import find_trusted_horizon
 from dwm_jax.phases.phase import Run
 from dwm_jax.registry import INFERS_ACTIONS, Learning
 from dwm_jax.runtime import parallel
@@ -35,13 +35,13 @@ def make_source(
         return make_pairs(run, method, units, models)
 
     if method.model is None or isinstance(models[method.model].model, Generator):
-        return sources.recorded(pairs, policy.horizon if method.looks_ahead else 1, config.gamma)
+        return sources.make_recorded_source(pairs, policy.horizon if method.looks_ahead else 1, config.gamma)
     trained = models[method.model]
     model: Any = trained.model
     source = make_imagination(run, method, learner, pairs, models)
     if method.relabels_returns:
         dataset, length = run.recording.dataset, model.sequence_length
-        return relabelling(
+        return make_relabelling_source(
             source,
             learner,
             trained,
@@ -53,7 +53,7 @@ def make_source(
         )
     if policy.imagined_per_pair == 0 or (model.needs_policy and policy.refresh_every == 0):
         return source
-    return pooled(source, make_pool(run, name, method), learner, run.seeds, run.engine)
+    return make_pooled_source(source, make_pool(run, name, method), learner, run.seeds, run.engine)
 
 
 def make_imagination(
@@ -64,14 +64,16 @@ def make_imagination(
     config, policy, trained = run.config, run.config.policy, models[method.model]
     model: Any = trained.model
     infers_actions = method.infers_actions and policy.inferred_share > 0
-    horizon = trusted_horizon(run, method.model, trained)
+    horizon = find_trusted_horizon(run, method.model, trained)
     # One step more, where the model can, makes a pair of the state that a recorded pair's target is bootstrapped at.
     drawn = min(horizon + 1, model.longest_horizon) if infers_actions else horizon
     ask = sources.make_ask(policy.ask, policy.return_to_go, model)
-    source = sources.fresh(pairs, model.rollout(drawn, config.gamma), trained.inference, ask, model.needs_policy)
+    source = sources.make_fresh_source(
+        pairs, model.rollout(drawn, config.gamma), trained.inference, ask, model.needs_policy
+    )
     if learner.pessimistic:
         alternatives = model.alternatives(drawn, config.gamma, policy.pessimism.num_samples)
-        source = sources.pessimistic(source, alternatives, ask, policy.pessimism.kappa)
+        source = sources.make_pessimistic_source(source, alternatives, ask, policy.pessimism.kappa)
     if infers_actions:
         inverse: Any = models[INFERS_ACTIONS]
         source = with_inferred_actions(
@@ -114,7 +116,7 @@ def make_pairs(run: Run, method: Learning, units: Units, models: dict[str, Train
             return generator.generate(model, jax.random.fold_in(key, index))
 
         chunks = parallel.map_chunks(generate, CHUNK, run.engine)
-        transitions = in_bulk(f"generating with {method.model}", chunks, count, models[method.model].inference)
+        transitions = draw_in_bulk(f"generating with {method.model}", chunks, count, models[method.model].inference)
         dataset = data.append_transitions(dataset, transitions)
     rows, share = data.transition_rows(dataset), run.config.policy.start_share
     starts = data.start_rows(run.recording.dataset, data.START_STEPS)

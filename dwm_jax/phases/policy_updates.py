@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from dwm_jax.imagination.pool import CHUNK
 from dwm_jax.imagination.sources import Data, Source, refuse_to_act
 from dwm_jax.learners.base import Learner
-from dwm_jax.learners.policies import Policies, exploring
+from dwm_jax.learners.policies import Policies, make_choose_action
 from dwm_jax.runtime import parallel
 from dwm_jax.runtime.keys import tagged
 from dwm_jax.types import Array, Batch, ChooseAction, Expand, Key, Metrics, PyTree
@@ -44,7 +44,7 @@ class PolicyUpdates:
 
         def update(carry: tuple[PyTree, PyTree], step: Array) -> tuple[tuple[PyTree, PyTree], Metrics]:
             state, memory = carry
-            choose_action = exploring(self.learner, state, data.pairs.units)
+            choose_action = make_choose_action(self.learner, state, data.pairs.units)
             batch, keys_B = self.draw_batch(memory, data, choose_action, key, step)
             state, metrics = self.learner.update(state, batch, self.expand, keys_B, step, parallel.average)
             if self.source.update is not None:

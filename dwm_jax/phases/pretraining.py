@@ -24,17 +24,17 @@ from dwm_jax.world_models.base import Model, TrainedModel, TrainingRows
 
 @contextmanager
 def pretraining(run: Run, name: str, teacher: TrainedModel | None = None) -> Iterator[Phase[TrainedModel]]:
-    """`training_of`, with the lock of its folder held inside the block: a model that another process is training is
+    """`make_training`, with the lock of its folder held inside the block: a model that another process is training is
     waited for. A model that comes from elsewhere is taken over, as finished. The run records the folder's name.
     """
-    phase, identity = training_of(run, name, teacher), identity_in_run(run, name)
+    phase, identity = make_training(run, name, teacher), identity_in_run(run, name)
     elsewhere, folder = run.config.world_models[name].pretrained, phase.folder
     with exclusive(folder / ".lock", wait=True):
         description = json.dumps(identity, indent=2, sort_keys=True) + "\n"
         processes.call_on_first(lambda: files.write(folder / "config.json", description))
         if elsewhere:
             processes.call_on_first(
-                lambda: kept_models.take_over(
+                lambda: kept_models.copy_finished_model(
                     Path(elsewhere), folder, phase.name, identity["pretrained"], phase.make_state
                 )
             )
@@ -42,7 +42,7 @@ def pretraining(run: Run, name: str, teacher: TrainedModel | None = None) -> Ite
         yield phase
 
 
-def training_of(run: Run, name: str, teacher: TrainedModel | None = None) -> Phase[TrainedModel]:
+def make_training(run: Run, name: str, teacher: TrainedModel | None = None) -> Phase[TrainedModel]:
     """The training of model `name` (a key of `registry.MODELS`); of one that is distilled, its distillation.
 
     Its folder is named by a digest of everything the training depends on and shared by all runs beside this workdir.
@@ -82,13 +82,13 @@ def training_of(run: Run, name: str, teacher: TrainedModel | None = None) -> Pha
     )
 
 
-def pretrained(run: Run, name: str) -> TrainedModel | None:
+def find_finished_model(run: Run, name: str) -> TrainedModel | None:
     """Model `name` where its training is finished and kept; None where it is not. Nothing is trained, or written.
 
     Raises:
       CheckpointError: it cannot be read.
     """
-    phase = training_of(run, name)
+    phase = make_training(run, name)
     if not kept_models.is_finished(phase.folder, identity_in_run(run, name)):
         return None
     with closing(Checkpoints(checkpoints_of(phase.folder, phase.name), read_only=True)) as checkpoints:
@@ -97,14 +97,14 @@ def pretrained(run: Run, name: str) -> TrainedModel | None:
     return phase.finish(restored[1], 0.0) if restored and restored[0] == phase.num_updates else None
 
 
-def finished(run: Run, name: str) -> TrainedModel:
+def read_finished_model(run: Run, name: str) -> TrainedModel:
     """The model `name` as a finished run left it; nothing is trained.
 
     Raises:
       ValueError: it is not there, or not finished.
       CheckpointError: it cannot be read.
     """
-    model = pretrained(run, name)
+    model = find_finished_model(run, name)
     if model is None:
         folder = kept_models.folder_of(run.config, run.workdir, identity_in_run(run, name))
         raise ValueError(

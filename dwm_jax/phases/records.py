@@ -52,7 +52,7 @@ class Records:
 
     def append(self, step: int, means: Metrics) -> None:
         """The metrics of the updates up to `step`."""
-        rows = rows_of(self._phase.name, step, means, self._phase.seeds)
+        rows = make_metric_rows(self._phase.name, step, means, self._phase.seeds)
         self._metrics.append(rows)
         mirrors.show_metrics(rows)
 
@@ -72,7 +72,7 @@ class Records:
         self._checkpoints.close()
 
 
-def rows_of(name: str, step: int, means: Metrics, seeds: Sequence[int]) -> list[dict[str, Any]]:
+def make_metric_rows(name: str, step: int, means: Metrics, seeds: Sequence[int]) -> list[dict[str, Any]]:
     """Metric rows of one dispatch: one, or one per seed where the metrics have an axis of seeds."""
     if not seeds:
         return [{"phase": name, "step": step} | {key: float(value) for key, value in means.items()}]

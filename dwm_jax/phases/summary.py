@@ -11,7 +11,7 @@ from dwm_jax.data import dataset as data
 from dwm_jax.learners.policies import TrainedMethod
 from dwm_jax.phases import kept_models
 from dwm_jax.phases.diagnosis import diagnose
-from dwm_jax.phases.held_out import known_horizon, measured_segments
+from dwm_jax.phases.held_out import measured_segments, read_trusted_horizon
 from dwm_jax.phases.phase import Run
 from dwm_jax.phases.pretraining import identity_in_run
 from dwm_jax.registry import LEARNERS, METHODS, learner_of, models_needed
@@ -32,23 +32,23 @@ def write_summary(run: Run, models: Mapping[str, TrainedModel], methods: Mapping
     task, recording, folder = run.task, run.recording, run.workdir / "figures"
     rows = [row for row in Results(run.workdir / "results.csv").read() if row.method in methods]
     dataset = recording.dataset
-    curves = scores.curves(rows)
+    curves = scores.make_curves(rows)
     labels = dataset.returns_to_go[data.transition_rows(dataset)]
-    pictures.returns_to_go(folder / "returns_to_go.png", task.name, labels, run.config.policy.return_to_go)
-    acting = {name: diagnostics.acting_seconds(method.act, dataset.observations[0]) for name, method in methods.items()}
+    pictures.draw_returns_to_go(folder / "returns_to_go.png", task.name, labels, run.config.policy.return_to_go)
+    acting = {name: diagnostics.time_acting(method.act, dataset.observations[0]) for name, method in methods.items()}
     measured: dict[str, Any] = {"acting_seconds": acting}
     tables = [f"# {task.name}\n"]
     if curves:
         draw_learning_curves(folder / "learning_curves.png", task.name, curves)
         pretraining = {name: sum(models[model].seconds for model in models_needed([METHODS[name]])) for name in methods}
         learning = {name: method.seconds for name, method in methods.items()}
-        tables.append(scores.summary(curves, pretraining, learning, acting))
-    checks = scores.critic_checks(rows)
+        tables.append(scores.make_method_table(curves, pretraining, learning, acting))
+    checks = scores.make_critic_checks(rows)
     if checks:
         mean_label = float(labels.mean() * recording.return_scale)
-        pictures.critics(folder / "critics.png", task.name, list(checks.values()), mean_label)
+        pictures.draw_critics(folder / "critics.png", task.name, list(checks.values()), mean_label)
         mean_q = {name: mean_q_of(run.workdir, name, method) for name, method in methods.items() if name in checks}
-        tables.append(scores.critic_summary(checks, mean_q, mean_label))
+        tables.append(scores.make_critic_table(checks, mean_q, mean_label))
         measured["critics"] = {name: check._asdict() | {"mean_q": mean_q[name]} for name, check in checks.items()}
         measured["mean_return_to_go"] = mean_label
     world_models = {name: trained for name, trained in models.items() if isinstance(trained.model, WorldModel)}
@@ -62,8 +62,8 @@ def write_summary(run: Run, models: Mapping[str, TrainedModel], methods: Mapping
             seconds = {name: trained.seconds for name, trained in models.items()}
             named = {label_in_table(run, label): one for label, one in found.items()}
             falls = {name: scores.fall_of_loss(losses_of(run, name)) for name in world_models}
-            horizons = {name: known_horizon(run, name) for name in world_models}
-            tables.append(scores.model_summary(named, seconds, falls, horizons, segments.origin, data.START_STEPS))
+            horizons = {name: read_trusted_horizon(run, name) for name in world_models}
+            tables.append(scores.make_model_table(named, seconds, falls, horizons, segments.origin, data.START_STEPS))
             measured |= by_measurement(found) | {"fall_of_loss": falls, "horizons": horizons}
     files.write(run.workdir / "diagnostics.json", json.dumps(measured, indent=2, default=np.ndarray.tolist) + "\n")
     files.write(run.workdir / "summary.md", "\n".join(tables))
@@ -88,9 +88,9 @@ def draw_learning_curves(path: Path, task_name: str, curves: list[scores.Curve])
     """Planners, which are evaluated once, are lines across all panels; where nothing learns they are what is shown."""
     panels, planners = panels_of(curves)
     if panels:
-        pictures.learning_curves(path, task_name, panels, planners)
+        pictures.draw_learning_curves(path, task_name, panels, planners)
     else:
-        pictures.learning_curves(path, task_name, {"": planners})
+        pictures.draw_learning_curves(path, task_name, {"": planners})
 
 
 def panels_of(curves: Sequence[scores.Curve]) -> tuple[dict[str, list[scores.Curve]], list[scores.Curve]]:

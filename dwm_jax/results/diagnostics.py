@@ -105,7 +105,7 @@ def _segments_at(dataset: Dataset, row_n: Array, length: int) -> Segment:
     return jax.vmap(segment_at, in_axes=(None, 0, None))(dataset, row_n, length)
 
 
-def imagining(rollout: Rollout, choose_action: Callable[[Segment], ChooseAction]) -> Imagine:
+def make_imagine(rollout: Rollout, choose_action: Callable[[Segment], ChooseAction]) -> Imagine:
     """Imagines from the first pair of each of many segments; compiled once for each number of them.
 
     Args:
@@ -125,7 +125,7 @@ def imagining(rollout: Rollout, choose_action: Callable[[Segment], ChooseAction]
     return imagine
 
 
-def part_of(comparison: Comparison, which: slice) -> Comparison:
+def take_part(comparison: Comparison, which: slice) -> Comparison:
     """Some of the compared segments."""
     return jax.tree.map(lambda leaf: leaf[which], comparison)
 
@@ -322,13 +322,13 @@ def discounted_returns(trajectories: Trajectory) -> np.ndarray:
     return np.asarray((weights_nH * trajectories.rewards).sum(axis=1))
 
 
-def sampling_seconds(imagine: Imagine, model: PyTree, segments: Segment) -> float:
+def time_sampling(imagine: Imagine, model: PyTree, segments: Segment) -> float:
     """Wall time of one batch of trajectories, one per segment; median over repetitions, compilation apart."""
     labels_n = np.asarray(segments.return_to_go)
     return _median_seconds(lambda key: imagine(model, segments, labels_n, key))
 
 
-def acting_seconds(act: Callable[[Array, Key], Array], observation_O: np.ndarray) -> float:
+def time_acting(act: Callable[[Array, Key], Array], observation_O: np.ndarray) -> float:
     """Wall time of one decision on one observation; median over repetitions, compilation apart.
 
     Args:

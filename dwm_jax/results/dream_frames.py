@@ -1,7 +1,7 @@
 """A dream as frames: a recorded episode and an imagined one from the same start, side by side. Needs no display.
 
 A maze is drawn with the ball and its way; elsewhere the simulator draws the states where it can be set to them
-(`simulator_drawing`), and where it cannot the entries of the states are lines that grow with time.
+(`find_simulator_scene`), and where it cannot the entries of the states are lines that grow with time.
 """
 
 from collections.abc import Callable, Iterator
@@ -42,7 +42,7 @@ Show = Callable[[int], None]
 Scene = Callable[[Figure, Dream], Show]
 
 
-def frames(dream: Dream, scene: Scene) -> Iterator[np.ndarray]:
+def draw_frames(dream: Dream, scene: Scene) -> Iterator[np.ndarray]:
     """The film of a dream, frame by frame: uint8 (height, width, 3)."""
     figure = Figure((7.2, 4.6), dpi=100, layout="constrained")
     canvas: Any = FigureCanvasAgg(figure)
@@ -60,7 +60,7 @@ def frames(dream: Dream, scene: Scene) -> Iterator[np.ndarray]:
         yield from [frame] * (1 if step < longest else STANDING_FRAMES)
 
 
-def in_maze(maze: Maze) -> Scene:
+def make_maze_scene(maze: Maze) -> Scene:
     """The ball in the maze, with the way it went, the goal, and on the imagined way a dot wherever a chunk begins."""
 
     def start(figure: Figure, dream: Dream) -> Show:
@@ -93,7 +93,7 @@ def in_maze(maze: Maze) -> Scene:
     return start
 
 
-def in_simulator(draw: Callable[[np.ndarray], np.ndarray]) -> Scene:
+def make_simulator_scene(draw: Callable[[np.ndarray], np.ndarray]) -> Scene:
     """The simulator's own picture of the states.
 
     Args:
@@ -118,7 +118,7 @@ def in_simulator(draw: Callable[[np.ndarray], np.ndarray]) -> Scene:
     return start
 
 
-def as_lines(figure: Figure, dream: Dream) -> Show:
+def draw_lines(figure: Figure, dream: Dream) -> Show:
     """One panel per entry of the state, recorded and imagined in it, growing with time."""
     size = dream.recorded.observations.shape[1]
     shown = min(size, MAX_LINES)
@@ -148,7 +148,7 @@ def as_lines(figure: Figure, dream: Dream) -> Show:
     return show
 
 
-def simulator_drawing(env: gym.Env[Any, Any]) -> Scene | None:
+def find_simulator_scene(env: gym.Env[Any, Any]) -> Scene | None:
     """How a MuJoCo environment draws states that it is set to; None where observations do not tell a whole state.
 
     They do where they are Gymnasium's (positions, velocities) without the first one or two positions: where a robot
@@ -176,7 +176,7 @@ def simulator_drawing(env: gym.Env[Any, Any]) -> Scene | None:
         simulator.set_state(positions, velocities[-1])
         return np.asarray(env.render())
 
-    return in_simulator(draw)
+    return make_simulator_scene(draw)
 
 
 def _side_by_side(figure: Figure) -> list[Axes]:

@@ -21,7 +21,7 @@ from dwm_jax.runtime import files
 ABOVE, ABOVE_UNTITLED = 0.75, 0.45
 
 
-def learning_curves(
+def draw_learning_curves(
     path: Path, task: str, curves: Mapping[str, Sequence[Curve]], references: Sequence[Curve] = ()
 ) -> None:
     """Mean score against updates, with a band of one standard deviation over seeds.
@@ -54,7 +54,9 @@ def learning_curves(
     _save(figure, path)
 
 
-def maze_trajectories(path: Path, maze: Maze, recorded_XY: np.ndarray, imagined_XY: np.ndarray, title: str) -> None:
+def draw_maze_trajectories(
+    path: Path, maze: Maze, recorded_XY: np.ndarray, imagined_XY: np.ndarray, title: str
+) -> None:
     """Recorded and imagined positions from the same starts, in the maze with its walls and its goal.
 
     Args:
@@ -74,7 +76,7 @@ def maze_trajectories(path: Path, maze: Maze, recorded_XY: np.ndarray, imagined_
     _save(figure, path)
 
 
-def prediction_errors(path: Path, errors: Mapping[str, PredictionError], title: str) -> None:
+def draw_prediction_errors(path: Path, errors: Mapping[str, PredictionError], title: str) -> None:
     """State and reward error by step of the rollout, one line per world model."""
     figure = Figure((10, 5), layout="constrained")
     states, rewards = figure.subplots(1, 2)
@@ -95,7 +97,7 @@ def prediction_errors(path: Path, errors: Mapping[str, PredictionError], title: 
     _save(figure, path)
 
 
-def calibrations(
+def draw_calibrations(
     path: Path,
     own: Mapping[str, Calibration],
     asked: Mapping[str, Calibration],
@@ -132,7 +134,7 @@ def calibrations(
     _save(figure, path)
 
 
-def by_step(path: Path, panels: Mapping[str, Mapping[str, np.ndarray]], title: str) -> None:
+def draw_by_step(path: Path, panels: Mapping[str, Mapping[str, np.ndarray]], title: str) -> None:
     """One panel per quantity, one line per world model, against the step of the rollout.
 
     Args:
@@ -160,7 +162,7 @@ def by_step(path: Path, panels: Mapping[str, Mapping[str, np.ndarray]], title: s
     _save(figure, path)
 
 
-def critics(path: Path, task: str, checks: Sequence[CriticCheck], mean_label: float) -> None:
+def draw_critics(path: Path, task: str, checks: Sequence[CriticCheck], mean_label: float) -> None:
     """Critics' value of the evaluations' initial states, and the discounted return that followed; one panel a method.
 
     Args:
@@ -188,7 +190,7 @@ def critics(path: Path, task: str, checks: Sequence[CriticCheck], mean_label: fl
     _save(figure, path)
 
 
-def sampling_times(path: Path, seconds: Mapping[str, Mapping[int, float]], title: str) -> None:
+def draw_sampling_times(path: Path, seconds: Mapping[str, Mapping[int, float]], title: str) -> None:
     """Time of a batch of trajectories against their horizon, one line per world model."""
     figure, axes = _figure(title)
     for name, by_horizon in seconds.items():
@@ -202,7 +204,7 @@ def sampling_times(path: Path, seconds: Mapping[str, Mapping[int, float]], title
     _save(figure, path)
 
 
-def returns_to_go(path: Path, task: str, labels: np.ndarray, evaluation_value: float) -> None:
+def draw_returns_to_go(path: Path, task: str, labels: np.ndarray, evaluation_value: float) -> None:
     """Histogram of every recorded step's label, with the return-to-go asked for: the largest, under "reachable"."""
     figure, axes = _figure(f"{task}: return-to-go of all recorded steps")
     # One outline: sixty bars take longer to draw than all the rest.

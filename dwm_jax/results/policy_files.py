@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from dwm_jax.data.tasks import Sizes
-from dwm_jax.learners.policies import Acting, act_everywhere
+from dwm_jax.learners.policies import Acting, make_act_everywhere
 from dwm_jax.maths.normalizers import AffineNormalizer
 from dwm_jax.registry import LEARNERS, MODELS
 from dwm_jax.runtime import files, processes
@@ -130,7 +130,9 @@ def load(path: Path) -> ExportedPolicies:
         raise ValueError(f"{path} holds policies that cannot act: {type(error).__name__}: {error}") from error
 
 
-def planning(planner: Planner, inference: PyTree, return_to_go: float, seeds: Sequence[int]) -> ActEverywhere:
+def make_plan_everywhere(
+    planner: Planner, inference: PyTree, return_to_go: float, seeds: Sequence[int]
+) -> ActEverywhere:
     """How a planner acts for all seeds and episodes at once; the run's evaluation and an exported file share it.
 
     The key of seed s's e-th episode at decision d is split(fold_in(key(s), d), E)[e]: a function of nothing else.
@@ -158,7 +160,7 @@ def _load_actors(about: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> 
     one = jax.eval_shape(lambda key: learner.inference(learner.init(key)), jax.random.key(0))
     fields: Any = AffineNormalizer._fields
     stored = _fill(Acting(one, AffineNormalizer(*fields)), arrays)
-    act = act_everywhere(learner)
+    act = make_act_everywhere(learner)
     return lambda observation_SEO, decision: act(stored, observation_SEO), about["settings"]["observation_size"]
 
 
@@ -170,7 +172,7 @@ def _load_planner(about: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) ->
     actions = np.zeros((1, about["action_size"]), np.float32)
     rows = TrainingRows(observations, np.zeros(1, np.float32), observations, actions, absorbing=False)
     like = jax.eval_shape(lambda key: planner.inference(planner.init(key, rows)), jax.random.key(0))
-    act = planning(planner, _fill(like, arrays), about["return_to_go"], about["seeds"])
+    act = make_plan_everywhere(planner, _fill(like, arrays), about["return_to_go"], about["seeds"])
     return act, about["observation_size"]
 
 

@@ -70,7 +70,7 @@ class CriticCheck(NamedTuple):
         return float(self.values[-3:].mean()), float(self.returns[-3:].mean())
 
 
-def critic_checks(results: Sequence[Result]) -> dict[str, CriticCheck]:
+def make_critic_checks(results: Sequence[Result]) -> dict[str, CriticCheck]:
     """One check per method that has critics."""
     pairs: dict[str, dict[int, list[tuple[float, float]]]] = defaultdict(lambda: defaultdict(list))
     for result in results:
@@ -84,7 +84,7 @@ def critic_checks(results: Sequence[Result]) -> dict[str, CriticCheck]:
     }
 
 
-def curves(results: Sequence[Result]) -> list[Curve]:
+def make_curves(results: Sequence[Result]) -> list[Curve]:
     """One curve per method, in the order the methods appear."""
     cells: dict[str, dict[int, dict[int, list[float]]]] = defaultdict(lambda: defaultdict(lambda: defaultdict(list)))
     raw: dict[str, bool] = {}
@@ -103,10 +103,11 @@ def curves(results: Sequence[Result]) -> list[Curve]:
     ]
 
 
-def note(rows: Sequence[Result]) -> str:
+def describe_evaluation(rows: Sequence[Result]) -> str:
     """What one evaluation of a method gave, in a few words: its score or, where a task has none, its return."""
-    (curve,) = curves(rows)
-    return f"return {spread(curve.scores[-1], 1)}" if curve.is_raw else f"score {spread(curve.scores[-1], 2)}"
+    (curve,) = make_curves(rows)
+    quantity, digits = ("return", 1) if curve.is_raw else ("score", 2)
+    return f"{quantity} {format_spread(curve.scores[-1], digits)}"
 
 
 def final_scores(curve: Curve, num_evaluations: int) -> np.ndarray:
@@ -114,7 +115,7 @@ def final_scores(curve: Curve, num_evaluations: int) -> np.ndarray:
     return np.asarray(curve.scores[-num_evaluations:].mean(axis=0))
 
 
-def summary(
+def make_method_table(
     curves: Sequence[Curve],
     pretraining: Mapping[str, float],
     learning: Mapping[str, float],
@@ -139,16 +140,16 @@ def summary(
     ]
     for curve in curves:
         last, three = final_scores(curve, 1), final_scores(curve, 3)
-        hundred = "raw return" if curve.is_raw else spread(100 * last, 1)
+        hundred = "raw return" if curve.is_raw else format_spread(100 * last, 1)
         lines.append(
-            f"| {curve.method} | {curve.scores.shape[1]} | {curve.steps[-1]} | {hundred} | {spread(last, 2)} "
-            f"| {spread(three, 2)} | {pretraining[curve.method]:.0f} | {learning[curve.method]:.0f} "
+            f"| {curve.method} | {curve.scores.shape[1]} | {curve.steps[-1]} | {hundred} | {format_spread(last, 2)} "
+            f"| {format_spread(three, 2)} | {pretraining[curve.method]:.0f} | {learning[curve.method]:.0f} "
             f"| {1000 * acting[curve.method]:.2f} |"
         )
     return "\n".join(lines) + "\n"
 
 
-def critic_summary(checks: Mapping[str, CriticCheck], mean_q: Mapping[str, float], mean_label: float) -> str:
+def make_critic_table(checks: Mapping[str, CriticCheck], mean_q: Mapping[str, float], mean_label: float) -> str:
     """The table of the critics as Markdown.
 
     Args:
@@ -182,7 +183,7 @@ def fall_of_loss(losses: np.ndarray) -> float:
     return float(1 - last / before)
 
 
-def model_summary(
+def make_model_table(
     found: Mapping[str, Diagnosis],
     pretraining: Mapping[str, float],
     falls: Mapping[str, float],
@@ -202,8 +203,8 @@ def model_summary(
     """
     horizon = len(next(iter(found.values())).error.reward)
     lines = [
-        f"World models on {origin} segments at the first and the last imagined step{qualified(origin)}. State: mean "
-        "squared error in units of the data's variance, averaged over dimensions; at starts: of segments that "
+        f"World models on {origin} segments at the first and the last imagined step{remark_on_origin(origin)}. State: "
+        "mean squared error in units of the data's variance, averaged over dimensions; at starts: of segments that "
         f"begin within the first {start_steps} steps of an episode. Spread: variance between draws over the variance "
         "that is unexplained, and, narrowest, the least variance of imagined over recorded states in any tenth of the "
         "segments by label; 1 is right. Energy score: of the distribution of the draws, over that of recorded states "
@@ -246,7 +247,7 @@ def model_summary(
     return "\n".join(lines) + "\n"
 
 
-def qualified(origin: str) -> str:
+def remark_on_origin(origin: str) -> str:
     """The remark, in brackets, on an error on segments of that origin; "" where they were held out."""
     if origin == "held-out":
         return ""
@@ -258,6 +259,6 @@ def _cell(number: float, digits: int = 3) -> str:
     return "-" if np.isnan(number) else f"{number:.{digits}g}"
 
 
-def spread(values: np.ndarray, digits: int) -> str:
+def format_spread(values: np.ndarray, digits: int) -> str:
     """Mean and standard deviation; NaN is what is not known."""
     return "-" if np.isnan(values).any() else f"{values.mean():.{digits}f} ± {values.std():.{digits}f}"

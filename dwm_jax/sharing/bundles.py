@@ -23,7 +23,7 @@ from dwm_jax.runtime.checkpoints import CheckpointError
 from dwm_jax.runtime.files import UnreadableError
 from dwm_jax.runtime.progress import one_line, printable, say
 from dwm_jax.runtime.settings import from_json
-from dwm_jax.sharing.places import BundleError, Place, filled, moving
+from dwm_jax.sharing.places import BundleError, Place, fill_new_folder, show_transfer
 from dwm_jax.world_models.base import Training
 
 # Of card.json; another one is refused.
@@ -59,7 +59,7 @@ class Sources(NamedTuple):
         return named
 
 
-def sources_of(folder: Path) -> Sources:
+def find_sources(folder: Path) -> Sources:
     """What there is to share in a run's workdir, or in the folder of one world model.
 
     Raises:
@@ -72,7 +72,7 @@ def sources_of(folder: Path) -> Sources:
     except UnreadableError as error:
         raise BundleError(str(error)) from None
     if "methods" in described:
-        sources = Sources(tuple(sorted((folder / "policies").glob("*.npz"))), tuple(models_of_run(folder, described)))
+        sources = Sources(tuple(sorted((folder / "policies").glob("*.npz"))), tuple(find_models(folder, described)))
     else:
         sources = Sources((), (folder,) if kept_models.is_finished(folder, described) else ())
     if not any(sources):
@@ -80,7 +80,7 @@ def sources_of(folder: Path) -> Sources:
     return sources
 
 
-def models_of_run(workdir: Path, described: Mapping[str, Any]) -> Iterator[Path]:
+def find_models(workdir: Path, described: Mapping[str, Any]) -> Iterator[Path]:
     """The folders of the finished world models that a run has used, which it has recorded."""
     beside = workdir.resolve().parent / "world_models"
     parent = Path(described["world_model_dir"]) if described["world_model_dir"] else beside
@@ -97,7 +97,7 @@ def models_of_run(workdir: Path, described: Mapping[str, Any]) -> Iterator[Path]
             say(f"{folder} is left out: it is not there, or not trained to its end")
 
 
-def listed(contents: Mapping[str, Path | bytes]) -> dict[str, dict[str, Any]]:
+def list_files(contents: Mapping[str, Path | bytes]) -> dict[str, dict[str, Any]]:
     """What a card says of its files: size and SHA-256 by name."""
     return {name: _entry(content) for name, content in contents.items()}
 
@@ -119,11 +119,11 @@ def receive(place: Place, folder: Path, limit: int) -> dict[str, Any]:
         raise BundleError(f"no {CARD} there: nothing that `share push` has put")
     if there[CARD] > LARGEST_CARD:
         raise BundleError(f"{CARD} has {there[CARD]:,} bytes, more than a card may have")
-    with filled(folder) as aside:
+    with fill_new_folder(folder) as aside:
         place.fetch(CARD, aside / CARD)
         card = read_card(aside / CARD)
-        accept(card["files"], there, limit)
-        with moving("fetching", {name: entry["size"] for name, entry in card["files"].items()}) as arrived:
+        check_entries(card["files"], there, limit)
+        with show_transfer("fetching", {name: entry["size"] for name, entry in card["files"].items()}) as arrived:
             for name, entry in card["files"].items():
                 path = aside / name
                 path.parent.mkdir(parents=True, exist_ok=True)
@@ -153,7 +153,7 @@ def read_card(path: Path) -> dict[str, Any]:
     return card
 
 
-def accept(entries: Mapping[str, Mapping[str, Any]], there: Mapping[str, int], limit: int) -> None:
+def check_entries(entries: Mapping[str, Mapping[str, Any]], there: Mapping[str, int], limit: int) -> None:
     """Refuses names and sizes before anything is fetched.
 
     Raises:

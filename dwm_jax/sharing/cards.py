@@ -21,7 +21,7 @@ from dwm_jax.sharing.bundles import FORMAT, Sources
 OF_A_START = ("time", "commit", "python", "jax", "flax", "numpy", "backend", "device_kind", "num_devices", "xla_flags")
 
 
-def card_of(folder: Path, sources: Sources) -> dict[str, Any]:
+def make_card(folder: Path, sources: Sources) -> dict[str, Any]:
     """The card of a run's workdir or a world model's folder, without the list of files."""
     described = files.read_json(folder / "config.json")
     models = {path.name: model_entry(path) for path in sources.models}
@@ -34,7 +34,7 @@ def card_of(folder: Path, sources: Sources) -> dict[str, Any]:
         "data": {"fingerprint": data["fingerprint"], **data},
         "config": {key: value for key, value in described.items() if key not in PLACES},
         "starts": [start_entry(row) for row in JsonLines(folder / "starts.jsonl").find()],
-        "scores": [score_entry(curve) for curve in scores.curves(Results(folder / "results.csv").read())],
+        "scores": [score_entry(curve) for curve in scores.make_curves(Results(folder / "results.csv").read())],
     }
 
 
@@ -69,7 +69,7 @@ def score_entry(curve: scores.Curve) -> dict[str, Any]:
     }
 
 
-def readme_of(card: Mapping[str, Any], contents: Sequence[str]) -> str:
+def make_readme(card: Mapping[str, Any], contents: Sequence[str]) -> str:
     """The card as Markdown, with the Hub's header."""
     task = card.get("task", "world model")
     policies = [name for name in contents if name.startswith("policies/")]

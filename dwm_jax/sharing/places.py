@@ -44,7 +44,7 @@ class Place(Protocol):
         ...
 
 
-def place_at(text: str, *, public: bool = False) -> Place:
+def parse_place(text: str, *, public: bool = False) -> Place:
     """The place that a command line names: `hf://OWNER/NAME`, or `hf://OWNER/NAME@REVISION`, or a folder.
 
     Args:
@@ -88,7 +88,7 @@ class Folder:
     def publish(self, contents: Mapping[str, Path | bytes]) -> None:
         if self._root.exists() and (not self._root.is_dir() or any(self._root.iterdir())):
             raise BundleError(f"{self._root} is there already; name a new folder")
-        with filled(self._root) as aside, moving("copying", sizes_of(contents)) as arrived:
+        with fill_new_folder(self._root) as aside, show_transfer("copying", sizes_of(contents)) as arrived:
             for name, content in contents.items():
                 path = aside / name
                 path.parent.mkdir(parents=True, exist_ok=True)
@@ -144,7 +144,7 @@ class Hub:
             yield
         except Exception as error:
             reason = str(error).strip() or type(error).__name__
-            raise PlaceError(without_token(f"{HUB}{self._repository}: {reason}")) from None
+            raise PlaceError(hide_token(f"{HUB}{self._repository}: {reason}")) from None
 
 
 def sizes_of(contents: Mapping[str, Path | bytes]) -> dict[str, int]:
@@ -156,7 +156,7 @@ def sizes_of(contents: Mapping[str, Path | bytes]) -> dict[str, int]:
 
 
 @contextmanager
-def moving(what: str, sizes: Mapping[str, int]) -> Iterator[Callable[[str], None]]:
+def show_transfer(what: str, sizes: Mapping[str, int]) -> Iterator[Callable[[str], None]]:
     """Shows how many of the bytes of some files have arrived; to be told the name of each that has."""
     done = 0
     with show_progress(what, sum(sizes.values()), unit="byte") as shown:
@@ -170,7 +170,7 @@ def moving(what: str, sizes: Mapping[str, int]) -> Iterator[Callable[[str], None
         yield arrived
 
 
-def without_token(text: str) -> str:
+def hide_token(text: str) -> str:
     """A text in one line, not too long, with the user's token left out wherever it stands."""
     from huggingface_hub import get_token
 
@@ -180,7 +180,7 @@ def without_token(text: str) -> str:
 
 
 @contextmanager
-def filled(folder: Path) -> Iterator[Path]:
+def fill_new_folder(folder: Path) -> Iterator[Path]:
     """A new folder beside `folder`, which gets its name, whole and on the disk, when the block has ended well.
 
     Its own name until then is one that nothing else has: what lies beside `folder` is left alone.

@@ -176,7 +176,7 @@ def drawing(
     on_device = jax.device_put((inference, pairs))
     batch = jnp.arange(BATCH) % len(pairs.rows), jax.random.split(jax.random.key(2), BATCH)
     ask = sources.make_ask("constant", float(goal), model)
-    source = sources.fresh(lambda: pairs, rollout, inference, ask)
+    source = sources.make_fresh_source(lambda: pairs, rollout, inference, ask)
     chunks = bulk(source, Data(pairs, inference), 1, 1.0, plan.chunk)
     return {
         f"{how} batch": lambda: jax.block_until_ready(sample_batch(*on_device, *batch)),  # type: ignore[no-untyped-call]

@@ -133,11 +133,11 @@ def make_source(
 ) -> Bench:
     """Recorded steps, fresh imagination, or a pool."""
     if source_name == "recorded":
-        return Bench(sources.recorded(lambda: pairs, 1, config.gamma), Data(pairs, ()))
+        return Bench(sources.make_recorded_source(lambda: pairs, 1, config.gamma), Data(pairs, ()))
     bench = make_bench(size_name, plan)
     rollout = bench.model.rollout(config.policy.horizon, config.gamma)
     ask = sources.make_ask("constant", config.policy.return_to_go, bench.model)
-    fresh, data = sources.fresh(lambda: pairs, rollout, bench.inference, ask), Data(pairs, bench.inference)
+    fresh, data = sources.make_fresh_source(lambda: pairs, rollout, bench.inference, ask), Data(pairs, bench.inference)
     if source_name == "fresh":
         return Bench(fresh, data)
     chunks = bulk(fresh, data, config.policy.imagined_per_pair, lambda_, plan.chunk)

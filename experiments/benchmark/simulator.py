@@ -4,7 +4,7 @@ import jax
 import numpy as np
 
 from dwm_jax.data.tasks import get_task
-from dwm_jax.learners.policies import Acting, act_everywhere
+from dwm_jax.learners.policies import Acting, make_act_everywhere
 from dwm_jax.maths.normalizers import fit_standard
 from dwm_jax.registry import LEARNERS
 from dwm_jax.results.evaluator import Evaluator
@@ -23,7 +23,7 @@ def evaluation(size_name: str, plan: Plan) -> list[Figure]:
     learner = LEARNERS["td3_bc"](observation_size=4, action_size=2, num_updates=20, **config.learners.td3_bc.to_dict())
     states_S = jax.jit(jax.vmap(learner.init))(jax.random.split(jax.random.key(0), num_seeds))
     acting = Acting(learner.inference(states_S), fit_standard(np.array([[-1.0] * 4, [1.0] * 4])))
-    act = act_everywhere(learner)
+    act = make_act_everywhere(learner)
 
     evaluator = Evaluator(get_task(TASK, num_steps=0, seed=0).make_env, num_seeds, episodes, config.evaluation.seed)
     steps_taken = []

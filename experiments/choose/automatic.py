@@ -20,7 +20,7 @@ import numpy as np
 from dwm_jax.data.dataset import transition_rows
 from dwm_jax.data.recording import Recording
 from dwm_jax.recipes import RECOMMENDED
-from dwm_jax.results.scores import qualified
+from dwm_jax.results.scores import remark_on_origin
 from dwm_jax.runtime import files
 
 # A state error of 1 is that of always answering the mean; of a third, two thirds of the variance are foretold.
@@ -105,7 +105,7 @@ def advice(measured: Measured, labels_P: np.ndarray, origin: str) -> str:
         [
             f"Trusted: state error at most {LARGEST_ERROR:g} of the data's variance, spread over error within "
             f"{SPREAD[0]:g} and {SPREAD[1]:g} unless the error is at most {NEGLIGIBLE_ERROR:g}, at this and every "
-            f"earlier step, on {origin} segments{qualified(origin)}. {how_far(measured)}",
+            f"earlier step, on {origin} segments{remark_on_origin(origin)}. {how_far(measured)}",
             f"Labels: the {LEVEL:g} quantile is {return_to_go:g}, the mean {labels_P.mean():.2f}, the largest "
             f"{labels_P.max():.2f}. Asked for the labels of the highest tenth ({label:.2f} on average), it imagines a "
             f"return of {imagined:.3g} in {len(measured.state_error)} steps; recorded {recorded:.3g}.",

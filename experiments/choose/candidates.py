@@ -10,14 +10,14 @@ from ml_collections import ConfigDict
 
 from dwm_jax.data.recording import Recording
 from dwm_jax.phases.phase import Run
-from dwm_jax.phases.pretraining import pretrained
+from dwm_jax.phases.pretraining import find_finished_model
 from dwm_jax.registry import METHODS, Learning
 from dwm_jax.results import policy_files
 from dwm_jax.results.policy_files import ExportedPolicies
 from dwm_jax.runtime import files
 from dwm_jax.runtime.progress import one_line, printable, say
 from dwm_jax.runtime.row_files import Result
-from dwm_jax.workdir import config_of, load_recording
+from dwm_jax.workdir import load_recording, read_config
 from dwm_jax.world_models.base import TrainedModel
 
 from ..report import reading
@@ -111,7 +111,7 @@ def load(folder: Path) -> tuple[ConfigDict, Recording]:
     Raises:
       ValueError: the data is not there, or another than the run's.
     """
-    config = config_of(folder)
+    config = read_config(folder)
     _, recording = load_recording(alone(config))
     known = (files.find_json(folder / "data.json") or {}).get("fingerprint", recording.fingerprint)
     if known != recording.fingerprint:
@@ -133,12 +133,12 @@ def find_judge(group: Group, recording: Recording, runs_folder: Path) -> tuple[R
     the folder that all runs are in.
     """
     for folder in group.folders:
-        config = alone(config_of(folder))
+        config = alone(read_config(folder))
         above = [parent for parent in folder.resolve().parents if parent.is_relative_to(runs_folder.resolve().parent)]
         for place in (config.world_model_dir, *(str(parent / "world_models") for parent in above)):
             config.world_model_dir = place
             run = Run(config, folder, task=None, recording=recording, evaluator=None)  # type: ignore[arg-type]
-            trained = pretrained(run, JUDGE)
+            trained = find_finished_model(run, JUDGE)
             if trained is not None:
                 return run, trained
     return None

@@ -11,7 +11,7 @@ from dwm_jax.data.d4rl_tasks import OTHER
 from dwm_jax.phases.kept_models import last_update
 from dwm_jax.registry import METHODS, Learning, Planning, split_names
 from dwm_jax.results.diagnostics import Calibration, PredictionError, Terminations
-from dwm_jax.results.scores import CriticCheck, Curve, critic_checks, curves
+from dwm_jax.results.scores import CriticCheck, Curve, make_critic_checks, make_curves
 from dwm_jax.runtime import files
 from dwm_jax.runtime.row_files import TIMES, JsonLines, Result, Results
 
@@ -197,7 +197,7 @@ def read_run(place: str, folder: Path, config: dict[str, Any], studies: Sequence
         diffusion=(int(dwm["sequence_length"]), int(dwm["num_diffusion_steps"]), int(dwm["num_sampling_steps"])),
         results=results,
         curves=finished,
-        critics=critic_checks([row for row in whole if row.method in finished]),
+        critics=make_critic_checks([row for row in whole if row.method in finished]),
         measured=unless_damaged(lambda: read_measured(folder / "diagnostics.json"), Measured({}, {}, {}, {}, {})),
         learning_seconds=unless_damaged(lambda: read_seconds(folder / "timing.jsonl"), {}),
         starts=unless_damaged(lambda: [read_start(row) for row in JsonLines(folder / "starts.jsonl").read()], []),
@@ -240,7 +240,7 @@ def finished_curves(place: str, whole: Sequence[Result], config: dict[str, Any])
     """
     finished: dict[str, Curve] = {}
     gaps: list[Gap] = []
-    by_method = {curve.method: curve for curve in curves(whole)}
+    by_method = {curve.method: curve for curve in make_curves(whole)}
     for name in split_names(config["methods"]):
         total = total_updates(name, config)
         if total is None:

@@ -127,7 +127,7 @@ def learning_curves(study: str, task: str, shown: Sequence[Line], folder: Path) 
     for title, curves in panels.items():
         file = markdown.picture_file(study or "runs", task, title or "curves")
         # Its legend leaves no room for larger letters.
-        drawing.once(pictures.learning_curves, folder / file, task, {title: curves}, planners, font_size=11)
+        drawing.once(pictures.draw_learning_curves, folder / file, task, {title: curves}, planners, font_size=11)
         made.append((f"Learning curves on {task}" + (f", {title}" if title else ""), file))
     return made
 

@@ -60,7 +60,7 @@ def sampling(study: str, by_task: Mapping[str, list[FoundRun]], file: str | None
                 rows.append([f"paper: {subject}", *(values.get(h, markdown.NOTHING) for h in horizons)])
         text += [markdown.heading(task), markdown.table(["world model", *(f"H = {h}" for h in horizons)], rows)]
         path = markdown.picture_file(study, task)
-        drawing.once(pictures.sampling_times, folder / path, seconds, f"{task}: time of 128 trajectories")
+        drawing.once(pictures.draw_sampling_times, folder / path, seconds, f"{task}: time of 128 trajectories")
         text.append(markdown.figures((f"Time of a batch of trajectories against the horizon on {task}", path)))
     return "\n".join(text)
 

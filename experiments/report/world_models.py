@@ -183,7 +183,7 @@ def quality(study: str, task: str, runs: Sequence[FoundRun], folder: Path) -> st
     if calibrations:
         file = markdown.picture_file(study or "runs", task, "calibration")
         title = f"{task}: return of {horizon} steps"
-        drawing.once(pictures.calibrations, folder / file, calibrations, {}, title, font_size=11)
+        drawing.once(pictures.draw_calibrations, folder / file, calibrations, {}, title, font_size=11)
         made.append((f"Return asked for against the return of {horizon} imagined steps on {task}", file))
     return f"The world models on held-out segments, {horizon} steps:\n\n{markdown.figures(*made)}"
 

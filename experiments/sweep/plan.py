@@ -12,7 +12,7 @@ from ml_collections import ConfigDict, config_flags
 
 from dwm_jax import config_files
 from dwm_jax.config import differences, models_of
-from dwm_jax.phases.kept_models import read_by_training
+from dwm_jax.phases.kept_models import training_settings
 from dwm_jax.registry import METHODS, Alone
 from dwm_jax.runtime import files
 from dwm_jax.runtime.files import UnreadableError
@@ -144,7 +144,7 @@ def world_model_runs(runs: Iterable[PlannedRun], runs_folder: Path) -> Iterator[
             identity = {
                 "task": run.config.task,
                 "model": model,
-                "settings": read_by_training(run.config.world_models[model].to_dict()),
+                "settings": training_settings(run.config.world_models[model].to_dict()),
                 "data": run.config.data.to_dict(),
                 "gamma": run.config.gamma,
             }
@@ -157,7 +157,7 @@ def world_model_runs(runs: Iterable[PlannedRun], runs_folder: Path) -> Iterator[
 def alone(run: PlannedRun, model: str, digest: str, runs_folder: Path) -> PlannedRun:
     """The run that trains one world model of another run, and nothing else."""
     settings = {"methods": ALONE[model], "diagnostics.sampling_horizons": "()"}
-    read = read_by_training(run.config.world_models[model].to_dict())
+    read = training_settings(run.config.world_models[model].to_dict())
     for key, value in run.settings.items():
         *parents, last = key.split(".")
         if parents == ["world_models", model] and last in read:

@@ -21,13 +21,13 @@ import jax.numpy as jnp
 import numpy as np
 from matplotlib.figure import Figure
 
-from dwm_jax.phases.pretraining import finished
+from dwm_jax.phases.pretraining import read_finished_model
 from dwm_jax.results import policy_files, scores
 from dwm_jax.results.diagnostics import recorded_segments, with_recorded_actions
 from dwm_jax.runtime.files import find_json, read_json
 from dwm_jax.runtime.row_files import JsonLines, Results
 from dwm_jax.types import Array, Key, Segment, Start, Trajectory
-from dwm_jax.workdir import reopened
+from dwm_jax.workdir import reopen_run
 
 # %% Where the run is; in a notebook, instead of this cell: RUN = Path("runs/quickstart")
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -38,7 +38,7 @@ if not any(RUN.glob("policies/*.npz")) or not measured.get("prediction_error"):
     parser.error(f"{RUN} holds no finished run with policies and a world model (policies/, diagnostics.json)")
 
 # %% Scores: every evaluation episode of every seed is a row; a curve has its means
-curves = scores.curves(Results(RUN / "results.csv").read())
+curves = scores.make_curves(Results(RUN / "results.csv").read())
 for curve in curves:
     last = curve.scores[-1]  # one entry per seed
     print(f"{curve.method}: {last.mean():.2f} ± {last.std():.2f} after {curve.steps[-1]:,} updates, {len(last)} seeds")
@@ -53,14 +53,14 @@ for name, error in read_json(RUN / "diagnostics.json")["prediction_error"].items
 
 # %% A policy, from its one file: what all seeds do in the same state
 policies = policy_files.load(RUN / "policies" / f"{curves[0].method}.npz")
-run = reopened(RUN)  # its config, its data
+run = reopen_run(RUN)  # its config, its data
 dataset = run.recording.dataset
 state = dataset.observations[0]
 actions = np.asarray(policies.act(np.broadcast_to(state, (len(policies.seeds), 1, len(state))), 0))[:, 0]
 print(f"in state {np.round(state, 2)} the seeds of {policies.method} act\n{np.round(actions, 2)}")
 
 # %% A world model: sixteen futures of one recorded pair, told its return-to-go
-trained = finished(run, run.models[0])
+trained = read_finished_model(run, run.models[0])
 horizon = run.config.policy.horizon
 world_model: Any = trained.model
 rollout = world_model.rollout(horizon, run.config.gamma)

@@ -9,7 +9,7 @@ from dwm_jax.config import ConfigError, check
 from dwm_jax.data import dataset as data
 from dwm_jax.imagination import sources
 from dwm_jax.imagination.inferred_actions import with_inferred_actions
-from dwm_jax.imagination.pool import Pool, pooled
+from dwm_jax.imagination.pool import Pool, make_pooled_source
 from dwm_jax.imagination.sources import Pairs, refuse_to_act
 from dwm_jax.learners.policies import Policies, Units
 from dwm_jax.maths.normalizers import AffineNormalizer
@@ -42,7 +42,7 @@ def make(discounts, share):
     """(source, its data) over the pairs s = 5 and s = 50."""
     flat, _ = data.flatten(EPISODES, GAMMA, 1.0)
     pairs = Pairs(jax.tree.map(jnp.asarray, flat), jnp.asarray(data.transition_rows(flat)), UNITS)
-    fresh = sources.fresh(lambda: pairs, rollout, jnp.array(discounts), lambda *_: jnp.array(0.5))
+    fresh = sources.make_fresh_source(lambda: pairs, rollout, jnp.array(discounts), lambda *_: jnp.array(0.5))
     source = with_inferred_actions(fresh, infer, INVERSE, horizon=HORIZON, share=share)
     return source, source.make(Policies((), UNITS), 0)[1]
 
@@ -110,7 +110,7 @@ def test_a_share_of_the_pairs_is_imagined_and_the_others_are_those_of_dwm():
 def test_a_pool_keeps_collapsed_trajectories_and_whole_imagined_transitions():
     source, _ = make(ENDS_AT_THIRD, share=0.5)
     pool = Pool("imagining", 3, 1.0, jax.random.key(1), jax.random.key(2))
-    source = pooled(source, pool, learner=None, seeds=[0], engine=parallel.PMAP)
+    source = make_pooled_source(source, pool, learner=None, seeds=[0], engine=parallel.PMAP)
     on_device = jax.tree.map(jnp.asarray, source.make(Policies((), UNITS), 0)[1])
     kept = on_device.drawn_from
     # 10 + 0.9 20 in one step of two; (pairs, draws, steps)
@@ -165,7 +165,7 @@ def values_on_the_chain(name, share, **settings):
         discounts = jnp.array([0.8, 0.8, 0.8, 0.8, 0.0])
         return Trajectory(jnp.asarray(CHAIN_STATES[[1, 2, 3, 4, 4]]), jnp.array([0.0, 0, 0, 0, 1]), discounts)
 
-    fresh = sources.fresh(lambda: pairs, imagine, (), lambda *_: jnp.array(0.5))
+    fresh = sources.make_fresh_source(lambda: pairs, imagine, (), lambda *_: jnp.array(0.5))
     source = with_inferred_actions(fresh, lambda *_: jnp.array([0.3]), (), horizon=4, share=share)
     keys_S = jax.random.split(jax.random.key(1), 1)
     policies = Policies(jax.jit(jax.vmap(learner.init))(keys_S), units)

@@ -72,7 +72,7 @@ def test_the_next_pair_is_recorded_unless_episode_or_recording_ended(pairs):
 
 
 def test_recorded_steps_are_in_the_learners_units_and_end_at_terminations(pairs):
-    source = sources.recorded(lambda: pairs, 1, GAMMA)
+    source = sources.make_recorded_source(lambda: pairs, 1, GAMMA)
     draw = jax.jit(jax.vmap(lambda p: source.draw((), Data(pairs, ()), p, half, jax.random.key(0))))
     steps = draw(jnp.arange(4))
     # s' = 1 2 6 7 -> (s' - 2) / 2;  r = 1 2 3 4 -> 10 r;  pair 1 terminated, pair 3 was truncated.
@@ -82,7 +82,7 @@ def test_recorded_steps_are_in_the_learners_units_and_end_at_terminations(pairs)
 
 
 def test_several_recorded_steps_end_at_terminations_and_stand_still_past_a_truncation(pairs):
-    source = sources.recorded(lambda: pairs, 3, GAMMA)
+    source = sources.make_recorded_source(lambda: pairs, 3, GAMMA)
     draw = jax.jit(jax.vmap(lambda p: source.draw((), Data(pairs, ()), p, half, jax.random.key(0))))
     steps = draw(jnp.arange(4))
     # From s = 0: 1, 2 and the end.  From s = 5: 6, 7, and there the recording stops.
@@ -110,7 +110,7 @@ def test_a_reachable_return_is_asked_where_it_is_below_the_constant():
 
 
 def test_a_fresh_trajectory_starts_at_the_raw_pair_and_ends_in_the_learners_units(pairs):
-    source = sources.fresh(lambda: pairs, linear_rollout, jnp.array(10.0), ask_half)
+    source = sources.make_fresh_source(lambda: pairs, linear_rollout, jnp.array(10.0), ask_half)
     drawn = jax.jit(lambda p, key: source.draw((), source.make(None, 0)[1], p, half, key))(2, jax.random.key(0))
     # s = 5, a = 0.5: s' = 10, then 10 + 10 * (10 / 2) = 60 -> 4 and 29;  r = 5.5 and 10.5 -> 55 and 105
     np.testing.assert_allclose(drawn.next_observations[:, 0], [4, 29])
@@ -119,7 +119,7 @@ def test_a_fresh_trajectory_starts_at_the_raw_pair_and_ends_in_the_learners_unit
 
 
 def test_fresh_trajectories_differ_by_key(pairs):
-    source = sources.fresh(lambda: pairs, noisy_rollout, (), ask_half)
+    source = sources.make_fresh_source(lambda: pairs, noisy_rollout, (), ask_half)
     draw = jax.jit(
         jax.vmap(lambda seed: source.draw((), Data(pairs, ()), 0, half, jax.random.key(seed)).next_observations)
     )
@@ -128,7 +128,7 @@ def test_fresh_trajectories_differ_by_key(pairs):
 
 
 def test_several_draws_differ_and_each_leaves_what_is_kept(pairs):
-    source = sources.fresh(lambda: pairs, linear_rollout, jnp.array(10.0), ask_half)
+    source = sources.make_fresh_source(lambda: pairs, linear_rollout, jnp.array(10.0), ask_half)
     draw = draw_several(source, 3, collapse)
 
     def anywhere(step, observation, key):
@@ -167,7 +167,7 @@ def test_another_pair_or_model_does_not_compile_again(pairs):
     @jax.jit
     @chex.assert_max_traces(n=1)
     def draw(model, pair, key):
-        source = sources.fresh(lambda: pairs, linear_rollout, None, ask_half)
+        source = sources.make_fresh_source(lambda: pairs, linear_rollout, None, ask_half)
         return source.draw((), Data(pairs, model), pair, half, key)
 
     first = draw(jnp.array(1.0), 0, jax.random.key(0))
@@ -181,8 +181,8 @@ def test_a_pessimist_lowers_rewards_where_imaginations_disagree_and_follows_the_
         second = Trajectory(jnp.array([[8.0], [6.0]]), jnp.array([0.2, 0.3]), jnp.full(2, GAMMA))
         return jax.tree.map(lambda *leaves: jnp.stack(leaves), first, second)
 
-    fresh = sources.fresh(lambda: pairs, linear_rollout, (), ask_half)
-    source = sources.pessimistic(fresh, two_opinions, ask_half, kappa=0.1)
+    fresh = sources.make_fresh_source(lambda: pairs, linear_rollout, (), ask_half)
+    source = sources.make_pessimistic_source(fresh, two_opinions, ask_half, kappa=0.1)
     drawn = source.draw((), Data(pairs, ()), jnp.array(0), half, jax.random.key(0))
     # Learner's units: s' 4 and 8 are 1 and 3; r 0.1 and 0.2 are 1 and 2. Step 1: 1.5 - 0.1 (1 + 4); step 2 agrees: 3.
     np.testing.assert_allclose(drawn.rewards, [1.0, 3.0], rtol=1e-6)

@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 from dwm_jax.config import ConfigError, check
 from dwm_jax.data.recording import Recording
 from dwm_jax.phases import kept_models
-from dwm_jax.phases.pretraining import finished, pretraining
+from dwm_jax.phases.pretraining import pretraining, read_finished_model
 from dwm_jax.train import run_phase
 from dwm_jax.workdir import load_recording
 from dwm_jax.world_models.base import TrainedModel
@@ -74,12 +74,12 @@ def test_its_teacher_is_the_one_that_was_trained_and_its_cost_is_both(trained: t
 
 def test_another_way_of_sampling_is_another_pupil_of_the_same_teacher(trained: tuple, recording: Recording) -> None:
     run = tiny.run_of(config(distil=True, distil_updates=10), recording, trained[0])
-    found = finished(run, "dwm")
+    found = read_finished_model(run, "dwm")
     jax.tree.map(np.testing.assert_array_equal, found.inference, trained[2].inference)
     for other in ({"num_sampling_steps": 2}, {"temperature": 0.5}, {"guidance_weight": 2.0}, {"distil_updates": 20}):
         changed = config(**{"distil": True, "distil_updates": 10} | other)
         with pytest.raises(ValueError, match="no finished world model dwm"):
-            finished(run._replace(config=changed), "dwm")
+            read_finished_model(run._replace(config=changed), "dwm")
         before, taught = (
             kept_models.identity_of(kept_models.teacher_config(config, "dwm"), recording, "dwm")
             for config in (run.config, changed)

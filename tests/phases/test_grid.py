@@ -7,7 +7,7 @@ import jax
 import numpy as np
 import pytest
 
-from dwm_jax.learners.policies import Policies, exploring, fit_units
+from dwm_jax.learners.policies import Policies, fit_units, make_choose_action
 from dwm_jax.maths.value_expansion import expansion
 from dwm_jax.phases.policy_source import make_source
 from dwm_jax.phases.policy_updates import PolicyUpdates
@@ -170,7 +170,7 @@ def test_policies_see_as_many_steps_as_their_own_world_model_is_trusted_for(name
     on_device = jax.device_put(source.make(Policies((), units), 0)[1])
 
     def entry():
-        drawn = source.draw((), on_device, 0, exploring(learner, state, units), KEY)
+        drawn = source.draw((), on_device, 0, make_choose_action(learner, state, units), KEY)
         return source.complete(on_device.pairs, 0, drawn, KEY)
 
     assert jax.eval_shape(entry).trajectory.rewards.shape == (steps,)

@@ -9,7 +9,7 @@ import pytest
 
 from dwm_jax.data import dataset as data
 from dwm_jax.data.recording import Recording
-from dwm_jax.phases.held_out import steps_within, trusted_horizon
+from dwm_jax.phases.held_out import find_trusted_horizon, steps_within
 from dwm_jax.types import Episode, Trajectory
 from dwm_jax.world_models.base import TrainedModel
 from tests import tiny
@@ -59,7 +59,7 @@ def drifting(*off: float) -> TrainedModel:
     ],
 )
 def test_policies_see_the_steps_before_the_first_whose_error_is_above_the_bound(tmp_path, off, largest_error, steps):
-    assert trusted_horizon(run(tmp_path, largest_error), "dwm", drifting(*off)) == steps
+    assert find_trusted_horizon(run(tmp_path, largest_error), "dwm", drifting(*off)) == steps
 
 
 def test_a_step_that_no_segment_took_is_not_trusted():
@@ -68,7 +68,7 @@ def test_a_step_that_no_segment_took_is_not_trusted():
 
 
 def test_a_run_says_the_errors_up_to_the_first_that_is_too_large(tmp_path, capsys):
-    trusted_horizon(run(tmp_path, 0.2), "dwm", drifting(0, 1, 2, 4))
+    find_trusted_horizon(run(tmp_path, 0.2), "dwm", drifting(0, 1, 2, 4))
     assert (
         "world model dwm: held-out state error at steps 1, 2, …: 0, 0.1, 0.4; policies use the first 2 of 4 imagined "
         "steps (policy.largest_error=0.2)"
@@ -76,12 +76,12 @@ def test_a_run_says_the_errors_up_to_the_first_that_is_too_large(tmp_path, capsy
 
 
 def test_a_bound_of_zero_looks_at_nothing(tmp_path):
-    assert trusted_horizon(run(tmp_path, 0.0), "dwm", drifting(9, 9, 9, 9)) == 4
+    assert find_trusted_horizon(run(tmp_path, 0.0), "dwm", drifting(9, 9, 9, 9)) == 4
     assert not list(tmp_path.iterdir())
 
 
 def test_without_held_out_episodes_those_it_trained_on_are_looked_at_and_it_is_said(tmp_path, capsys):
-    assert trusted_horizon(run(tmp_path, 0.2, held_out=False), "dwm", drifting(0, 1, 2, 4)) == 2
+    assert find_trusted_horizon(run(tmp_path, 0.2, held_out=False), "dwm", drifting(0, 1, 2, 4)) == 2
     assert (
         "world model dwm: training state error at steps 1, 2, …: 0, 0.1, 0.4 (no episode was held out: on others than "
         "it was trained on it may be larger); policies use the first 2 of 4"
@@ -89,10 +89,10 @@ def test_without_held_out_episodes_those_it_trained_on_are_looked_at_and_it_is_s
 
 
 def test_what_a_run_found_stays_and_every_model_has_its_own(tmp_path):
-    assert trusted_horizon(run(tmp_path, 0.2), "dwm", drifting(0, 1, 2, 4)) == 2
-    assert trusted_horizon(run(tmp_path, 0.2), "one_step", drifting(0, 0, 1, 4)) == 3
+    assert find_trusted_horizon(run(tmp_path, 0.2), "dwm", drifting(0, 1, 2, 4)) == 2
+    assert find_trusted_horizon(run(tmp_path, 0.2), "one_step", drifting(0, 0, 1, 4)) == 3
     before = Drifting.calls
-    assert trusted_horizon(run(tmp_path, 0.2), "dwm", drifting(0, 0, 0, 0)) == 2
+    assert find_trusted_horizon(run(tmp_path, 0.2), "dwm", drifting(0, 0, 0, 0)) == 2
     assert Drifting.calls == before
     assert json.loads((tmp_path / "horizons.json").read_text()) == {"dwm": 2, "one_step": 3}
 
@@ -100,11 +100,11 @@ def test_what_a_run_found_stays_and_every_model_has_its_own(tmp_path):
 @pytest.mark.parametrize("content", ["", "[1]", '{"dwm": 0}', '{"dwm": 5}', '{"dwm": "2"}', '{"dwm": [2]}'])
 def test_what_cannot_have_been_found_is_measured_again(tmp_path, content):
     (tmp_path / "horizons.json").write_text(content)
-    assert trusted_horizon(run(tmp_path, 0.2), "dwm", drifting(0, 1, 2, 4)) == 2
+    assert find_trusted_horizon(run(tmp_path, 0.2), "dwm", drifting(0, 1, 2, 4)) == 2
 
 
 def test_where_no_episode_is_long_enough_to_tell_all_steps_count(tmp_path, capsys):
-    assert trusted_horizon(run(tmp_path, 0.2, horizon=12), "dwm", drifting(*[9.0] * 12)) == 12
+    assert find_trusted_horizon(run(tmp_path, 0.2, horizon=12), "dwm", drifting(*[9.0] * 12)) == 12
     assert (
         "world model dwm: its prediction error could not be measured (none of the episodes to measure them on has 12 "
         "steps); policies use all 12 imagined steps"

@@ -11,7 +11,7 @@ import pytest
 
 from dwm_jax.data import dataset as data
 from dwm_jax.imagination import sources
-from dwm_jax.imagination.relabelling import relabelling
+from dwm_jax.imagination.relabelling import make_relabelling_source
 from dwm_jax.learners.iql import IQL
 from dwm_jax.learners.policies import Policies, fit_units
 from dwm_jax.maths.value_expansion import expand_vanilla
@@ -151,8 +151,8 @@ def test_fine_tuning_starts_after_the_warm_up_on_labels_the_value_has_raised() -
         model = Recorder()
         state = {"params": jnp.zeros(()), "labels": jnp.zeros(8), "starts": jnp.zeros((8, 4))}  # noqa: RUF012
 
-    source = relabelling(
-        sources.recorded(lambda: pairs, 1, 0.99),
+    source = make_relabelling_source(
+        sources.make_recorded_source(lambda: pairs, 1, 0.99),
         learner,
         Trained(),
         pairs.rows,

@@ -21,7 +21,7 @@ from tests import tiny
 
 BATCH = 8
 CONFIG = tiny.config(methods="TD3+BC")
-SOURCE = sources.recorded(lambda: pairs(), 1, CONFIG.gamma)
+SOURCE = sources.make_recorded_source(lambda: pairs(), 1, CONFIG.gamma)
 
 
 def learner_of(name):

@@ -7,7 +7,7 @@ import jax
 import numpy as np
 
 from dwm_jax.phases import kept_models
-from dwm_jax.phases.pretraining import identity_in_run, pretrained
+from dwm_jax.phases.pretraining import find_finished_model, identity_in_run
 from dwm_jax.workdir import load_recording
 from tests import tiny
 
@@ -15,16 +15,16 @@ from tests import tiny
 def test_a_finished_model_is_found_without_training_and_another_one_is_not_made(tmp_path: Path) -> None:
     config = tiny.config(methods="OneStep")
     run = tiny.run_of(config, load_recording(config)[1], tmp_path / "run")
-    assert pretrained(run, "one_step") is None
+    assert find_finished_model(run, "one_step") is None
     assert not list(tmp_path.iterdir())
     trained = tiny.pretrain("one_step", config, run.recording, tmp_path / "run")
-    found = pretrained(run, "one_step")
+    found = find_finished_model(run, "one_step")
     assert found is not None
     for leaf, expected in zip(jax.tree.leaves(found.state), jax.tree.leaves(trained.state), strict=True):
         np.testing.assert_array_equal(leaf, expected)
     folders = set(tmp_path.glob("world_models/*"))
     other = tiny.config(methods="OneStep", world_models__one_step__seed=5)
-    assert pretrained(run._replace(config=other), "one_step") is None
+    assert find_finished_model(run._replace(config=other), "one_step") is None
     assert set(tmp_path.glob("world_models/*")) == folders
 
 
@@ -44,11 +44,11 @@ def test_looking_for_a_model_writes_nothing_not_even_beside_a_damaged_or_unfinis
     (checkpoints / "30.orbax-checkpoint-tmp" / "state").mkdir(parents=True)
     (folder / ".lock").unlink()
     before = everything_below(tmp_path)
-    assert pretrained(run, "one_step") is not None
+    assert find_finished_model(run, "one_step") is not None
     assert everything_below(tmp_path) == before
 
     # The last one cannot be read: the one before it is no finished model.
     shutil.rmtree(checkpoints / "20" / "description")
     before = everything_below(tmp_path)
-    assert pretrained(run, "one_step") is None
+    assert find_finished_model(run, "one_step") is None
     assert everything_below(tmp_path) == before

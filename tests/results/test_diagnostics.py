@@ -14,8 +14,8 @@ from dwm_jax.results.diagnostics import (
     calibration,
     discounted_returns,
     energy_score,
-    imagining,
     known_rows,
+    make_imagine,
     prediction_error,
     recorded_segments,
     spread_over_error,
@@ -61,7 +61,7 @@ def biased_rollout(bias, start, choose_action, key):
 
 def compared(dataset, bias, choose_action=with_recorded_actions):
     segments = recorded_segments(dataset, data.segment_rows(dataset, HORIZON + 1, "drop"), HORIZON)
-    imagine = imagining(biased_rollout, choose_action)
+    imagine = make_imagine(biased_rollout, choose_action)
     return Comparison(segments, imagine(jnp.asarray(bias), segments, segments.return_to_go, jax.random.key(0)))
 
 
@@ -97,7 +97,7 @@ def test_every_segment_is_asked_for_its_own_return(dataset):
     rows = data.segment_rows(dataset, HORIZON + 1, "drop")
     segments = recorded_segments(dataset, rows, HORIZON)
     asked = np.arange(len(rows), dtype=np.float32)
-    imagined = imagining(echo, with_recorded_actions)((), segments, asked, jax.random.key(0))
+    imagined = make_imagine(echo, with_recorded_actions)((), segments, asked, jax.random.key(0))
     np.testing.assert_array_equal(imagined.rewards, np.repeat(asked[:, None], HORIZON, axis=1))
     np.testing.assert_array_equal(imagined.next_observations[:, 0], dataset.observations[rows])
 

@@ -35,7 +35,7 @@ def centre(frame, half, color=ORANGE):
 
 
 def test_balls_move_in_their_own_halves_and_the_last_frame_stands():
-    frames = list(dream_frames.frames(DREAM, dream_frames.in_maze(MAZE)))
+    frames = list(dream_frames.draw_frames(DREAM, dream_frames.make_maze_scene(MAZE)))
     # Steps 0, 1, 2, 3 of the longer episode; the last is shown 30 times.
     assert len(frames) == 3 + dream_frames.STANDING_FRAMES
     assert {frame.shape for frame in frames} == {frames[0].shape}
@@ -51,7 +51,7 @@ def test_balls_move_in_their_own_halves_and_the_last_frame_stands():
 def test_a_long_episode_is_shown_in_strides():
     long = episode(np.linspace(UPPER, LOWER, 402))
     shown = []
-    frames = dream_frames.frames(DREAM._replace(recorded=long), lambda figure, dream: shown.append)
+    frames = dream_frames.draw_frames(DREAM._replace(recorded=long), lambda figure, dream: shown.append)
     # 401 steps in strides of 3 = ceil(401 / 150): 0, 3, .. 399, and the last.
     assert len(list(frames)) == 134 + dream_frames.STANDING_FRAMES
     assert shown == [*range(0, 401, 3), 401]
@@ -64,7 +64,7 @@ def test_headings_say_the_return_so_far_and_the_end():
 
 
 def test_lines_grow_with_time():
-    frames = list(dream_frames.frames(DREAM, dream_frames.as_lines))
+    frames = list(dream_frames.draw_frames(DREAM, dream_frames.draw_lines))
     assert len(frames) == 3 + dream_frames.STANDING_FRAMES
     drawn = [np.count_nonzero((np.abs(frame.astype(int) - ORANGE) < 40).all(axis=-1)) for frame in frames[:4]]
     assert drawn[0] < drawn[1] < drawn[2]  # imagined: two steps
@@ -86,8 +86,8 @@ def hopper(monkeypatch):
 
 def test_a_robot_is_set_to_its_states_and_goes_as_far_as_its_velocity_says(hopper, monkeypatch):
     drawn = []
-    monkeypatch.setattr(dream_frames, "in_simulator", lambda draw: drawn.append(draw))
-    dream_frames.simulator_drawing(hopper)
+    monkeypatch.setattr(dream_frames, "make_simulator_scene", lambda draw: drawn.append(draw))
+    dream_frames.find_simulator_scene(hopper)
     (draw,) = drawn
     # Hopper's 11 entries: 5 positions without the first, which is x, and 6 velocities, the first of which is x's.
     states = np.arange(33.0).reshape(3, 11)
@@ -107,8 +107,8 @@ def test_observations_that_tell_no_state_are_not_drawn_as_one():
 
     for wrapper in (Shifted, Cut):
         env = wrapper(gym.make("Hopper-v4"))
-        assert dream_frames.simulator_drawing(env) is None
+        assert dream_frames.find_simulator_scene(env) is None
         env.close()
     env = gym.make("Pendulum-v1")
-    assert dream_frames.simulator_drawing(env) is None
+    assert dream_frames.find_simulator_scene(env) is None
     env.close()

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from dwm_jax.results.diagnostics import Calibration, Comparison, Diagnosis, PredictionError, Terminations
-from dwm_jax.results.scores import CriticCheck, critic_summary, model_summary, note, spread
+from dwm_jax.results.scores import CriticCheck, describe_evaluation, format_spread, make_critic_table, make_model_table
 from dwm_jax.runtime.row_files import Result
 
 
@@ -21,17 +21,17 @@ def rows(*scores: Sequence[float]) -> list[Result]:
 
 def test_an_evaluation_is_told_by_its_score_over_seeds() -> None:
     # Means of the seeds 0.2 and 0.4: 0.30 and 0.10.
-    assert note(rows([0.1, 0.3], [0.4, 0.4])) == "score 0.30 ± 0.10"
+    assert describe_evaluation(rows([0.1, 0.3], [0.4, 0.4])) == "score 0.30 ± 0.10"
 
 
 def test_without_reference_scores_it_is_told_by_its_return() -> None:
     # Returns 300 and 600: 450 and 150.
-    assert note(rows([np.nan], [np.nan])) == "return 450.0 ± 150.0"
+    assert describe_evaluation(rows([np.nan], [np.nan])) == "return 450.0 ± 150.0"
 
 
 @pytest.mark.parametrize(("values", "text"), [([1.0, 3.0], "2.0 ± 1.0"), ([np.nan, 3.0], "-")])
 def test_what_is_not_known_is_a_dash(values: list[float], text: str) -> None:
-    assert spread(np.array(values), 1) == text
+    assert format_spread(np.array(values), 1) == text
 
 
 def cells(table: str) -> dict[str, str]:
@@ -43,7 +43,7 @@ def cells(table: str) -> dict[str, str]:
 def test_critics_stand_beside_what_was_measured() -> None:
     # Of four evaluations the last three count: values 2, 3, 4, returns 1, 2, 3.
     check = CriticCheck("TD3+BC", np.arange(4), np.array([9.0, 2, 3, 4]), np.array([9.0, 1, 2, 3]))
-    assert cells(critic_summary({"TD3+BC": check}, {"TD3+BC": 2.5}, 1.0)) == {
+    assert cells(make_critic_table({"TD3+BC": check}, {"TD3+BC": 2.5}, 1.0)) == {
         "method": "TD3+BC",
         "critic value at initial states": "3",
         "discounted return": "2",
@@ -71,7 +71,7 @@ def diagnosed() -> Diagnosis:
 
 
 def summary_of(origin: str) -> str:
-    return model_summary({"dwm": diagnosed()}, {"dwm": 10.0}, {"dwm": np.nan}, {"dwm": 1}, origin, 20)
+    return make_model_table({"dwm": diagnosed()}, {"dwm": 10.0}, {"dwm": np.nan}, {"dwm": 1}, origin, 20)
 
 
 def test_a_table_says_where_no_episode_was_held_out() -> None:

@@ -14,7 +14,7 @@ from ml_collections import ConfigDict
 from dwm_jax import share
 from dwm_jax.config import ConfigError, differences, to_json
 from dwm_jax.data.recording import Recording
-from dwm_jax.evaluate import exported_files
+from dwm_jax.evaluate import find_exported_files
 from dwm_jax.learners.iql import IQL
 from dwm_jax.learners.policies import Acting
 from dwm_jax.maths.normalizers import fit_standard
@@ -26,7 +26,7 @@ from dwm_jax.runtime.files import WriteError
 from dwm_jax.runtime.row_files import JsonLines, Result, Results
 from dwm_jax.sharing import bundles
 from dwm_jax.sharing.bundles import CARD, BundleError
-from dwm_jax.sharing.places import Folder, PlaceError, filled, place_at
+from dwm_jax.sharing.places import Folder, PlaceError, fill_new_folder, parse_place
 from dwm_jax.workdir import load_recording
 from dwm_jax.world_models.base import TrainedModel
 from tests import tiny
@@ -106,7 +106,7 @@ def refused(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int
 def test_a_bundle_comes_back_as_it_was_handed_over(bundle: Path, tmp_path: Path) -> None:
     share.main(["pull", str(bundle), str(tmp_path / "back")])
     assert files_of(tmp_path / "back") == files_of(bundle)
-    assert [path.name for path in exported_files(tmp_path / "back")] == ["OneStep-IQL.npz"]
+    assert [path.name for path in find_exported_files(tmp_path / "back")] == ["OneStep-IQL.npz"]
     assert {path.name for path in tmp_path.iterdir()} == {"back"}
 
 
@@ -216,9 +216,9 @@ def test_what_lies_beside_a_new_folder_is_left_alone(
 
 def test_of_two_at_once_the_first_gets_the_name_and_the_second_says_so(tmp_path: Path) -> None:
     def two_at_once() -> None:
-        with filled(tmp_path / "new") as second:
+        with fill_new_folder(tmp_path / "new") as second:
             (second / "b").write_text("second")
-            with filled(tmp_path / "new") as first:
+            with fill_new_folder(tmp_path / "new") as first:
                 (first / "a").write_text("first")
 
     with pytest.raises(WriteError, match=r"cannot write .*new: "):
@@ -345,7 +345,7 @@ def test_a_world_model_that_is_none_is_refused(
     described = model_in(copy) / "config.json"
     identity = json.loads(described.read_text())
     described.write_text(json.dumps(identity | changes))
-    rewrite(copy, files=bundles.listed({name: copy / name for name in files_of(copy) if name != CARD}))
+    rewrite(copy, files=bundles.list_files({name: copy / name for name in files_of(copy) if name != CARD}))
     with pytest.raises(BundleError, match=line):
         bundles.receive(Folder(copy), tmp_path / "back", 2**30)
 
@@ -449,12 +449,12 @@ def test_off_is_as_if_there_were_no_such_setting() -> None:
 
 
 def test_a_place_is_a_folder_or_a_repository() -> None:
-    assert isinstance(place_at("a/b"), Folder)
+    assert isinstance(parse_place("a/b"), Folder)
     for wrong in ("hf://a", "hf://a/b/c", "hf:///b", "hf://a/@main", "hf:/a/b", "http://a/b", "s3:/a"):
         with pytest.raises(BundleError, match="hf://OWNER/NAME"):
-            place_at(wrong)
+            parse_place(wrong)
     with pytest.raises(BundleError, match=r"^~/a: the shell has left its ~ as it is"):
-        place_at("~/a")
+        parse_place("~/a")
     with pytest.raises(PlaceError, match="no such folder"):
         Folder(Path("nowhere")).sizes()
 

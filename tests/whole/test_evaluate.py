@@ -174,7 +174,7 @@ def test_a_file_cut_short_is_refused_in_one_line(exported: Path, capsys: pytest.
 
 def test_the_command_repeats_the_runs_last_evaluation(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
     # By default: one episode, where the default config has ten.
-    assert evaluate.evaluations_of(finished) == (1, 1_000)
+    assert evaluate.read_evaluation_settings(finished) == (1, 1_000)
     evaluate.main([str(finished)])
     table = capsys.readouterr().out
     rows = [row for row in csv.DictReader((finished / "results.csv").open()) if row["step"] == "20"]
@@ -184,17 +184,17 @@ def test_the_command_repeats_the_runs_last_evaluation(finished: Path, capsys: py
 
 
 def test_what_is_no_workdir_is_evaluated_as_by_the_default_config(tmp_path: Path) -> None:
-    assert evaluate.evaluations_of(tmp_path) == (10, 1_000)
-    assert evaluate.evaluations_of(tmp_path / "TD3+BC.npz") == (10, 1_000)
+    assert evaluate.read_evaluation_settings(tmp_path) == (10, 1_000)
+    assert evaluate.read_evaluation_settings(tmp_path / "TD3+BC.npz") == (10, 1_000)
     # A part of it alone, as another version may have written it; then what is no number, or out of range.
     (tmp_path / "config.json").write_text('{"evaluation": {"seed": 5}}')
-    assert evaluate.evaluations_of(tmp_path) == (10, 5)
+    assert evaluate.read_evaluation_settings(tmp_path) == (10, 5)
     wrong = [f'{{"episodes": {number}}}' for number in (0, 10**9, "Infinity")]
     wrong += [f'{{"seed": {number}}}' for number in (-1, 2**32)]
     for evaluation in ('"x"', '{"seed": "x"}', "[[1]]", *wrong):
         (tmp_path / "config.json").write_text(f'{{"evaluation": {evaluation}}}')
         with pytest.raises(ValueError, match=r"config.json does not tell how the run is evaluated"):
-            evaluate.evaluations_of(tmp_path)
+            evaluate.read_evaluation_settings(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -272,13 +272,13 @@ def test_a_film_is_written(finished: Path, tmp_path: Path, monkeypatch: pytest.M
             return Env()
 
     policies = policy_files.load(finished / "policies" / "IQL.npz")
-    evaluate.film(policies, Task, 0, tmp_path / "film.gif")
+    evaluate.film_episode(policies, Task, 0, tmp_path / "film.gif")
     assert len(imageio.mimread(tmp_path / "film.gif")) == 6
 
     # 125 frames a second are more than a film shows: frames 0 and 5 are left, at 25 a second.
     Env.metadata["render_fps"] = 125
     frames.clear()
-    evaluate.film(policies, Task, 0, tmp_path / "fast.gif")
+    evaluate.film_episode(policies, Task, 0, tmp_path / "fast.gif")
     film = imageio.mimread(tmp_path / "fast.gif")
     assert [frame[0, 0, 0] for frame in film] == [0, 200]
     assert imageio.get_reader(tmp_path / "fast.gif").get_meta_data()["duration"] == 40

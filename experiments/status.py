@@ -72,10 +72,10 @@ def main() -> None:
     try:
         own_modules.import_all(options.own_modules)
         while True:
-            phases = list(phases_below(options.runs))
+            phases = list(find_phases(options.runs))
             if not phases:
                 raise ValueError(f"{options.runs} holds no run: no config.json in it or below")
-            console().print(table_of(phases))
+            console().print(make_table(phases))
             if options.watch is None:
                 return
             time.sleep(options.watch)
@@ -84,7 +84,7 @@ def main() -> None:
         sys.exit(2)
 
 
-def phases_below(folder: Path) -> Iterator[PhaseStatus]:
+def find_phases(folder: Path) -> Iterator[PhaseStatus]:
     """The phases of every run and every shared world model in `folder` or below it, by name."""
     for place in sorted(run_folders(folder)):
         name = str(place.relative_to(folder)) if place != folder else place.resolve().name
@@ -148,7 +148,7 @@ def state_of(done: bool, step: int, goes_on: bool) -> str:
     return "stopped" if step else "not started"
 
 
-def table_of(phases: list[PhaseStatus]) -> Table:
+def make_table(phases: list[PhaseStatus]) -> Table:
     """The phases as a table."""
     done = f"{sum(phase.state == 'done' for phase in phases)} of {len(phases)} phases done"
     table = Table(box=SIMPLE, caption=done, caption_justify="left")

@@ -42,16 +42,16 @@ from dwm_jax.runtime import cluster, files, provenance, terminal
 from dwm_jax.runtime.arguments import local_path
 from dwm_jax.runtime.progress import one_line, say
 
-from .denoiser import sampling, training
-from .engines import engines
+from .denoiser import measure_sampling, measure_training
+from .engines import measure_engines
 from .figures import HEADER, Figure, json_line, table_row
-from .first_step import first_step
-from .parts import training_parts
-from .peak import peak
-from .policies import NAMES, SOURCES, policy_updates
-from .processes import in_fresh_process, measure, virtual_devices
+from .first_step import measure_first_step
+from .parts import measure_training_parts
+from .peak import measure_peak
+from .policies import NAMES, SOURCES, measure_policy_updates
+from .processes import call_in_fresh_process, measure, virtual_devices
 from .settings import FULL, QUICK, SIZES, Plan
-from .simulator import evaluation
+from .simulator import measure_evaluation
 from .whole_run import RACES, time_to_score, where_seconds_go
 
 # Whole commands are measured only when they are named.
@@ -190,29 +190,29 @@ def jobs(
 ) -> Iterator[Job]:
     """The measurements to make, in the order of MEASUREMENTS; those that do not depend on the size once."""
     if "peak" in only:
-        yield Job("peak", peak, (plan,))
+        yield Job("peak", measure_peak, (plan,))
     for size in sizes:
         if "training" in only:
-            yield Job(f"training at {size}", training, (size, plan))
+            yield Job(f"training at {size}", measure_training, (size, plan))
         if "parts" in only:
-            yield Job(f"parts of training at {size}", training_parts, (size, plan))
+            yield Job(f"parts of training at {size}", measure_training_parts, (size, plan))
         if "sampling" in only:
-            yield Job(f"sampling at {size}", sampling, (size, plan))
+            yield Job(f"sampling at {size}", measure_sampling, (size, plan))
         if "policies" in only:
             for learner in learners:
                 for source in SOURCES:
                     label = f"policies at {size}: {NAMES[learner]}, {source}"
-                    yield Job(label, policy_updates, (size, learner, source, plan))
+                    yield Job(label, measure_policy_updates, (size, learner, source, plan))
     if "evaluation" in only:
-        yield Job("evaluation", evaluation, ("tiny" if sizes == ("tiny",) else "quickstart", plan))
+        yield Job("evaluation", measure_evaluation, ("tiny" if sizes == ("tiny",) else "quickstart", plan))
     for size in sizes:
         if "engines" in only:
-            yield Job(f"the engines' dispatches at {size}", engines, (size, plan), has_own_processes=True)
+            yield Job(f"the engines' dispatches at {size}", measure_engines, (size, plan), has_own_processes=True)
         if "devices" in only:
             yield Job(f"virtual devices at {size}", virtual_devices, (size, plan), has_own_processes=True)
     if "first-step" in only:
         config = "smoke" if sizes == ("tiny",) else "quickstart"
-        yield Job(f"the first step of {config}", first_step, (config, plan), has_own_processes=True)
+        yield Job(f"the first step of {config}", measure_first_step, (config, plan), has_own_processes=True)
     if "whole-run" in only:
         config = "smoke" if sizes == ("tiny",) else "quickstart"
         yield Job(f"a whole run of {config}", where_seconds_go, (config, plan), has_own_processes=True)
@@ -225,7 +225,7 @@ def run(job: Job, isolated: bool) -> list[Figure]:
     if job.has_own_processes:
         return job.function(*job.arguments)
     if isolated:
-        return in_fresh_process(measure, job.function, *job.arguments)
+        return call_in_fresh_process(measure, job.function, *job.arguments)
     return measure(job.function, *job.arguments)
 
 

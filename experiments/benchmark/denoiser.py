@@ -31,7 +31,7 @@ from .settings import (
     sample_flop,
     updates_per_dispatch,
 )
-from .timing import Timed, in_turns, matrix_product
+from .timing import Timed, matrix_product, time_in_turns
 
 BATCH = 128  # of the paper's timing of trajectories
 IN_ONE_PASS = {"distil": True, "num_sampling_steps": 1, "guidance_weight": 1.0}  # what sampling a distilled one takes
@@ -69,7 +69,7 @@ def random_pairs(dataset: data.Dataset) -> Pairs:
     return Pairs(dataset, rows, units)  # type: ignore[arg-type]
 
 
-def dispatches(
+def make_repeated_dispatch(
     updates: parallel.Updates,
     state: PyTree,
     on_device: PyTree,
@@ -88,16 +88,16 @@ def dispatches(
     return run
 
 
-def training(size_name: str, plan: Plan) -> list[Figure]:
+def measure_training(size_name: str, plan: Plan) -> list[Figure]:
     """Updates per second of the pretraining: batch, loss, gradient, Adam, EMA."""
     bench, effort = make_bench(size_name, plan), plan.effort()
     model, batch_size = bench.model, bench.settings["batch_size"]
     starts = data.segment_rows(bench.dataset, model.sequence_length, "absorb")
     updates = parallel.repeat_update(update_from_segments(model, batch_size, jax.random.key(1)))
     count = updates_per_dispatch("denoiser")
-    run = dispatches(updates, bench.state, (bench.dataset, starts), count)
+    run = make_repeated_dispatch(updates, bench.state, (bench.dataset, starts), count)
     product = matrix_product(effort.matrix_size)
-    timings = in_turns({"updates": run, "product": product.run}, effort)
+    timings = time_in_turns({"updates": run, "product": product.run}, effort)
     parameters = sum(leaf.size for leaf in jax.tree.leaves(bench.state.params))
     return [
         rate(
@@ -114,7 +114,7 @@ def training(size_name: str, plan: Plan) -> list[Figure]:
     ]
 
 
-def sampling(size_name: str, plan: Plan) -> list[Figure]:
+def measure_sampling(size_name: str, plan: Plan) -> list[Figure]:
     """Trajectories per second, guided and distilled: one batch at a time, and in bulk as a run draws its pool."""
     bench, effort = make_bench(size_name, plan), plan.effort()
     size, config = SIZES[size_name], SIZES[size_name].make_config()
@@ -122,10 +122,10 @@ def sampling(size_name: str, plan: Plan) -> list[Figure]:
     teacher: Any = bench.model
     distilled = Distilled(teacher=teacher)
     runs = {
-        **drawing("guided", bench.model, bench.inference, bench.dataset, config, plan),
-        **drawing("distilled", distilled, bench.inference, bench.dataset, config, plan),
+        **make_drawing_runs("guided", bench.model, bench.inference, bench.dataset, config, plan),
+        **make_drawing_runs("distilled", distilled, bench.inference, bench.dataset, config, plan),
     }
-    timings = in_turns(runs | {"product": product.run}, effort)
+    timings = time_in_turns(runs | {"product": product.run}, effort)
     per_dispatch = plan.chunk * parallel.num_devices()
     figures = []
     for how, settings in (("guided", bench.settings), ("distilled", bench.settings | IN_ONE_PASS)):
@@ -143,10 +143,12 @@ def sampling(size_name: str, plan: Plan) -> list[Figure]:
                     settings=settings | {"horizon": config.policy.horizon, "trajectories_per_dispatch": per_call},
                 )
             )
-    return figures + [faster(distilled, guided) for guided, distilled in zip(figures[:2], figures[2:], strict=True)]
+    return figures + [
+        compare_rates(distilled, guided) for guided, distilled in zip(figures[:2], figures[2:], strict=True)
+    ]
 
 
-def faster(distilled: Figure, guided: Figure) -> Figure:
+def compare_rates(distilled: Figure, guided: Figure) -> Figure:
     """How many times as many trajectories, repetition by repetition."""
     return Figure(
         "sampling",
@@ -158,7 +160,7 @@ def faster(distilled: Figure, guided: Figure) -> Figure:
     )
 
 
-def drawing(
+def make_drawing_runs(
     how: str, model: WorldModel, inference: PyTree, dataset: data.Dataset, config: ConfigDict, plan: Plan
 ) -> dict[str, Timed]:
     """Runs that draw trajectories of one world model: "HOW batch" and "HOW bulk"."""
@@ -177,14 +179,14 @@ def drawing(
     batch = jnp.arange(BATCH) % len(pairs.rows), jax.random.split(jax.random.key(2), BATCH)
     ask = sources.make_ask("constant", float(goal), model)
     source = sources.make_fresh_source(lambda: pairs, rollout, inference, ask)
-    chunks = bulk(source, Data(pairs, inference), 1, 1.0, plan.chunk)
+    chunks = draw_bulk(source, Data(pairs, inference), 1, 1.0, plan.chunk)
     return {
         f"{how} batch": lambda: jax.block_until_ready(sample_batch(*on_device, *batch)),  # type: ignore[no-untyped-call]
         f"{how} bulk": lambda: next(chunks),
     }
 
 
-def bulk(source: Source, data: Data, num_draws: int, lambda_: float, chunk: int) -> Iterator[Trajectory]:
+def draw_bulk(source: Source, data: Data, num_draws: int, lambda_: float, chunk: int) -> Iterator[Trajectory]:
     """Endless chunks of a pool, drawn as a run draws them.
 
     Args:

@@ -6,28 +6,28 @@ import numpy as np
 from dwm_jax.runtime import parallel
 from dwm_jax.types import Array, Metrics, PyTree
 
-from .denoiser import dispatches, make_bench
+from .denoiser import make_bench, make_repeated_dispatch
 from .figures import Figure
 from .processes import (
-    in_fresh_process,
-    in_two_joined_processes,
+    call_in_fresh_process,
+    call_in_two_joined_processes,
     measure,
     with_virtual_devices,
 )
 from .settings import Plan
-from .timing import seconds_of
+from .timing import time_calls
 
 # Dispatches of a repetition. A number, as processes that compute together must agree on it.
 CALLS = 100
 
 
-def engines(size_name: str, plan: Plan) -> list[Figure]:
+def measure_engines(size_name: str, plan: Plan) -> list[Figure]:
     """Milliseconds of a dispatch by each engine, and their ratio: in one process and in two."""
     one, eight, four = map(with_virtual_devices, (1, 8, 4))
     by_place = {
-        "1 device": in_fresh_process(measure, dispatch_times, size_name, plan, environment=one),
-        "8 virtual devices": in_fresh_process(measure, dispatch_times, size_name, plan, environment=eight),
-        "2 processes x 4 virtual devices": in_two_joined_processes(
+        "1 device": call_in_fresh_process(measure, dispatch_times, size_name, plan, environment=one),
+        "8 virtual devices": call_in_fresh_process(measure, dispatch_times, size_name, plan, environment=eight),
+        "2 processes x 4 virtual devices": call_in_two_joined_processes(
             measure, dispatch_times, size_name, plan, environment=four
         )[0],
     }
@@ -47,9 +47,9 @@ def dispatch_times(size_name: str, plan: Plan) -> list[Figure]:
         return jax.tree.map(lambda leaf: leaf + 1, state), {"step": step}
 
     updates = parallel.repeat_update(update)
-    runs = {name: dispatches(updates, state, (), 1, engine) for name, engine in parallel.ENGINES.items()}
-    first = {name: seconds_of(run, 1) for name, run in runs.items()}
-    rounds = [{name: seconds_of(run, CALLS) / CALLS for name, run in runs.items()} for _ in range(plan.repetitions)]
+    runs = {name: make_repeated_dispatch(updates, state, (), 1, engine) for name, engine in parallel.ENGINES.items()}
+    first = {name: time_calls(run, 1) for name, run in runs.items()}
+    rounds = [{name: time_calls(run, CALLS) / CALLS for name, run in runs.items()} for _ in range(plan.repetitions)]
     settings = {"leaves": len(jax.tree.leaves(state)), "dispatches_per_repetition": CALLS}
     times = [
         Figure(

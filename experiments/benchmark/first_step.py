@@ -10,13 +10,13 @@ from pathlib import Path
 from dwm_jax.runtime import provenance
 
 from .figures import Figure
-from .processes import in_fresh_process
+from .processes import call_in_fresh_process
 from .settings import Plan
 
 PATIENCE_SECONDS = 900.0
 
 
-def first_step(config: str, plan: Plan) -> list[Figure]:
+def measure_first_step(config: str, plan: Plan) -> list[Figure]:
     """Seconds to the first row of metrics of `dwm_jax.train`, three ways; the run is stopped there.
 
     In a new folder each: nothing there at all (the data is made first); data there, nothing compiled; data there and
@@ -32,7 +32,7 @@ def first_step(config: str, plan: Plan) -> list[Figure]:
             # Compiled programs are kept beside the workdir: the third run finds those of the second.
             for index, (way, workdir) in enumerate(zip(seconds, ("a/run", "b/first", "b/second"), strict=True)):
                 seconds[way].append(seconds_to_first_row(config, Path(folder, workdir), minari, models / str(index)))
-    device = in_fresh_process(provenance.devices)
+    device = call_in_fresh_process(provenance.devices)
     return [
         Figure("first-step", config, f"first dispatch, {way}", "s", tuple(times), device=device)
         for way, times in seconds.items()

@@ -20,10 +20,10 @@ from dwm_jax.phases.pretraining import update_from_segments
 from dwm_jax.runtime import parallel
 from dwm_jax.types import Array, Metrics, PyTree
 
-from .denoiser import dispatches, make_bench
+from .denoiser import make_bench, make_repeated_dispatch
 from .figures import Figure, rate
 from .settings import SIZES, Plan, sample_flop, updates_per_dispatch
-from .timing import Timed, in_turns, matrix_product
+from .timing import Timed, matrix_product, time_in_turns
 
 
 class Product(NamedTuple):
@@ -64,7 +64,7 @@ def products_of(function: Callable[..., Any], *arguments: Any) -> Iterator[Produ
     yield from products_in(jax.make_jaxpr(function)(*arguments).jaxpr)
 
 
-def alone(products: list[Product]) -> Timed:
+def compute_alone(products: list[Product]) -> Timed:
     """Computes all of them, each from operands of its own, in one program with nothing else in it."""
     operands = [
         tuple(jnp.ones(operand.shape, operand.dtype) for operand in (product.left, product.right))
@@ -78,7 +78,7 @@ def alone(products: list[Product]) -> Timed:
     return lambda: jax.block_until_ready(program(operands))  # type: ignore[no-untyped-call]
 
 
-def training_parts(size_name: str, plan: Plan) -> list[Figure]:
+def measure_training_parts(size_name: str, plan: Plan) -> list[Figure]:
     """Updates per second of the pretraining: matrix products alone, optimiser alone, and whole updates."""
     bench, effort, count = make_bench(size_name, plan), plan.effort(), updates_per_dispatch("denoiser")
     settings = bench.settings
@@ -97,17 +97,17 @@ def training_parts(size_name: str, plan: Plan) -> list[Figure]:
     state, gradients = bench.state, jax.tree.map(jnp.ones_like, bench.state.params)
     product = matrix_product(effort.matrix_size)
     runs = {
-        "products": alone(products),
-        "optimiser": dispatches(
+        "products": compute_alone(products),
+        "optimiser": make_repeated_dispatch(
             parallel.repeat_update(optimize),
             (state.params, state.optimizer_state, state.ema.params),
             gradients,
             count,
         ),
-        "update": dispatches(updates, state, (bench.dataset, starts), count),
+        "update": make_repeated_dispatch(updates, state, (bench.dataset, starts), count),
         "product": product.run,
     }
-    timings = in_turns(runs, effort)
+    timings = time_in_turns(runs, effort)
     peaks = product.flops(timings["product"])
     useful = settings["batch_size"] * sample_flop(SIZES[size_name], settings)
     return [

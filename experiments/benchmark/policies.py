@@ -19,11 +19,11 @@ from dwm_jax.registry import LEARNERS
 from dwm_jax.runtime import parallel
 from dwm_jax.types import Trajectory
 
-from .denoiser import bulk, dispatches, make_bench, random_pairs
+from .denoiser import draw_bulk, make_bench, make_repeated_dispatch, random_pairs
 from .figures import Figure, rate
-from .parts import alone, products_of
+from .parts import compute_alone, products_of
 from .settings import SIZES, Plan, imagination_flop, random_dataset, updates_per_dispatch
-from .timing import Timed, in_turns, matrix_product
+from .timing import Timed, matrix_product, time_in_turns
 
 SOURCES = ("recorded", "fresh", "pool")
 NAMES = {"td3_bc": "TD3+BC", "iql": "IQL"}
@@ -75,7 +75,7 @@ def make_learning(size_name: str, learner_name: str, source_name: str, plan: Pla
     return Learning(learner, bench, pairs, lambda_, config.policy.batch_size)
 
 
-def policy_updates(size_name: str, learner_name: str, source_name: str, plan: Plan) -> list[Figure]:
+def measure_policy_updates(size_name: str, learner_name: str, source_name: str, plan: Plan) -> list[Figure]:
     """Updates per second of one learner with one source, for one seed and for the config's number of seeds.
 
     Model-free, also those of an update that had only its matrix products (of a branch not taken, too).
@@ -89,7 +89,7 @@ def policy_updates(size_name: str, learner_name: str, source_name: str, plan: Pl
     bench, batch_size = learning.bench, learning.batch_size
     count, seeds = updates_per_dispatch(source_name), (1, config.num_seeds)
     of_seeds = {number: learning.of_seeds(number) for number in seeds}
-    runs = {str(number): dispatches(*of_seeds[number], bench.data, count) for number in seeds}
+    runs = {str(number): make_repeated_dispatch(*of_seeds[number], bench.data, count) for number in seeds}
     product = matrix_product(effort.matrix_size)
     beside = {"product": product.run}
     if bench.drawing is not None:
@@ -97,8 +97,8 @@ def policy_updates(size_name: str, learner_name: str, source_name: str, plan: Pl
     if source_name == "recorded":
         updates, policies = of_seeds[1]
         products = products_of(parallel.on_one_device(updates), policies, bench.data, jnp.arange(1))
-        beside["products"] = alone(list(products))
-    timings = in_turns(runs | beside, effort)
+        beside["products"] = compute_alone(list(products))
+    timings = time_in_turns(runs | beside, effort)
 
     name = f"{NAMES[learner_name]} {DESCRIPTIONS[source_name]}"
     learner_settings = config.learners[learner_name].to_dict()
@@ -140,7 +140,7 @@ def make_source(
     fresh, data = sources.make_fresh_source(lambda: pairs, rollout, bench.inference, ask), Data(pairs, bench.inference)
     if source_name == "fresh":
         return Bench(fresh, data)
-    chunks = bulk(fresh, data, config.policy.imagined_per_pair, lambda_, plan.chunk)
+    chunks = draw_bulk(fresh, data, config.policy.imagined_per_pair, lambda_, plan.chunk)
     kept = fresh._replace(draw=draw_kept)
     return Bench(kept, Data(pairs, pool_for(len(pairs.rows), next(chunks))), lambda: next(chunks))
 

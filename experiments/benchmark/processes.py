@@ -12,7 +12,7 @@ import jax
 
 from dwm_jax.runtime import processes, provenance
 
-from .denoiser import training
+from .denoiser import measure_training
 from .figures import Figure
 from .settings import Plan
 from .timing import peak_memory
@@ -21,7 +21,7 @@ Result = TypeVar("Result")
 VIRTUAL_DEVICES = (1, 2, 4, 8)
 
 
-def in_fresh_process(
+def call_in_fresh_process(
     function: Callable[..., Result], *arguments: Any, environment: Mapping[str, str] | None = None
 ) -> Result:
     """function(*arguments) in a new interpreter with these environment variables beside the present ones.
@@ -32,19 +32,19 @@ def in_fresh_process(
         return pool.submit(function, *arguments).result()
 
 
-def in_two_joined_processes(
+def call_in_two_joined_processes(
     function: Callable[..., Result], *arguments: Any, environment: Mapping[str, str]
 ) -> tuple[Result, Result]:
-    """As `in_fresh_process`, in two that have joined each other over loopback: what each of them returns."""
+    """As `call_in_fresh_process`, in two that have joined each other over loopback: what each of them returns."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         coordinator = f"127.0.0.1:{free.getsockname()[1]}"
     with fresh_processes(2, environment) as pool:
-        one, other = (pool.submit(joined, coordinator, index, function, *arguments) for index in range(2))
+        one, other = (pool.submit(call_joined, coordinator, index, function, *arguments) for index in range(2))
         return one.result(), other.result()
 
 
-def joined(coordinator: str, index: int, function: Callable[..., Result], *arguments: Any) -> Result:
+def call_joined(coordinator: str, index: int, function: Callable[..., Result], *arguments: Any) -> Result:
     """function(*arguments) in process `index` of two."""
     os.dup2(2, 1)  # what connects them says so on stdout, where the table goes
     processes.join(coordinator, 2, index)
@@ -88,7 +88,9 @@ def virtual_devices(size_name: str, plan: Plan) -> list[Figure]:
     """Training over 1, 2, 4, 8 virtual CPU devices, which share the same cores: this measures overhead, no speed-up."""
     by_count: dict[int, Figure] = {}
     for count in VIRTUAL_DEVICES:
-        (figure,) = in_fresh_process(measure, training, size_name, plan, environment=with_virtual_devices(count))
+        (figure,) = call_in_fresh_process(
+            measure, measure_training, size_name, plan, environment=with_virtual_devices(count)
+        )
         title = f"denoiser updates on {count} virtual device{'s' if count > 1 else ''} (shared cores)"
         by_count[count] = figure._replace(measurement="devices", name=title)
     one = by_count[VIRTUAL_DEVICES[0]]

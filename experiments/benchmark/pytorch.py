@@ -21,7 +21,7 @@ from dwm_jax.runtime.arguments import local_path
 from .denoiser import BATCH
 from .figures import HEADER, Figure, json_line, rate, table_row
 from .settings import FULL, QUICK, SIZES, Plan
-from .timing import Effort, Timed, in_turns
+from .timing import Effort, Timed, time_in_turns
 
 # Where the networks lie in a checkout.
 FOLDER = Path("code", "diffuser", "models")
@@ -43,7 +43,7 @@ def main(arguments: list[str] | None = None) -> None:
     if not (options.checkout / FOLDER / "temporal.py").exists():
         parser.error(f"{options.checkout} is no checkout of Decision Diffuser: it has no {FOLDER / 'temporal.py'}")
     try:
-        figures = published(options.checkout, options.size, QUICK if options.quick else FULL)
+        figures = measure_published(options.checkout, options.size, QUICK if options.quick else FULL)
     except ImportError as error:
         parser.error(f"{error}; pip install torch einops")
     print(HEADER)
@@ -72,7 +72,7 @@ def temporal_unet(checkout: Path) -> Any:
                 sys.modules[name] = module
 
 
-def published(checkout: Path, size_name: str, plan: Plan) -> list[Figure]:
+def measure_published(checkout: Path, size_name: str, plan: Plan) -> list[Figure]:
     """Updates and guided trajectories per second, in turns, beside the matrix product of the same library."""
     torch: Any = importlib.import_module("torch")
     device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -105,7 +105,7 @@ def published(checkout: Path, size_name: str, plan: Plan) -> list[Figure]:
         "product": lambda: matrix @ matrix,
     }
     effort = Effort(plan.repetitions, plan.seconds, matrix_size)
-    timings = in_turns({name: synchronised(run) for name, run in runs.items()}, effort)
+    timings = time_in_turns({name: synchronised(run) for name, run in runs.items()}, effort)
     peaks = tuple(2 * matrix_size**3 / seconds for seconds in timings["product"].seconds)
     described = settings | {
         "parameters": sum(parameter.numel() for parameter in network.parameters()),

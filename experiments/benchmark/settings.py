@@ -26,7 +26,7 @@ class Size(NamedTuple):
     make_config: Callable[[], ConfigDict]
 
 
-def paper(sequence_length: int) -> Callable[[], ConfigDict]:
+def paper_config(sequence_length: int) -> Callable[[], ConfigDict]:
     """The paper's sizes at T: K is 5, and 10 when T is 32."""
 
     def make_config() -> ConfigDict:
@@ -38,7 +38,7 @@ def paper(sequence_length: int) -> Callable[[], ConfigDict]:
     return make_config
 
 
-def tiny() -> ConfigDict:
+def tiny_config() -> ConfigDict:
     """The smoke config with the smallest denoiser there is: compiles in seconds, its speed says nothing."""
     config = smoke.get_config()
     config.world_models.dwm.update({"width": 8, "multipliers": (1,)})
@@ -70,14 +70,14 @@ def with_layer_norm(make_config: Callable[[], ConfigDict]) -> Callable[[], Confi
 
 SIZES = {
     "quickstart": Size(4, 2, quickstart.get_config),
-    "paper-hopper": Size(11, 3, paper(8)),
-    "paper-hopper-layer-norm": Size(11, 3, with_layer_norm(paper(8))),
-    "paper-walker2d": Size(17, 6, paper(8)),
-    "paper-hopper-T32": Size(11, 3, paper(32)),
-    "paper-walker2d-T32": Size(17, 6, paper(32)),
-    "tiny": Size(4, 2, tiny),
-    "paper-hopper-bfloat16": Size(11, 3, in_bfloat16(paper(8))),
-    "tiny-bfloat16": Size(4, 2, in_bfloat16(tiny)),
+    "paper-hopper": Size(11, 3, paper_config(8)),
+    "paper-hopper-layer-norm": Size(11, 3, with_layer_norm(paper_config(8))),
+    "paper-walker2d": Size(17, 6, paper_config(8)),
+    "paper-hopper-T32": Size(11, 3, paper_config(32)),
+    "paper-walker2d-T32": Size(17, 6, paper_config(32)),
+    "tiny": Size(4, 2, tiny_config),
+    "paper-hopper-bfloat16": Size(11, 3, in_bfloat16(paper_config(8))),
+    "tiny-bfloat16": Size(4, 2, in_bfloat16(tiny_config)),
 }
 
 

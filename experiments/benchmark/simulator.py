@@ -11,12 +11,12 @@ from dwm_jax.results.evaluator import Evaluator
 
 from .figures import Figure, rate
 from .settings import SIZES, Plan
-from .timing import in_turns
+from .timing import time_in_turns
 
 TASK = "maze2d-umaze"
 
 
-def evaluation(size_name: str, plan: Plan) -> list[Figure]:
+def measure_evaluation(size_name: str, plan: Plan) -> list[Figure]:
     """Environment steps per second of an `Evaluator` with the config's seeds and episodes; policies untrained."""
     config, effort = SIZES[size_name].make_config(), plan.effort()
     num_seeds, episodes = config.num_seeds, config.evaluation.episodes
@@ -39,7 +39,7 @@ def evaluation(size_name: str, plan: Plan) -> list[Figure]:
         evaluator(policy)
         steps_taken.append(calls * num_seeds * episodes)
 
-    timings = in_turns({"evaluation": run}, effort)
+    timings = time_in_turns({"evaluation": run}, effort)
     evaluator.close()
     settings = {"task": TASK, "num_seeds": num_seeds, "episodes": episodes, "steps_per_evaluation": steps_taken[-1]}
     return [

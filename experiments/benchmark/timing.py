@@ -33,23 +33,23 @@ class Effort(NamedTuple):
     matrix_size: int  # of the products that measure the peak
 
 
-def in_turns(runs: dict[str, Timed], effort: Effort) -> dict[str, Timing]:
+def time_in_turns(runs: dict[str, Timed], effort: Effort) -> dict[str, Timing]:
     """Times every run, one repetition of each after the other.
 
     The first call of each is timed alone; the second warms up and says how many calls fill a repetition.
     """
     first, calls = {}, {}
     for name, run in runs.items():
-        first[name] = seconds_of(run, 1)
-        calls[name] = max(1, round(effort.seconds / seconds_of(run, 1)))
+        first[name] = time_calls(run, 1)
+        calls[name] = max(1, round(effort.seconds / time_calls(run, 1)))
     rounds = [
-        {name: seconds_of(run, calls[name]) / calls[name] for name, run in runs.items()}
+        {name: time_calls(run, calls[name]) / calls[name] for name, run in runs.items()}
         for _ in range(effort.repetitions)
     ]
     return {name: Timing(first[name], tuple(seconds[name] for seconds in rounds)) for name in runs}
 
 
-def seconds_of(run: Timed, calls: int) -> float:
+def time_calls(run: Timed, calls: int) -> float:
     """Wall time of so many calls, one after the other."""
     start = time.perf_counter()
     for _ in range(calls):

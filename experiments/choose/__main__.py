@@ -75,7 +75,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         own_modules.import_all(options.own_modules)
         if options.output is not None:  # before the critics are fitted
             files.refuse_unwritable(f"-o {options.output}", options.output)
-        groups = candidates.groups_below(options.runs)
+        groups = candidates.find_groups(options.runs)
         if options.auto:
             advise(groups, options.runs)
         else:
@@ -96,11 +96,11 @@ def rank(groups: Sequence[Group], runs: Path, settings: Settings, output: Path |
     policies, rankings = [], []
     for number, group in enumerate(group for group in groups if group.policies):
         judged = judging.judge(group, runs, settings)
-        found = judging.quality(judged)
+        found = judging.rate_rankings(judged)
         policies += [one.as_row() for one in judged]
         rankings += [one.as_row(group.task) for one in found]
         if output is not None:  # before it is shown, which may fail
-            showing.picture(output / markdown.picture_file(f"{number}", group.task), group.task, judged)
+            showing.draw_estimates(output / markdown.picture_file(f"{number}", group.task), group.task, judged)
             write_csv(output / "policies.csv", policies)
             write_csv(output / "rankings.csv", rankings)
         show(group, judged, found)
@@ -111,9 +111,9 @@ def rank(groups: Sequence[Group], runs: Path, settings: Settings, output: Path |
 def show(group: Group, judged: Sequence[Judged], found: Sequence[Quality]) -> None:
     """One group's tables."""
     print(f"\n{printable(group.title)}")
-    showing.on_terminal(*showing.policies_table(judged))
+    showing.print_table(*showing.policies_table(judged))
     if found:
-        showing.on_terminal(*showing.quality_table(found))
+        showing.print_table(*showing.quality_table(found))
     else:
         print("How good these rankings are is not known: fewer than two of the policies were evaluated.")
     for line in group.left_out:
@@ -129,12 +129,12 @@ def advise(groups: Sequence[Group], runs: Path) -> None:
     found = 0
     for group in groups:
         for folder in group.folders:
-            measured = automatic.measured_of(folder)
+            measured = automatic.read_measured(folder)
             if measured is not None:
-                _, recording = candidates.load(folder)
+                _, recording = candidates.load_run(folder)
                 print(f"\n{printable(group.task)}, the world model of {printable(str(folder))}")
-                showing.on_terminal(*automatic.by_step(measured))
-                print(automatic.advice(measured, automatic.labels_of(recording), recording.measured_on))
+                showing.print_table(*automatic.by_step(measured))
+                print(automatic.explain_overrides(measured, automatic.labels_of(recording), recording.measured_on))
                 found += 1
     if not found:
         raise ValueError(f"no run in {runs} has measured a diffusion world model: train one with --config.methods=DWM")

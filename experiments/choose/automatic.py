@@ -52,7 +52,7 @@ class Measured(NamedTuple):
         return int(np.cumprod(self.is_trusted).sum())
 
 
-def measured_of(folder: Path) -> Measured | None:
+def read_measured(folder: Path) -> Measured | None:
     """What a run measured; None where it has measured no diffusion world model.
 
     Raises:
@@ -91,7 +91,7 @@ def by_step(measured: Measured) -> tuple[list[str], list[list[str]]]:
     return ["step", "state error", "spread over error", "trusted"], rows
 
 
-def advice(measured: Measured, labels_P: np.ndarray, origin: str) -> str:
+def explain_overrides(measured: Measured, labels_P: np.ndarray, origin: str) -> str:
     """The overrides for the train command, and how the numbers led there.
 
     Args:

@@ -53,7 +53,7 @@ class Group(NamedTuple):
         return f"{self.task}: {len(self.folders)} run(s), {sum(len(p.exported.seeds) for p in self.policies)} policies"
 
 
-def groups_below(folder: Path) -> list[Group]:
+def find_groups(folder: Path) -> list[Group]:
     """Every run in `folder` or below it, by data and discount.
 
     Raises:
@@ -61,9 +61,9 @@ def groups_below(folder: Path) -> list[Group]:
     """
     found = reading.read_all(folder, ())
     if not found.runs:
-        raise ValueError(reading.nothing_in(folder, found))
+        raise ValueError(reading.explain_no_run(folder, found))
     alike: dict[str, list[reading.FoundRun]] = {}
-    for run in reading.distinct(found.runs):
+    for run in reading.drop_links(found.runs):
         try:
             alike.setdefault(json.dumps(comparison_key(run)), []).append(run)
         except LookupError as error:
@@ -105,21 +105,21 @@ def last_evaluation(results: Sequence[Result], method: str) -> tuple[Result, ...
     return tuple(row for row in mine if row.step == step)
 
 
-def load(folder: Path) -> tuple[ConfigDict, Recording]:
+def load_run(folder: Path) -> tuple[ConfigDict, Recording]:
     """A run's config and the data it names, as a run of the world model alone would read them: without a simulator.
 
     Raises:
       ValueError: the data is not there, or another than the run's.
     """
     config = read_config(folder)
-    _, recording = load_recording(alone(config))
+    _, recording = load_recording(without_policies(config))
     known = (files.find_json(folder / "data.json") or {}).get("fingerprint", recording.fingerprint)
     if known != recording.fingerprint:
         raise ValueError(f"{folder}: {config.task} now holds other data than the run learnt from; bring its data back")
     return config, recording
 
 
-def alone(config: ConfigDict) -> ConfigDict:
+def without_policies(config: ConfigDict) -> ConfigDict:
     """The config of a run that trains the judging world model alone, without a policy."""
     config = config.copy_and_resolve_references()
     config.methods = "DWM"
@@ -133,7 +133,7 @@ def find_judge(group: Group, recording: Recording, runs_folder: Path) -> tuple[R
     the folder that all runs are in.
     """
     for folder in group.folders:
-        config = alone(read_config(folder))
+        config = without_policies(read_config(folder))
         above = [parent for parent in folder.resolve().parents if parent.is_relative_to(runs_folder.resolve().parent)]
         for place in (config.world_model_dir, *(str(parent / "world_models") for parent in above)):
             config.world_model_dir = place

@@ -89,7 +89,7 @@ def actions_of(act: Callable[[np.ndarray], np.ndarray], dataset: Dataset, chunk:
     return Actions(np.concatenate(parts, axis=1), act(dataset.observations[start_rows(dataset, 1)]))
 
 
-def fitting(
+def make_fit(
     settings: Settings,
 ) -> Callable[[Transitions, Actions], Iterator[tuple[int, np.ndarray]]]:
     """A function that fits the critics of several policies side by side, compiled once per number of them.

@@ -24,7 +24,7 @@ def horizon_of(trained: TrainedModel, run: Run) -> int:
     return model.longest_horizon or int(run.config.policy.horizon)
 
 
-def imagining(
+def make_imagine_returns(
     run: Run, trained: TrainedModel, num_draws: int = NUM_DRAWS
 ) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
     """(initial states (E, O), what each of S policies does there (S, E, A)) -> the returns imagined after that: (S,).

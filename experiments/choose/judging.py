@@ -59,29 +59,29 @@ def judge(group: Group, runs_folder: Path, settings: fitted_q.Settings) -> list[
     Raises:
       ValueError: the group's data is not there, or another than its runs'.
     """
-    config, recording = candidates.load(group.folders[0])
+    config, recording = candidates.load_run(group.folders[0])
     transitions = fitted_q.transitions_of(recording.dataset, recording.return_scale, config.gamma)
     found = candidates.find_judge(group, recording, runs_folder)
     starts_EO = recording.dataset.observations[start_rows(recording.dataset, 1)]
-    imagined_returns, fit = None, fitted_q.fitting(settings)
+    imagined_returns, fit = None, fitted_q.make_fit(settings)
     if found is None:
         say(f"{group.task}: no diffusion world model is kept beside these runs; nothing is imagined")
     else:
         run, trained = found
         say(f"{group.task}: imagining {imagined.horizon_of(trained, run)} steps with the world model of {run.workdir}")
-        imagined_returns = imagined.imagining(run, trained)
+        imagined_returns = imagined.make_imagine_returns(run, trained)
     judged: list[Judged] = []
     for policies in group.policies:
-        actions = fitted_q.actions_of(acting(policies), recording.dataset)
-        by_fit = recording.return_scale * fitted_worth(policies, fit(transitions, actions), settings.num_updates)
+        actions = fitted_q.actions_of(make_act(policies), recording.dataset)
+        by_fit = recording.return_scale * fit_worth(policies, fit(transitions, actions), settings.num_updates)
         by_dwm = np.full(len(by_fit), np.nan)
         if imagined_returns is not None:
             by_dwm = imagined_returns(starts_EO, actions.start_SEA)
-        judged += judged_of(group.task, policies, by_fit, by_dwm)
+        judged += make_judged(group.task, policies, by_fit, by_dwm)
     return sorted(judged, key=lambda one: -one.estimates[0])
 
 
-def acting(policies: FinishedPolicies) -> Callable[[np.ndarray], np.ndarray]:
+def make_act(policies: FinishedPolicies) -> Callable[[np.ndarray], np.ndarray]:
     """Raw observations (n, O) -> actions (S, n, A)."""
     number = len(policies.exported.seeds)
 
@@ -92,7 +92,7 @@ def acting(policies: FinishedPolicies) -> Callable[[np.ndarray], np.ndarray]:
     return act
 
 
-def fitted_worth(policies: FinishedPolicies, fit: Iterator[tuple[int, np.ndarray]], num_updates: int) -> np.ndarray:
+def fit_worth(policies: FinishedPolicies, fit: Iterator[tuple[int, np.ndarray]], num_updates: int) -> np.ndarray:
     """Of each seed, in units of the return scale; shows progress."""
     label = f"fitted Q of {policies.exported.method} in {policies.place}"
     worth_S = np.zeros(len(policies.exported.seeds))
@@ -102,7 +102,7 @@ def fitted_worth(policies: FinishedPolicies, fit: Iterator[tuple[int, np.ndarray
         return worth_S
 
 
-def judged_of(task: str, policies: FinishedPolicies, by_fit: np.ndarray, by_dwm: np.ndarray) -> list[Judged]:
+def make_judged(task: str, policies: FinishedPolicies, by_fit: np.ndarray, by_dwm: np.ndarray) -> list[Judged]:
     """One line per seed."""
     scores = policies.mean_by_seed("score_0_1")
     scores = np.where(np.isnan(scores), policies.mean_by_seed("return_raw"), scores)
@@ -117,7 +117,7 @@ def judged_of(task: str, policies: FinishedPolicies, by_fit: np.ndarray, by_dwm:
     return [Judged(task, policies.place, method, seed, tuple(said), true, score) for seed, said, true, score in columns]
 
 
-def quality(judged: list[Judged]) -> list[Quality]:
+def rate_rankings(judged: list[Judged]) -> list[Quality]:
     """How good every ranking was, of the policies that were evaluated; nothing where fewer than two were."""
     found = []
     scores = np.array([one.score for one in judged])

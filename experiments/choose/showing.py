@@ -36,7 +36,7 @@ def quality_table(found: Sequence[Quality]) -> Table:
     return head, [[one.estimate, str(one.number), number(one.spearman), *map(number, one.regrets)] for one in found]
 
 
-def on_terminal(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+def print_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """Prints a table; figures stand to the right."""
     table = rich.table.Table(box=SIMPLE)
     for name, column in zip(head, zip(*rows, strict=True), strict=True):
@@ -52,7 +52,7 @@ def number(value: float) -> str:
     return markdown.NOTHING if np.isnan(value) else f"{value:.3g}"
 
 
-def picture(path: Path, task: str, judged: Sequence[Judged]) -> None:
+def draw_estimates(path: Path, task: str, judged: Sequence[Judged]) -> None:
     """A panel per estimate and one of the measured scores; a row per policy, best by fitted Q evaluation on top."""
     columns = [(name, [one.estimates[index] for one in judged]) for index, name in enumerate(ESTIMATES)]
     columns.append(("measured score", [one.score for one in judged]))

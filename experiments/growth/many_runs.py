@@ -16,7 +16,7 @@ from dwm_jax.runtime.row_files import JsonLines, Result
 
 from ..report.reading import total_updates
 from ..studies.catalogue import STUDIES, members_at
-from ..sweep.plan import PlannedRun, make_links, stages_of
+from ..sweep.plan import PlannedRun, make_links, plan_stages
 
 SCALE = "paper"
 # Of a real run, and the same in all of them: its pictures, policies and checkpoints.
@@ -42,7 +42,7 @@ def make_runs(folder: Path, count: int, like: Path) -> None:
 def planned(folder: Path, count: int) -> list[PlannedRun]:
     """Runs of every study, evenly spaced among all there are."""
     members = [member for study in STUDIES.values() for member in members_at(study, SCALE)]
-    _, policies = stages_of(members, folder, SCALE)
+    _, policies = plan_stages(members, folder, SCALE)
     return [policies.runs[len(policies.runs) * index // count] for index in range(count)]
 
 

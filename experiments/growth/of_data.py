@@ -9,9 +9,9 @@ import numpy as np
 from dwm_jax.maths.normalizers import fit_cdf, fit_standard
 
 from .. import measure_reading
-from ..benchmark.denoiser import bulk, make_bench, random_pairs
+from ..benchmark.denoiser import draw_bulk, make_bench, random_pairs
 from ..benchmark.policies import make_source
-from ..benchmark.processes import in_fresh_process
+from ..benchmark.processes import call_in_fresh_process
 from ..benchmark.settings import FULL, SIZES
 from .points import Point, cpu_seconds
 
@@ -22,19 +22,19 @@ EPISODE = 1_000
 PLAN = FULL._replace(num_steps=20_000, chunk=1_024)
 
 
-def reading(num_steps: int) -> list[Point]:
+def measure_data_reading(num_steps: int) -> list[Point]:
     """From Minari's local folder to device arrays, in walker2d's sizes; the memory that takes, and that stays."""
     with tempfile.TemporaryDirectory() as folder:
         place = {"MINARI_DATASETS_PATH": folder}
-        in_fresh_process(measure_reading.write, num_steps, EPISODE, environment=place)
-        measured = in_fresh_process(measure_reading.read, environment=place)
+        call_in_fresh_process(measure_reading.write, num_steps, EPISODE, environment=place)
+        measured = call_in_fresh_process(measure_reading.read, environment=place)
     of = {"reading the data": ("cpu_seconds", "CPU s"), "peak memory of reading": ("peak_bytes", "bytes")}
     of["data on a device"] = ("data_bytes", "bytes")
     # A little data does not reach the peak that jax's start has left.
     return [Point(curve, AGAINST, num_steps, measured[key], unit) for curve, (key, unit) in of.items() if measured[key]]
 
 
-def fitting(num_steps: int) -> list[Point]:
+def measure_fitting(num_steps: int) -> list[Point]:
     """The two normalisers, of one column each; a data set has one per dimension of the state and one for rewards."""
     column = np.random.default_rng(0).normal(size=(num_steps, 1)).astype(np.float32)
     fits: dict[str, Callable[[np.ndarray], object]] = {"empirical CDF": fit_cdf, "mean and deviation": fit_standard}
@@ -44,12 +44,12 @@ def fitting(num_steps: int) -> list[Point]:
     ]
 
 
-def imagining(num_pairs: int) -> list[Point]:
+def measure_imagining(num_pairs: int) -> list[Point]:
     """Drawing a trajectory for each pair by the quickstart's world model, and the memory of what is kept."""
     config, plan = SIZES["quickstart"].make_config(), PLAN
     pairs, lambda_ = random_pairs(make_bench("quickstart", plan).dataset), config.policy.lambda_.td3_bc
     imagined = make_source("quickstart", "fresh", pairs, config, lambda_, plan)
-    chunks = bulk(imagined.source, imagined.data, 1, lambda_, plan.chunk)
+    chunks = draw_bulk(imagined.source, imagined.data, 1, lambda_, plan.chunk)
     kept = sum(leaf.nbytes for leaf in next(chunks)) / plan.chunk
 
     def draw() -> None:
@@ -65,7 +65,7 @@ def imagining(num_pairs: int) -> list[Point]:
 def growth_of_data(largest: int) -> Iterator[Point]:
     """Every curve, up to so many steps."""
     for num_steps in (steps for steps in STEPS if steps <= largest):
-        yield from reading(num_steps)
-        yield from in_fresh_process(fitting, num_steps)
+        yield from measure_data_reading(num_steps)
+        yield from call_in_fresh_process(measure_fitting, num_steps)
     for num_pairs in (pairs for pairs in PAIRS if pairs <= largest):
-        yield from in_fresh_process(imagining, num_pairs)
+        yield from call_in_fresh_process(measure_imagining, num_pairs)

@@ -12,9 +12,9 @@ from dwm_jax.phases.pretraining import training_rows, update_from_segments
 from dwm_jax.registry import make_model
 from dwm_jax.runtime import parallel
 
-from ..benchmark.denoiser import dispatches
+from ..benchmark.denoiser import make_repeated_dispatch
 from ..benchmark.policies import make_learning
-from ..benchmark.processes import in_fresh_process, with_virtual_devices
+from ..benchmark.processes import call_in_fresh_process, with_virtual_devices
 from ..benchmark.settings import FULL, SIZES, random_dataset
 from .points import Point, cpu_seconds
 
@@ -40,14 +40,14 @@ def model_update(name: str, curve: str, against: str, size: int, settings: dict[
     starts = data.segment_rows(dataset, model.sequence_length, "absorb")
     update = update_from_segments(model, config.world_models[name].batch_size, jax.random.key(1))
     state = model.init(jax.random.key(0), training_rows(dataset))
-    run = dispatches(parallel.repeat_update(update), state, (dataset, starts), UPDATES)
+    run = make_repeated_dispatch(parallel.repeat_update(update), state, (dataset, starts), UPDATES)
     return [Point(curve, against, size, cpu_seconds(run) / UPDATES, "CPU s")]
 
 
 def policy_update(num_seeds: int) -> list[Point]:
     """An update of so many seeds of TD3+BC on recorded data."""
     learning = make_learning("quickstart", "td3_bc", "recorded", PLAN)
-    run = dispatches(*learning.of_seeds(num_seeds), learning.bench.data, 10 * UPDATES)
+    run = make_repeated_dispatch(*learning.of_seeds(num_seeds), learning.bench.data, 10 * UPDATES)
     return [Point("update of TD3+BC", "seeds", num_seeds, cpu_seconds(run) / (10 * UPDATES), "CPU s")]
 
 
@@ -55,30 +55,30 @@ def growth_of_networks() -> Iterator[Point]:
     """T, width and members."""
     for length in LENGTHS:
         curve, against = "update of the denoiser, by T", "T"
-        yield from apart(model_update, "dwm", curve, against, length, {"sequence_length": length})
+        yield from measure_apart(model_update, "dwm", curve, against, length, {"sequence_length": length})
     for width in WIDTHS:
         curve, against = "update of the denoiser, by width", "width"
-        yield from apart(model_update, "dwm", curve, against, width, {"width": width})
+        yield from measure_apart(model_update, "dwm", curve, against, width, {"width": width})
     for members in MEMBERS:
         curve, against = "update of the ensemble", "members"
-        yield from apart(model_update, "ensemble", curve, against, members, {"num_members": members})
+        yield from measure_apart(model_update, "ensemble", curve, against, members, {"num_members": members})
 
 
 def growth_of_seeds() -> Iterator[Point]:
     """Policies side by side."""
     for num_seeds in SEEDS:
-        yield from apart(policy_update, num_seeds)
+        yield from measure_apart(policy_update, num_seeds)
 
 
 def growth_of_devices() -> Iterator[Point]:
     """The same update on devices that share the cores: what is added is overhead."""
     for count in DEVICES:
         curve, against = "update of the denoiser, by virtual devices", "virtual devices"
-        yield from in_fresh_process(
+        yield from call_in_fresh_process(
             model_update, "dwm", curve, against, count, {}, environment=with_virtual_devices(count)
         )
 
 
-def apart(function: Callable[..., list[Point]], *arguments: Any) -> list[Point]:
+def measure_apart(function: Callable[..., list[Point]], *arguments: Any) -> list[Point]:
     """In a process of its own, so that no program and no memory is another's."""
-    return in_fresh_process(function, *arguments)
+    return call_in_fresh_process(function, *arguments)

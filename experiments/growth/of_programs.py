@@ -17,7 +17,7 @@ from dwm_jax.runtime import parallel
 from ..benchmark.denoiser import make_bench, random_pairs
 from ..benchmark.parts import products_of
 from ..benchmark.policies import make_learning, make_source
-from ..benchmark.processes import in_fresh_process
+from ..benchmark.processes import call_in_fresh_process
 from ..benchmark.settings import FULL, SIZES
 from .points import Point
 
@@ -78,5 +78,5 @@ def policy(name: str) -> list[Point]:
 def parts_of_programs() -> Iterator[Point]:
     """All of them."""
     for name in COUNTED:
-        yield from in_fresh_process(policy, name)
-    yield from in_fresh_process(denoiser)
+        yield from call_in_fresh_process(policy, name)
+    yield from call_in_fresh_process(denoiser)

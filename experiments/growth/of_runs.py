@@ -9,9 +9,9 @@ from pathlib import Path
 
 from ..report import reading
 from ..report.__main__ import write
-from ..status import phases_below, table_of
+from ..status import find_phases, make_table
 from ..studies.catalogue import STUDIES, members_at
-from ..sweep.plan import stages_of
+from ..sweep.plan import plan_stages
 from .many_runs import SCALE, make_runs
 from .points import Point
 
@@ -37,10 +37,10 @@ def of_so_many(count: int, like: Path, folder: Path) -> Iterator[Point]:
     make_runs(runs, count, like)
     start = time.process_time()
     members = [member for study in STUDIES.values() for member in members_at(study, SCALE)]
-    stages_of(members[:: max(1, len(members) // count)][:count], runs, SCALE)
+    plan_stages(members[:: max(1, len(members) // count)][:count], runs, SCALE)
     yield point("planning a sweep", count, start)
     start = time.process_time()
-    table_of(list(phases_below(runs)))
+    make_table(list(find_phases(runs)))
     yield point("status", count, start)
     for curve in ("report, the first", "report, again"):
         start = time.process_time()

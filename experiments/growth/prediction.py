@@ -27,7 +27,7 @@ from dwm_jax.registry import METHODS, Alone, Learning, split_names
 from ..benchmark.arithmetic import training_flop, trajectory_flop
 from ..report import markdown
 from ..studies.catalogue import STUDIES, members_at
-from ..sweep.plan import PlannedRun, stages_of
+from ..sweep.plan import PlannedRun, plan_stages
 from .points import Point
 
 PEAKS = Path(__file__).with_name("peaks.csv")
@@ -198,7 +198,7 @@ def plan_of(table: str) -> tuple[tuple[PlannedRun, ...], ...]:
     """The stages of a table on locomotion: world models, then policies."""
     members = [member for member in members_at(STUDIES[table], SCALE) if member.task.partition("-")[0] in ROBOTS]
     # Where no run can be: what is done in some folder changes no prediction.
-    return tuple(stage.runs for stage in stages_of(members, Path(os.devnull, "runs"), SCALE))
+    return tuple(stage.runs for stage in plan_stages(members, Path(os.devnull, "runs"), SCALE))
 
 
 def page(curves: Mapping[str, Sequence[Point]]) -> str:
@@ -225,7 +225,11 @@ def page(curves: Mapping[str, Sequence[Point]]) -> str:
     ]
     text += [markdown.table(head, rows), SCALING]
     run = plan_of("main")[0][0]
-    rows = [scaling(what, work, machine) for what, work in works(run.config, counts).items() for machine in alone()]
+    rows = [
+        scaling(what, work, machine)
+        for what, work in works(run.config, counts).items()
+        for machine in distinct_machines()
+    ]
     text.append(markdown.table(["what", "machine", *(f"on {n}" for n in DEVICES), "stops at"], rows))
     text += [
         "## Peaks and assumptions\n",
@@ -247,7 +251,7 @@ def works(config: ConfigDict, counts: Counts) -> dict[str, Work]:
     }
 
 
-def alone() -> list[Machine]:
+def distinct_machines() -> list[Machine]:
     """Each kind of device once."""
     return list({machine.flops: machine for machine in machines()}.values())
 

@@ -6,9 +6,9 @@ from pathlib import Path
 
 from ..studies.catalogue import STUDIES, Study
 from . import markdown, sections, timing
-from .reading import CIRCUMSTANCES, Found, FoundRun, FoundStart, Gap, distinct, of_study
+from .reading import CIRCUMSTANCES, Found, FoundRun, FoundStart, Gap, drop_links, group_by_task
 from .sections import Section
-from .together import together
+from .together import compare_methods
 
 # Runs that lie in no study's folder.
 OTHERS = Study("", "Other runs", "", "returns.csv", "returns", (), lambda task, scale: ())
@@ -33,15 +33,15 @@ chosen by its evaluation as in the paper; that flatters. "All variants" below a 
 """
 
 
-def made_of(found: Found, folder: Path) -> list[Section]:
+def make_sections(found: Found, folder: Path) -> list[Section]:
     """A section per study that has runs; pictures go to `folder`/figures."""
-    by_study = {study: of_study(found.runs, study.name) for study in (*STUDIES.values(), OTHERS)}
-    made = {study: sections.section(study, by_task, folder) for study, by_task in by_study.items() if by_task}
+    by_study = {study: group_by_task(found.runs, study.name) for study in (*STUDIES.values(), OTHERS)}
+    made = {study: sections.make_section(study, by_task, folder) for study, by_task in by_study.items() if by_task}
     if OTHERS in made and not made[OTHERS].lines:
         del made[OTHERS]  # world models by themselves: their commands are listed
     returns = [section.lines for study, section in made.items() if study.kind == "returns"]
     others = [section.lines for study, section in made.items() if study.kind != "returns"]
-    everything = together(returns, others, folder)
+    everything = compare_methods(returns, others, folder)
     return [*([Section("All methods together", everything, {}, ())] if everything else []), *made.values()]
 
 
@@ -53,11 +53,11 @@ def write(found: Found, made: Sequence[Section], runs_folder: Path) -> str:
       made: the sections of the studies.
     """
     parts = [(section.heading, section.text) for section in made]
-    parts.append(("What is missing", missing(found.gaps)))
-    costs = [timing.learning(distinct(found.runs)), timing.pretraining(found.models)]
+    parts.append(("What is missing", list_gaps(found.gaps)))
+    costs = [timing.learning(drop_links(found.runs)), timing.pretraining(found.models)]
     parts.append(("Wall times", "\n".join(cost for cost in costs if cost) or "No run has a timing.jsonl.\n"))
-    parts.append(("Commands, commits and machines", origin(found, runs_folder)))
-    heading = [f"# {markdown.plain(title(found))}\n", summary(found), HOW_TO_READ]
+    parts.append(("Commands, commits and machines", describe_origin(found, runs_folder)))
+    heading = [f"# {markdown.escape(title(found))}\n", summary(found), HOW_TO_READ]
     contents = [f"- [{name}](#{markdown.anchor(name)})" for name, _ in parts]
     return "\n".join([*heading, *contents, ""] + [f"\n## {name}\n\n{text}" for name, text in parts])
 
@@ -69,11 +69,11 @@ def title(found: Found) -> str:
 
 def summary(found: Found) -> str:
     """What there is, in two lines."""
-    runs = distinct(found.runs)
+    runs = drop_links(found.runs)
     methods = sum(len(run.curves) for run in runs)
-    tasks = sorted({markdown.plain(run.task) for run in found.runs})
+    tasks = sorted({markdown.escape(run.task) for run in found.runs})
     gaps = f"{len(found.gaps)} thing(s) are" if found.gaps else "nothing is"
-    scale = f' of a sweep at scale "{markdown.plain(found.scale)}"' if found.scale else ""
+    scale = f' of a sweep at scale "{markdown.escape(found.scale)}"' if found.scale else ""
     rows = (
         " Raw rows: [comparison.csv](comparison.csv) (the tables, unrounded), [evaluations.csv](evaluations.csv) "
         "(every evaluation)."
@@ -85,28 +85,28 @@ def summary(found: Found) -> str:
     )
 
 
-def missing(gaps: Sequence[Gap]) -> str:
+def list_gaps(gaps: Sequence[Gap]) -> str:
     """Every gap, by run."""
     if not gaps:
         return "Nothing: every run that was found, or that the sweep was asked for, is finished.\n"
     table = markdown.table(["run", "state"], gaps)
-    return table if len(gaps) <= NUM_SHOWN else markdown.folded(f"All {len(gaps)}", table)
+    return table if len(gaps) <= NUM_SHOWN else markdown.fold(f"All {len(gaps)}", table)
 
 
-def origin(found: Found, runs_folder: Path) -> str:
+def describe_origin(found: Found, runs_folder: Path) -> str:
     """Circumstances, then every command."""
-    text = [circumstances(found.runs), "`RUNS` stands for the folder of the runs.\n"]
+    text = [list_circumstances(found.runs), "`RUNS` stands for the folder of the runs.\n"]
     for study in (*STUDIES.values(), OTHERS):
         runs = [run for run in found.runs if run.study == study.name]
         if runs:
-            text.append(markdown.folded(f"{study.title}: {len(runs)} run(s)", commands(runs, runs_folder)))
+            text.append(markdown.fold(f"{study.title}: {len(runs)} run(s)", list_commands(runs, runs_folder)))
     return "\n".join(text)
 
 
-def circumstances(runs: Sequence[FoundRun]) -> str:
+def list_circumstances(runs: Sequence[FoundRun]) -> str:
     """The commits, versions and machines that the runs ran on; how many starts of each."""
     counts: dict[tuple[str, ...], int] = {}
-    for run in distinct(runs):
+    for run in drop_links(runs):
         for start in run.starts:
             key = tuple(known or markdown.NOTHING for known in start.circumstances)
             counts[key] = counts.get(key, 0) + 1
@@ -115,7 +115,7 @@ def circumstances(runs: Sequence[FoundRun]) -> str:
     return markdown.table([*CIRCUMSTANCES, "starts"], [[*key, str(count)] for key, count in counts.items()])
 
 
-def commands(runs: Sequence[FoundRun], folder: Path) -> str:
+def list_commands(runs: Sequence[FoundRun], folder: Path) -> str:
     """The commands of every start of every run; paths below `folder` are written from RUNS on."""
     lines = []
     for run in runs:

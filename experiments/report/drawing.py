@@ -43,7 +43,7 @@ class Band(NamedTuple):
     every: float  # the lower one
 
 
-def once(draw: Callable[..., None], path: Path, *shown: object, font_size: float = 13) -> None:
+def draw_once(draw: Callable[..., None], path: Path, *shown: object, font_size: float = 13) -> None:
     """`draw(path, *shown)` in the report's style, unless `path` is what it drew of the same before.
 
     A report is made again while runs go on, and most of its time is drawing. What a picture shows is known by the
@@ -77,7 +77,7 @@ def style(font_size: float) -> Iterator[None]:
         yield
 
 
-def lines(
+def draw_lines(
     path: Path,
     shown: Sequence[Points],
     title: str,
@@ -110,7 +110,7 @@ def lines(
     _finish(path, figure, axes, title)
 
 
-def bands(path: Path, shown: Sequence[Band], title: str, x_label: str, y_label: str) -> None:
+def draw_bands(path: Path, shown: Sequence[Band], title: str, x_label: str, y_label: str) -> None:
     """A line with its band per method; its levels dashed and dotted in the same colour."""
     figure = Figure((7, 5))
     axes = figure.subplots()
@@ -127,7 +127,7 @@ def bands(path: Path, shown: Sequence[Band], title: str, x_label: str, y_label: 
     _finish(path, figure, axes, title)
 
 
-def intervals(path: Path, by_method: Mapping[str, Interval], title: str) -> None:
+def draw_intervals(path: Path, by_method: Mapping[str, Interval], title: str) -> None:
     """A mark and its interval per method."""
     figure = Figure((7, 1.4 + 0.4 * len(by_method)), layout="constrained")
     axes = figure.subplots()
@@ -140,7 +140,7 @@ def intervals(path: Path, by_method: Mapping[str, Interval], title: str) -> None
     _finish(path, figure, axes, title)
 
 
-def profiles(path: Path, thresholds: np.ndarray, by_method: Mapping[str, Interval], title: str) -> None:
+def draw_profiles(path: Path, thresholds: np.ndarray, by_method: Mapping[str, Interval], title: str) -> None:
     """The fraction of runs above each score."""
     figure = Figure((7, 5))
     axes = figure.subplots()

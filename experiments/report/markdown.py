@@ -23,10 +23,10 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     columns = zip(*rows, strict=True) if rows else ([] for _ in head)
     marks = ["---:" if all(_is_figure(cell) for cell in column) else "---" for column in columns]
     lines = [head, marks, *rows]
-    return "\n".join("| " + " | ".join(plain(cell) for cell in line) + " |" for line in lines) + "\n"
+    return "\n".join("| " + " | ".join(escape(cell) for cell in line) + " |" for line in lines) + "\n"
 
 
-def plain(text: str) -> str:
+def escape(text: str) -> str:
     """Text from outside, a run's name or what is wrong with it, on one line and as it is: no link, picture or HTML."""
     escaped = re.sub(r"([\\`\[\]|])", r"\\\1", one_line(text))
     return escaped.replace("&", "&amp;").replace("<", "&lt;")
@@ -55,14 +55,14 @@ def picture_file(*parts: str, kind: str = "svg") -> str:
 
 def heading(task: str) -> str:
     """Over what belongs to one task."""
-    return f"### {plain(task)}\n"
+    return f"### {escape(task)}\n"
 
 
 def _is_figure(cell: str) -> bool:
     return cell == NOTHING or cell.lstrip("+-")[:1].isdigit()
 
 
-def spread(values: Sequence[float] | np.ndarray, digits: int = 2) -> str:
+def format_spread(values: Sequence[float] | np.ndarray, digits: int = 2) -> str:
     """Mean and standard deviation."""
     return mean_and_std(float(np.mean(values)), float(np.std(values)), digits)
 
@@ -86,7 +86,7 @@ def difference(value: float, digits: int = 2) -> str:
 
 def figures(*pictures: tuple[str, str]) -> str:
     """(description, file) pairs in one paragraph: side by side where there is room."""
-    return "\n".join(f"![{plain(description)}]({file})" for description, file in pictures) + "\n"
+    return "\n".join(f"![{escape(description)}]({file})" for description, file in pictures) + "\n"
 
 
 def pictures_in(text: str) -> set[str]:
@@ -94,7 +94,7 @@ def pictures_in(text: str) -> set[str]:
     return set(re.findall(rf"\]\({PICTURES}/([A-Za-z0-9_+=-][A-Za-z0-9_+.=-]*)\)", text))
 
 
-def folded(title: str, text: str) -> str:
+def fold(title: str, text: str) -> str:
     """Text that opens on demand; printed open."""
     return f"<details>\n<summary>{html.escape(title)}</summary>\n\n{text}\n</details>\n"
 
@@ -108,7 +108,7 @@ def anchor(heading: str) -> str:
 TEMPLATE = Path(__file__).with_name("page.html")
 
 
-def page(text: str, title: str, folder: Path) -> str:
+def make_page(text: str, title: str, folder: Path) -> str:
     """The page.
 
     Args:
@@ -119,7 +119,7 @@ def page(text: str, title: str, folder: Path) -> str:
     # Here, since the rest of this file serves those who have not installed it.
     from markdown_it import MarkdownIt
 
-    # `markdown.folded` is HTML in the Markdown; what comes from outside has passed `markdown.plain`.
+    # `markdown.fold` is HTML in the Markdown; what comes from outside has passed `markdown.escape`.
     parser = MarkdownIt("commonmark", {"html": True}).enable("table")
     # A wide table scrolls by itself; the page never does.
     parser.add_render_rule("table_open", lambda *_: '<div class="table" tabindex="0"><table>\n', fmt="html")
@@ -130,12 +130,12 @@ def page(text: str, title: str, folder: Path) -> str:
             token.attrSet("id", anchor(tokens[position + 1].content))
         for child in token.children or []:
             if child.type == "image":
-                child.attrSet("src", inlined(folder, str(child.attrGet("src"))))
+                child.attrSet("src", inline_picture(folder, str(child.attrGet("src"))))
     body = parser.renderer.render(tokens, parser.options, {})
     return Template(TEMPLATE.read_text("utf-8")).substitute(title=html.escape(title), body=body)
 
 
-def inlined(folder: Path, source: str) -> str:
+def inline_picture(folder: Path, source: str) -> str:
     """A picture of the report in `folder` as a data URI; nothing else that lies on this machine, and no link to it."""
     path = folder / source
     kind = {".svg": "image/svg+xml", ".png": "image/png"}.get(path.suffix)

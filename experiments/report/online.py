@@ -47,7 +47,7 @@ class Arms(NamedTuple):
         return np.array([scores.mean() for scores in self.episodes])
 
 
-def section(study: str, task: str, runs: Sequence[FoundRun], folder: Path) -> str:
+def make_section(study: str, task: str, runs: Sequence[FoundRun], folder: Path) -> str:
     """Table and picture of the methods that have at least two variants on a task; "" where none has."""
     found = arms_of(runs)
     if not found:
@@ -65,7 +65,7 @@ def section(study: str, task: str, runs: Sequence[FoundRun], folder: Path) -> st
         drawing.Band(arms.method, *trials[arms.method], best=float(arms.means.max()), every=float(arms.means.mean()))
         for arms in found
     ]
-    drawing.once(drawing.bands, folder / file, lines, task, "evaluation episodes allowed", unit_of(found))
+    drawing.draw_once(drawing.draw_bands, folder / file, lines, task, "evaluation episodes allowed", unit_of(found))
     caption = f"Score on {task} by the evaluation episodes that choosing a variant may cost"
     return (
         "The score that choosing among a method's variants gets, by the evaluation episodes that it may cost: a UCB "

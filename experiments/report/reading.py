@@ -101,7 +101,7 @@ class Found(NamedTuple):
     scale: str | None  # of the sweep, where there was one
 
 
-def nothing_in(folder: Path, found: Found) -> str:
+def explain_no_run(folder: Path, found: Found) -> str:
     """Why there is no run to show."""
     if not found.gaps:
         return f"{folder} holds no run: no config.json in it or below"
@@ -284,7 +284,7 @@ def read_model(place: str, folder: Path, described: dict[str, Any]) -> tuple[lis
     return found, [] if reached >= total else [Gap(place, f"trained up to update {reached:,} of {total:,}")]
 
 
-def distinct(runs: Sequence[FoundRun]) -> list[FoundRun]:
+def drop_links(runs: Sequence[FoundRun]) -> list[FoundRun]:
     """Each folder once: one run may serve several studies, by a link."""
     return list({run.folder.resolve(): run for run in reversed(runs)}.values())[::-1]
 
@@ -295,7 +295,7 @@ def common_origin(runs: Iterable[FoundRun]) -> str | None:
     return said.pop() if len(said) == 1 else OTHER if OTHER in said else None
 
 
-def of_study(runs: Sequence[FoundRun], study: str) -> dict[str, list[FoundRun]]:
+def group_by_task(runs: Sequence[FoundRun], study: str) -> dict[str, list[FoundRun]]:
     """The study's runs by task."""
     by_task: dict[str, list[FoundRun]] = {}
     for run in runs:
@@ -304,7 +304,7 @@ def of_study(runs: Sequence[FoundRun], study: str) -> dict[str, list[FoundRun]]:
     return by_task
 
 
-def evaluations(run: FoundRun) -> Iterator[dict[str, Any]]:
+def make_evaluation_rows(run: FoundRun) -> Iterator[dict[str, Any]]:
     """Means over the episodes of every evaluation: the raw rows behind the tables."""
     cells: dict[tuple[str, int, int], list[Result]] = {}
     for row in run.results:

@@ -8,7 +8,7 @@ import numpy as np
 from dwm_jax.registry import METHODS
 from dwm_jax.results.scores import Curve, final_scores
 
-from ..studies.reported import CORL, Counterpart, Reported, counterpart, peers
+from ..studies.reported import CORL, Counterpart, Reported, find_counterpart, read_peers
 from . import markdown
 from .reading import FoundRun, common_origin
 
@@ -47,10 +47,10 @@ def collect_scores(runs: Sequence[FoundRun], settings: Sequence[str]) -> list[Sc
         for method, curve in run.curves.items()
     ]
     order = {method: number for number, method in enumerate(METHODS)}
-    return sorted(found, key=lambda score: (order[score.method], [in_order(value) for value in score.settings]))
+    return sorted(found, key=lambda score: (order[score.method], [sorting_key(value) for value in score.settings]))
 
 
-def choose(found: Sequence[Score]) -> list[Choice]:
+def choose_variants(found: Sequence[Score]) -> list[Choice]:
     """Of each method and setting the best variant."""
     groups: dict[tuple[str, tuple[str, ...]], list[Score]] = {}
     for score in found:
@@ -58,7 +58,7 @@ def choose(found: Sequence[Score]) -> list[Choice]:
     return [Choice(max(group, key=lambda score: score.last_three.mean()), len(group)) for group in groups.values()]
 
 
-def in_order(text: str) -> tuple[float, str]:
+def sorting_key(text: str) -> tuple[float, str]:
     """Sorting key of a setting's value: no value first, then numbers by size, then words."""
     try:
         return (float(text) if text else -np.inf), ""
@@ -111,15 +111,17 @@ class Line(NamedTuple):
         }
 
 
-def lines(study: str, task: str, choices: Sequence[Choice], reported: Mapping[tuple[str, ...], Reported]) -> list[Line]:
+def make_lines(
+    study: str, task: str, choices: Sequence[Choice], reported: Mapping[tuple[str, ...], Reported]
+) -> list[Line]:
     """Our choices on one task, each with what the paper reports for the same method and settings.
 
     Args:
       reported: by (method, the paper's task, *settings as the study's columns have them).
     """
-    by_peers = peers()
+    by_peers = read_peers()
     tasks = {key[1] for key in reported} | {task for by_task in by_peers.values() for task in by_task}
-    beside = counterpart(task, tasks, common_origin(choice.score.run for choice in choices))
+    beside = find_counterpart(task, tasks, common_origin(choice.score.run for choice in choices))
 
     def find(score: Score) -> Reported | None:
         return None if beside is None else reported.get((score.method, beside.task, *score.settings))
@@ -134,8 +136,8 @@ def lines(study: str, task: str, choices: Sequence[Choice], reported: Mapping[tu
 
 def other_peers(task: str) -> str:
     """A line of what others report on the task that stands beside `task` for methods that are not ours; "" for none."""
-    by_peers = {key: by_task for key, by_task in peers().items() if key[1] not in METHODS}
-    beside = counterpart(task, {task for by_task in by_peers.values() for task in by_task}, None)
+    by_peers = {key: by_task for key, by_task in read_peers().items() if key[1] not in METHODS}
+    beside = find_counterpart(task, {task for by_task in by_peers.values() for task in by_task}, None)
     if beside is None:
         return ""
     told = [
@@ -146,7 +148,7 @@ def other_peers(task: str) -> str:
     return f"On D4RL's {beside.task} others report: {', '.join(told)}.\n"
 
 
-def table(settings: Sequence[str], shown: Sequence[Line]) -> str:
+def make_table(settings: Sequence[str], shown: Sequence[Line]) -> str:
     """One task's table."""
     beside = next((line.counterpart for line in shown if line.reported), None)
     head = ["method", *settings, "mean of last 3", "last"]
@@ -158,7 +160,7 @@ def table(settings: Sequence[str], shown: Sequence[Line]) -> str:
     for line in shown:
         score, digits = line.choice.score, 1 if line.choice.score.curve.is_raw else 2
         row = [score.method, *(value or markdown.NOTHING for value in score.settings)]
-        row += [markdown.spread(score.last_three, digits), markdown.spread(score.last, digits)]
+        row += [markdown.format_spread(score.last_three, digits), markdown.format_spread(score.last, digits)]
         if beside:
             row.append(markdown.mean_and_std(*line.reported) if line.reported else markdown.NOTHING)
             row.append(markdown.NOTHING if line.difference is None else markdown.difference(line.difference))
@@ -173,7 +175,7 @@ def table(settings: Sequence[str], shown: Sequence[Line]) -> str:
     return markdown.table(head, rows)
 
 
-def overview(settings: Sequence[str], by_task: Mapping[str, Sequence[Line]]) -> str:
+def make_overview(settings: Sequence[str], by_task: Mapping[str, Sequence[Line]]) -> str:
     """Methods x tasks: ours, averaged over the last three evaluations; without `settings` a line per method."""
     cells = {
         (line.choice.score.method, line.choice.score.settings[: len(settings)], task): line.choice.score
@@ -184,14 +186,16 @@ def overview(settings: Sequence[str], by_task: Mapping[str, Sequence[Line]]) -> 
     for method, values in dict.fromkeys(key[:2] for key in cells):
         found = [cells.get((method, values, task)) for task in by_task]
         texts = [
-            markdown.NOTHING if score is None else markdown.spread(score.last_three, 1 if score.curve.is_raw else 2)
+            markdown.NOTHING
+            if score is None
+            else markdown.format_spread(score.last_three, 1 if score.curve.is_raw else 2)
             for score in found
         ]
         rows.append([method, *(value or markdown.NOTHING for value in values), *texts])
     return markdown.table(["method", *settings, *by_task], rows)
 
 
-def search(settings: Sequence[str], found: Sequence[Score]) -> str:
+def make_search_table(settings: Sequence[str], found: Sequence[Score]) -> str:
     """All variants of a search, the best of each method first."""
     ranked = sorted(found, key=lambda score: -float(score.last_three.mean()))
     order = {method: number for number, method in enumerate(dict.fromkeys(score.method for score in found))}
@@ -200,8 +204,8 @@ def search(settings: Sequence[str], found: Sequence[Score]) -> str:
             score.method,
             *(value or markdown.NOTHING for value in score.settings),
             score.run.variant,
-            markdown.spread(score.last_three),
-            markdown.spread(score.last),
+            markdown.format_spread(score.last_three),
+            markdown.format_spread(score.last),
             ", ".join(markdown.number(value) for value in score.last),
         ]
         for score in sorted(ranked, key=lambda score: order[score.method])

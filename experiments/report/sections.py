@@ -13,7 +13,7 @@ from ..studies.catalogue import Study
 from ..studies.reported import Reported
 from . import drawing, markdown, online, scores, timing, world_models
 from .reading import FoundRun
-from .scores import Line, choose, collect_scores
+from .scores import Line, choose_variants, collect_scores
 
 
 class Section(NamedTuple):
@@ -35,7 +35,9 @@ class Comparison(NamedTuple):
 
 def _by_length(file: str) -> dict[tuple[str, ...], Reported]:
     """The file's figures are all for T = 32."""
-    return {(method, task, "32", h): value for (method, task, h), value in reported.scores(file, "horizon").items()}
+    return {
+        (method, task, "32", h): value for (method, task, h), value in reported.read_scores(file, "horizon").items()
+    }
 
 
 def _by_lambda(file: str) -> dict[tuple[str, ...], Reported]:
@@ -43,18 +45,18 @@ def _by_lambda(file: str) -> dict[tuple[str, ...], Reported]:
     values = {"0": "1", "1": "0.95"}
     return {
         (method, task, values[is_lambda]): value
-        for (method, task, is_lambda), value in reported.scores(file, "lambda_return").items()
+        for (method, task, is_lambda), value in reported.read_scores(file, "lambda_return").items()
     }
 
 
 COMPARISONS = {
-    "returns": Comparison((), reported.scores),
-    "horizons": Comparison(("H",), lambda file: reported.scores(file, "horizon")),
+    "returns": Comparison((), reported.read_scores),
+    "horizons": Comparison(("H",), lambda file: reported.read_scores(file, "horizon")),
     "sequence_length": Comparison(("T", "H"), _by_length),
-    "returns_to_go": Comparison(("return-to-go",), reported.scores),
+    "returns_to_go": Comparison(("return-to-go",), reported.read_scores),
     "lambda": Comparison(("lambda",), _by_lambda),
-    "attribution": Comparison(("without",), reported.scores),
-    "distillation": Comparison(("distilled",), reported.scores),
+    "attribution": Comparison(("without",), reported.read_scores),
+    "distillation": Comparison(("distilled",), reported.read_scores),
 }
 MEASURED: dict[str, Callable[[str, Mapping[str, list[FoundRun]], str | None, Path], str]] = {
     "attribution": partial(world_models.by_setting, "without"),
@@ -66,10 +68,10 @@ MEASURED: dict[str, Callable[[str, Mapping[str, list[FoundRun]], str | None, Pat
 }
 
 
-def section(study: Study, by_task: Mapping[str, list[FoundRun]], folder: Path) -> Section:
+def make_section(study: Study, by_task: Mapping[str, list[FoundRun]], folder: Path) -> Section:
     """The section of one study; its pictures go to `folder`/figures."""
     source = f"Repeats {study.source}. " if study.source else ""
-    remark = f"The paper's figures: {reported.remark(study.reported)}" if study.reported else ""
+    remark = f"The paper's figures: {reported.read_remark(study.reported)}" if study.reported else ""
     text = [f"{source}{remark}".strip() + "\n"]
     lines: dict[str, list[Line]] = {}
     settings: tuple[str, ...] = ()
@@ -77,22 +79,22 @@ def section(study: Study, by_task: Mapping[str, list[FoundRun]], folder: Path) -
         text.append(MEASURED[study.kind](study.name, by_task, study.reported, folder))
     if study.kind in COMPARISONS:
         settings = COMPARISONS[study.kind].settings
-        lines = score_lines(study, by_task)
+        lines = make_score_lines(study, by_task)
         if len(lines) > 1:
             text.append("Mean of the last three evaluations, over all tasks:\n")
-            text.append(scores.overview(settings, lines))
+            text.append(scores.make_overview(settings, lines))
         text += [score_task(study, task, by_task[task], lines[task], folder) for task in lines]
     if len(text) == 1:
         text.append("No run of it is finished.\n")
     return Section(study.title, "\n".join(part for part in text if part.strip()), lines, settings)
 
 
-def score_lines(study: Study, by_task: Mapping[str, list[FoundRun]]) -> dict[str, list[Line]]:
+def make_score_lines(study: Study, by_task: Mapping[str, list[FoundRun]]) -> dict[str, list[Line]]:
     """By task the lines of the study's table; tasks without a finished method are left out."""
     kind = COMPARISONS[study.kind]
     paper = kind.reported(study.reported) if study.reported else {}
     lines = {
-        task: scores.lines(study.name, task, choose(collect_scores(runs, kind.settings)), paper)
+        task: scores.make_lines(study.name, task, choose_variants(collect_scores(runs, kind.settings)), paper)
         for task, runs in by_task.items()
     }
     return {task: shown for task, shown in lines.items() if shown}
@@ -101,7 +103,7 @@ def score_lines(study: Study, by_task: Mapping[str, list[FoundRun]]) -> dict[str
 def score_task(study: Study, task: str, runs: Sequence[FoundRun], shown: Sequence[Line], folder: Path) -> str:
     """One task: table, pictures, and the search behind the table where there was one."""
     settings = COMPARISONS[study.kind].settings
-    text = [markdown.heading(task), scores.table(settings, shown)]
+    text = [markdown.heading(task), scores.make_table(settings, shown)]
     if not settings:
         text.append(scores.other_peers(task))
     if settings:
@@ -111,12 +113,12 @@ def score_task(study: Study, task: str, runs: Sequence[FoundRun], shown: Sequenc
         text.append(markdown.figures(*learning_curves(study.name, task, shown, folder)))
     if any(line.choice.num_candidates > 1 for line in shown):
         found = collect_scores(runs, settings)
-        text.append(markdown.folded(f"All {len(found)} variants", scores.search(settings, found)))
-    text.append(online.section(study.name, task, runs, folder))
+        text.append(markdown.fold(f"All {len(found)} variants", scores.make_search_table(settings, found)))
+    text.append(online.make_section(study.name, task, runs, folder))
     if study.kind in ("returns", "returns_to_go"):
         text.append(world_models.quality(study.name, task, runs, folder))
     if study.kind == "returns_to_go":
-        text.append(world_models.label_histogram(study.name, task, runs[0].folder, folder))
+        text.append(world_models.copy_label_histogram(study.name, task, runs[0].folder, folder))
     return "\n".join(part for part in text if part.strip())
 
 
@@ -127,7 +129,7 @@ def learning_curves(study: str, task: str, shown: Sequence[Line], folder: Path) 
     for title, curves in panels.items():
         file = markdown.picture_file(study or "runs", task, title or "curves")
         # Its legend leaves no room for larger letters.
-        drawing.once(pictures.draw_learning_curves, folder / file, task, {title: curves}, planners, font_size=11)
+        drawing.draw_once(pictures.draw_learning_curves, folder / file, task, {title: curves}, planners, font_size=11)
         made.append((f"Learning curves on {task}" + (f", {title}" if title else ""), file))
     return made
 
@@ -157,7 +159,7 @@ def curve_over_setting(study: Study, task: str, shown: Sequence[Line], folder: P
     ]
     file = markdown.picture_file(study.name, task)
     label = next((line.counterpart.label for line in shown if line.counterpart), "paper")
-    drawing.once(drawing.lines, folder / file, [*ours, *theirs], task, name, "score (0-1)", label)
+    drawing.draw_once(drawing.draw_lines, folder / file, [*ours, *theirs], task, name, "score (0-1)", label)
     return f"Score against {name} on {task}", file
 
 

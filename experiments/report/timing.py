@@ -60,20 +60,20 @@ def sampling(study: str, by_task: Mapping[str, list[FoundRun]], file: str | None
                 rows.append([f"paper: {subject}", *(values.get(h, markdown.NOTHING) for h in horizons)])
         text += [markdown.heading(task), markdown.table(["world model", *(f"H = {h}" for h in horizons)], rows)]
         path = markdown.picture_file(study, task)
-        drawing.once(pictures.draw_sampling_times, folder / path, seconds, f"{task}: time of 128 trajectories")
+        drawing.draw_once(pictures.draw_sampling_times, folder / path, seconds, f"{task}: time of 128 trajectories")
         text.append(markdown.figures((f"Time of a batch of trajectories against the horizon on {task}", path)))
     return "\n".join(text)
 
 
 def _reported(file: str | None) -> list[dict[str, str]]:
-    return reported.rows(file) if file else []
+    return reported.read_rows(file) if file else []
 
 
 def learning(runs: Sequence[FoundRun]) -> str:
     """Policy learning of all runs, by method: medians."""
     paper = {
         method: float(row["value"]) / 200
-        for row in reported.rows(FILE)
+        for row in reported.read_rows(FILE)
         if row["what"] == "training 200k updates"
         for method in row["subject"].split()
         if method in METHODS

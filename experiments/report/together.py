@@ -15,7 +15,7 @@ from .statistics import Interval
 Best = dict[str, dict[str, Line]]
 
 
-def together(
+def compare_methods(
     returns: Sequence[Mapping[str, list[Line]]], others: Sequence[Mapping[str, list[Line]]], folder: Path
 ) -> str:
     """The section; "" for fewer than two methods.
@@ -25,21 +25,21 @@ def together(
       others: of those that compare settings; what they have of methods that no other study has is taken from them.
       folder: pictures go to `folder`/figures.
     """
-    best = best_of(returns)
+    best = choose_best(returns)
     known = {method for by_method in best.values() for method in by_method}
-    for task, by_method in best_of(others).items():
+    for task, by_method in choose_best(others).items():
         best.setdefault(task, {}).update({method: line for method, line in by_method.items() if method not in known})
     best = {task: by_method for task, by_method in best.items() if by_method}
     if len({method for by_method in best.values() for method in by_method}) < 2:
         return ""
     lines = {task: list(by_method.values()) for task, by_method in best.items()}
-    text = ["Mean of the last three evaluations; of several studies the better run.\n", scores.overview((), lines)]
-    text += budgets(best)
-    seeds, tasks, left_out = comparable(best)
+    text = ["Mean of the last three evaluations; of several studies the better run.\n", scores.make_overview((), lines)]
+    text += remark_on_budgets(best)
+    seeds, tasks, left_out = find_comparable(best)
     if len(seeds) < 2:
         return "\n".join(text)
     text.append(
-        f"Over {', '.join(map(markdown.plain, tasks))}: the interquartile mean of all seeds, with the "
+        f"Over {', '.join(map(markdown.escape, tasks))}: the interquartile mean of all seeds, with the "
         f"{statistics.CONFIDENCE:.0%} interval of a stratified bootstrap ({statistics.NUM_RESAMPLES:,} resamples)."
         + (f" Without {', '.join(left_out)}, for want of a score on all of these tasks." if left_out else "")
         + "\n"
@@ -47,11 +47,11 @@ def together(
     means = {method: statistics.interquartile_mean(found) for method, found in seeds.items()}
     rows = [[method, *(markdown.number(float(bound)) for bound in mean)] for method, mean in means.items()]
     text.append(markdown.table(["method", "interquartile mean", "from", "to"], rows))
-    text.append(markdown.figures(*over_tasks(seeds, means, folder)))
+    text.append(markdown.figures(*draw_over_tasks(seeds, means, folder)))
     return "\n".join(text)
 
 
-def best_of(studies: Sequence[Mapping[str, list[Line]]]) -> Best:
+def choose_best(studies: Sequence[Mapping[str, list[Line]]]) -> Best:
     """Of every method on every task the line with the best mean of the last three evaluations."""
     best: Best = {}
     for lines in studies:
@@ -63,7 +63,7 @@ def best_of(studies: Sequence[Mapping[str, list[Line]]]) -> Best:
     return best
 
 
-def budgets(best: Best) -> list[str]:
+def remark_on_budgets(best: Best) -> list[str]:
     """A line that says so where policies learnt for different numbers of updates."""
     updates = {
         line.choice.score.run.num_updates
@@ -74,7 +74,7 @@ def budgets(best: Best) -> list[str]:
     return [f"Budgets differ: {min(updates):,} to {max(updates):,} updates of a policy.\n"] if len(updates) > 1 else []
 
 
-def comparable(best: Best) -> tuple[dict[str, list[np.ndarray]], list[str], list[str]]:
+def find_comparable(best: Best) -> tuple[dict[str, list[np.ndarray]], list[str], list[str]]:
     """Methods with normalised scores on the same tasks: as many cells of methods x tasks as a whole block can have.
 
     Returns:
@@ -98,14 +98,14 @@ def comparable(best: Best) -> tuple[dict[str, list[np.ndarray]], list[str], list
     return seeds, tasks, [method for method in methods if method not in seeds]
 
 
-def over_tasks(
+def draw_over_tasks(
     seeds: Mapping[str, list[np.ndarray]], means: Mapping[str, Interval], folder: Path
 ) -> list[tuple[str, str]]:
     """Interquartile means in one picture; performance profiles in one per learner, planners in each."""
     file = "figures/interquartile_means.svg"
     thresholds = thresholds_of(np.concatenate([values for found in seeds.values() for values in found]))
     made = [("Interquartile means with their intervals", file)]
-    drawing.once(drawing.intervals, folder / file, means, "Interquartile mean")
+    drawing.draw_once(drawing.draw_intervals, folder / file, means, "Interquartile mean")
     for learner in dict.fromkeys(learner for method in seeds if (learner := learner_of(METHODS[method]))):
         shown = {
             method: statistics.performance_profile(found, thresholds)
@@ -114,7 +114,7 @@ def over_tasks(
         }
         file = markdown.picture_file("profiles", learner)
         title = f"Performance profiles, {LEARNERS[learner].title}"
-        drawing.once(drawing.profiles, folder / file, thresholds, shown, title)
+        drawing.draw_once(drawing.draw_profiles, folder / file, thresholds, shown, title)
         made.append((f"{title}: the fraction of seeds above each score", file))
     return made
 

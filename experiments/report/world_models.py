@@ -44,10 +44,10 @@ def reported_errors(file: str, task: str, origin: str | None) -> ReportedErrors:
     The paper's step 1 is the given state and the first reward: states are shifted by one, rewards are not.
 
     Args:
-      origin: what our runs say of their data (`reported.counterpart`).
+      origin: what our runs say of their data (`reported.find_counterpart`).
     """
-    beside = reported.counterpart(task, {REPORTED_TASK}, origin) or Counterpart(REPORTED_TASK, is_same_data=False)
-    rows = reported.rows(file)
+    beside = reported.find_counterpart(task, {REPORTED_TASK}, origin) or Counterpart(REPORTED_TASK, is_same_data=False)
+    rows = reported.read_rows(file)
     errors = {}
     for model, label in LABELS.items():
         mine = sorted((row for row in rows if row["model"] == model), key=lambda row: int(row["step"]))
@@ -60,11 +60,11 @@ def prediction_error(study: str, by_task: Mapping[str, list[FoundRun]], file: st
     """Error by step: mean and standard deviation over the runs of a task, which differ in the world models' seed."""
     text = [UNITS]
     for task, runs in by_task.items():
-        shown = longest(runs)
-        errors = errors_of(shown)
+        shown = with_longest_horizon(runs)
+        errors = collect_errors(shown)
         if errors:
             paper = reported_errors(file, task, common_origin(shown)) if file else None
-            text.append(f"{markdown.heading(task)}\n{spread_over(errors)}")
+            text.append(f"{markdown.heading(task)}\n{remark_on_spread(errors)}")
             text += [error_table(name, errors, paper) for name in QUANTITIES]
             text.append(markdown.figures(*error_pictures(study, task, errors, paper, folder)))
     return "\n".join(text)
@@ -97,7 +97,7 @@ def by_setting(setting: str, study: str, by_task: Mapping[str, list[FoundRun]], 
     return "\n".join(text)
 
 
-def spread_over(errors: Mapping[str, list[PredictionError]]) -> str:
+def remark_on_spread(errors: Mapping[str, list[PredictionError]]) -> str:
     """Over how many world models the tables' ± goes; nothing where each is alone."""
     if max(map(len, errors.values())) == 1:
         return ""
@@ -105,13 +105,13 @@ def spread_over(errors: Mapping[str, list[PredictionError]]) -> str:
     return f"± is the standard deviation over world models of different seeds: {numbers}.\n"
 
 
-def longest(runs: Sequence[FoundRun]) -> list[FoundRun]:
+def with_longest_horizon(runs: Sequence[FoundRun]) -> list[FoundRun]:
     """The runs with errors over the longest horizon among them: only these can be laid side by side."""
     measured = [run for run in runs if run.measured.errors]
     return [run for run in measured if run.horizon == max(other.horizon for other in measured)]
 
 
-def errors_of(runs: Sequence[FoundRun]) -> dict[str, list[PredictionError]]:
+def collect_errors(runs: Sequence[FoundRun]) -> dict[str, list[PredictionError]]:
     """The errors of all runs, by world model and who acts in it."""
     found: dict[str, list[PredictionError]] = {}
     for run in runs:
@@ -165,30 +165,30 @@ def error_pictures(
                 lines.append(Points(label, range(1, len(theirs) + 1), theirs, [], is_ours=False))
         file = markdown.picture_file(study or "runs", task, quantity, "error")
         label = paper.counterpart.label if paper else ""
-        drawing.once(drawing.lines, folder / file, lines, task, "step", f"squared error, {name}", label, True)
+        drawing.draw_once(drawing.draw_lines, folder / file, lines, task, "step", f"squared error, {name}", label, True)
         made.append((f"Prediction error of the {name} by step on {task}", file))
     return made
 
 
 def quality(study: str, task: str, runs: Sequence[FoundRun], folder: Path) -> str:
     """Pictures of the world models behind one task's scores, from the runs of the longest horizon."""
-    measured = longest(runs)
+    measured = with_longest_horizon(runs)
     if not measured:
         return ""
     horizon = measured[0].horizon
     # Runs of one world model repeat its figures: one of each is shown.
-    errors = {label: found[:1] for label, found in errors_of(measured).items()}
+    errors = {label: found[:1] for label, found in collect_errors(measured).items()}
     made = error_pictures(study, task, errors, None, folder)
     calibrations = {label: found for run in reversed(measured) for label, found in run.measured.calibrations.items()}
     if calibrations:
         file = markdown.picture_file(study or "runs", task, "calibration")
         title = f"{task}: return of {horizon} steps"
-        drawing.once(pictures.draw_calibrations, folder / file, calibrations, {}, title, font_size=11)
+        drawing.draw_once(pictures.draw_calibrations, folder / file, calibrations, {}, title, font_size=11)
         made.append((f"Return asked for against the return of {horizon} imagined steps on {task}", file))
     return f"The world models on held-out segments, {horizon} steps:\n\n{markdown.figures(*made)}"
 
 
-def own_picture(path: Path) -> bytes | None:
+def read_own_picture(path: Path) -> bytes | None:
     """A picture that a run has drawn; None where there is none, or something else: a link to some file."""
     is_file = path.is_file() and path.resolve() == path.parent.parent.resolve() / path.parent.name / path.name
     if not is_file or path.stat().st_size > LARGEST_PICTURE:
@@ -197,9 +197,9 @@ def own_picture(path: Path) -> bytes | None:
     return content if content.startswith(PNG) else None
 
 
-def label_histogram(study: str, task: str, place: Path, folder: Path) -> str:
+def copy_label_histogram(study: str, task: str, place: Path, folder: Path) -> str:
     """The recorded labels that the returns-to-go are to be read against: a run's own picture; "" where it has none."""
-    picture = own_picture(place / "figures" / "returns_to_go.png")
+    picture = read_own_picture(place / "figures" / "returns_to_go.png")
     if picture is None:
         return ""
     file = markdown.picture_file(study, task, "labels", kind="png")
@@ -218,7 +218,7 @@ def diffusion_steps(study: str, by_task: Mapping[str, list[FoundRun]], file: str
                 tasks.append(task)
     names = "T", "K", "N"
     errors = [f"{quantity}_error" for quantity in QUANTITIES]
-    paper = {tuple(int(row[name]) for name in names): row for row in (reported.rows(file) if file else [])}
+    paper = {tuple(int(row[name]) for name in names): row for row in (reported.read_rows(file) if file else [])}
     head = [*names, "state", "reward"] + (["paper, over 9 tasks: state", "paper: reward"] if paper else [])
     rows = []
     for key, found in sorted(cells.items()):
@@ -226,7 +226,7 @@ def diffusion_steps(study: str, by_task: Mapping[str, list[FoundRun]], file: str
         row += [f"{np.mean([getattr(error, quantity).mean() for error in found]):.3g}" for quantity in QUANTITIES]
         row += [paper[key][name] if key in paper else markdown.NOTHING for name in errors] if paper else []
         rows.append(row)
-    known = ", ".join(map(markdown.plain, dict.fromkeys(tasks))) or "no task"
+    known = ", ".join(map(markdown.escape, dict.fromkeys(tasks))) or "no task"
     return (
         f"{UNITS}\nMean over all steps, on {known}. T rows, K training steps, N sampling steps.\n\n"
         + markdown.table(head, rows)

@@ -20,17 +20,17 @@ from .variations import (
     AS_CONFIGURED,
     DISTILLED,
     Setting,
-    as_published,
-    asking,
-    asking_as_searched,
-    both,
-    exactly,
-    horizon,
-    long_sequence,
-    of_swept_learners,
-    searched,
-    usual,
-    without,
+    combine,
+    horizon_setting,
+    long_sequence_setting,
+    published_setting,
+    return_to_go_setting,
+    searched_returns_to_go,
+    searched_settings,
+    setting_without,
+    swept_methods,
+    usual_setting,
+    whole_horizon_setting,
 )
 
 __all__ = ["SCALES", "STUDIES", "Member", "Study", "members_at", "same_run", "tasks_at"]
@@ -92,11 +92,11 @@ Cell = tuple[Sequence[str], Setting]
 
 def main_table(task: str, scale: str) -> Iterator[Cell]:
     horizons = GRIDS[scale].horizons
-    for setting in searched(task, scale, horizons):
+    for setting in searched_settings(task, scale, horizons):
         yield ["DWM-TD3BC", "DWM-IQL", "DWM-PQL"], setting
     for steps in horizons:
-        yield ["OneStep-TD3BC", "OneStep-IQL", "OneStep-PQL"], horizon(steps)
-        yield ["TD3+BC-H", "IQL-H", "PQL-H"], horizon(steps)
+        yield ["OneStep-TD3BC", "OneStep-IQL", "OneStep-PQL"], horizon_setting(steps)
+        yield ["TD3+BC-H", "IQL-H", "PQL-H"], horizon_setting(steps)
 
 
 def model_free(task: str, scale: str) -> Iterator[Cell]:
@@ -104,22 +104,25 @@ def model_free(task: str, scale: str) -> Iterator[Cell]:
 
 
 def transformer(task: str, scale: str) -> Iterator[Cell]:
-    asked = asking_as_searched(task, scale)[:1]
+    asked = searched_returns_to_go(task, scale)[:1]
     if scale == "paper":
-        asked.append(asking(TRANSFORMER_RETURNS_TO_GO[task.split("-")[0]]))
+        asked.append(return_to_go_setting(TRANSFORMER_RETURNS_TO_GO[task.split("-")[0]]))
     for steps in GRIDS[scale].horizons:
         for return_to_go in asked:
-            yield ["T-TD3BC", "T-IQL"], both(exactly(scale), both(horizon(steps), return_to_go))
+            yield (
+                ["T-TD3BC", "T-IQL"],
+                combine(whole_horizon_setting(scale), combine(horizon_setting(steps), return_to_go)),
+            )
 
 
 def decision_diffuser(task: str, scale: str) -> Iterator[Cell]:
-    for asked in asking_as_searched(task, scale):
+    for asked in searched_returns_to_go(task, scale):
         yield ["DD"], asked
 
 
 def inference_time(task: str, scale: str) -> Iterator[Cell]:
-    yield ["DD"], asking_as_searched(task, scale)[0]
-    yield ["DWM-TD3BC"], usual(task, scale)
+    yield ["DD"], searched_returns_to_go(task, scale)[0]
+    yield ["DWM-TD3BC"], usual_setting(task, scale)
 
 
 def augmentation(task: str, scale: str) -> Iterator[Cell]:
@@ -132,17 +135,20 @@ def sampling_time(task: str, scale: str) -> Iterator[Cell]:
 
 
 def long_horizons(task: str, scale: str) -> Iterator[Cell]:
-    for setting in searched(task, scale, GRIDS[scale].long_horizons):
-        yield of_swept_learners("DWM", scale), both(exactly(scale), both(long_sequence(scale), setting))
+    for setting in searched_settings(task, scale, GRIDS[scale].long_horizons):
+        yield (
+            swept_methods("DWM", scale),
+            combine(whole_horizon_setting(scale), combine(long_sequence_setting(scale), setting)),
+        )
     for steps in GRIDS[scale].one_step_horizons:
-        yield of_swept_learners("OneStep", scale), both(exactly(scale), horizon(steps))
+        yield swept_methods("OneStep", scale), combine(whole_horizon_setting(scale), horizon_setting(steps))
 
 
 def sequence_length(task: str, scale: str) -> Iterator[Cell]:
     common = [steps for steps in GRIDS[scale].horizons if steps in GRIDS[scale].long_horizons]
-    for setting in searched(task, scale, common):
-        for length in (AS_CONFIGURED, long_sequence(scale)):
-            yield of_swept_learners("DWM", scale), both(exactly(scale), both(length, setting))
+    for setting in searched_settings(task, scale, common):
+        for length in (AS_CONFIGURED, long_sequence_setting(scale)):
+            yield swept_methods("DWM", scale), combine(whole_horizon_setting(scale), combine(length, setting))
 
 
 def prediction_error(task: str, scale: str) -> Iterator[Cell]:
@@ -166,18 +172,21 @@ def diffusion_steps(task: str, scale: str) -> Iterator[Cell]:
 
 def swept_returns_to_go(task: str, scale: str) -> Iterator[Cell]:
     for value in GRIDS[scale].swept_returns_to_go:
-        yield of_swept_learners("DWM", scale), both(horizon(GRIDS[scale].usual_horizon), asking(value))
+        yield (
+            swept_methods("DWM", scale),
+            combine(horizon_setting(GRIDS[scale].usual_horizon), return_to_go_setting(value)),
+        )
 
 
 def lambda_return(task: str, scale: str) -> Iterator[Cell]:
     """A learner's own lambda is left to the config: such a run is the main table's."""
     horizons = [GRIDS[scale].usual_horizon] if GRIDS[scale].together else GRIDS[scale].horizons
     own = default_config().policy.lambda_
-    for setting in searched(task, scale, horizons):
+    for setting in searched_settings(task, scale, horizons):
         for method, learner in (("DWM-TD3BC", "td3_bc"), ("DWM-IQL", "iql")):
             for name, value in (("vanilla", 1.0), ("lambda0.95", 0.95)):
                 changed = {} if own[learner] == value else {f"policy.lambda_.{learner}": str(value)}
-                yield [method], both(Setting(name, changed), setting)
+                yield [method], combine(Setting(name, changed), setting)
 
 
 def attribution(task: str, scale: str) -> Iterator[Cell]:
@@ -185,30 +194,30 @@ def attribution(task: str, scale: str) -> Iterator[Cell]:
 
     At the paper's scale, which is the method as published, the parts are not there to be taken away.
     """
-    usual_run = usual(task, scale)
+    usual_run = usual_setting(task, scale)
     yield ["DWM-TD3BC"], usual_run
     if scale != "paper":
         for part in list(WITHOUT)[: 1 if GRIDS[scale].together else None]:
-            yield ["DWM-TD3BC"], both(without(part), usual_run)
+            yield ["DWM-TD3BC"], combine(setting_without(part), usual_run)
     yield ["TD3+BC-H"], usual_run
 
 
 def relabelling(task: str, scale: str) -> Iterator[Cell]:
-    yield ["DWM-IQL"], usual(task, scale)
-    yield ["DWM-IQL+RTG"], usual(task, scale)
+    yield ["DWM-IQL"], usual_setting(task, scale)
+    yield ["DWM-IQL+RTG"], usual_setting(task, scale)
 
 
 def rebrac(task: str, scale: str) -> Iterator[Cell]:
     """All four with the penalties that ReBRAC's authors chose for the task by its scores on recorded single steps."""
-    setting = as_published(task, scale)
+    setting = published_setting(task, scale)
     yield ["ReBRAC"], setting
-    yield ["ReBRAC-H"], both(horizon(GRIDS[scale].usual_horizon), setting)
-    yield ["DWM-ReBRAC", "OneStep-ReBRAC"], both(usual(task, scale), setting)
+    yield ["ReBRAC-H"], combine(horizon_setting(GRIDS[scale].usual_horizon), setting)
+    yield ["DWM-ReBRAC", "OneStep-ReBRAC"], combine(usual_setting(task, scale), setting)
 
 
 def dawm(task: str, scale: str) -> Iterator[Cell]:
     """Imagined trajectories that critics bootstrap at, the same with pairs among them, and made-up transitions."""
-    usual_run = usual(task, scale)
+    usual_run = usual_setting(task, scale)
     yield ["DWM-TD3BC", "DWM-IQL"], usual_run
     yield ["DAWM-TD3BC", "DAWM-IQL"], usual_run
     yield ["DA-TD3BC", "DA-IQL"], AS_CONFIGURED
@@ -217,14 +226,14 @@ def dawm(task: str, scale: str) -> Iterator[Cell]:
 def distillation(task: str, scale: str) -> Iterator[Cell]:
     """The same world model with its sampler as it is and in one pass, under a learner that follows what it imagines."""
     for setting in (AS_CONFIGURED, DISTILLED):
-        yield ["DWM-TD3BC"], both(setting, usual(task, scale))
+        yield ["DWM-TD3BC"], combine(setting, usual_setting(task, scale))
 
 
 def mazes(task: str, scale: str) -> Iterator[Cell]:
     yield ["TD3+BC", "IQL"], AS_CONFIGURED
     yield ["DD"], AS_CONFIGURED
     for steps in GRIDS[scale].horizons:
-        yield ["DWM-TD3BC", "DWM-IQL"], horizon(steps)
+        yield ["DWM-TD3BC", "DWM-IQL"], horizon_setting(steps)
 
 
 def study(

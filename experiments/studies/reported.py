@@ -43,35 +43,35 @@ class Counterpart(NamedTuple):
         return "paper, other data" if self.is_same_data is False else "paper"
 
 
-def rows(file: str | Path) -> list[dict[str, str]]:
+def read_rows(file: str | Path) -> list[dict[str, str]]:
     """The rows of one file, of the paper's where it has no folder; lines that begin with # are remarks."""
     with open(PAPER / file, newline="") as lines:
         return list(csv.DictReader(line for line in lines if not line.startswith("#")))
 
 
-def remark(file: str) -> str:
+def read_remark(file: str) -> str:
     """What the file says of its figures."""
     with open(PAPER / file) as lines:
         return " ".join(line.lstrip("# ").strip() for line in lines if line.startswith("#"))
 
 
-def scores(file: str, *columns: str) -> dict[tuple[str, ...], Reported]:
+def read_scores(file: str, *columns: str) -> dict[tuple[str, ...], Reported]:
     """Means and standard deviations by method, task and further `columns` (as they are written)."""
     keys = ("method", "task", *columns)
-    return {tuple(row[key] for key in keys): Reported(float(row["mean"]), float(row["std"])) for row in rows(file)}
+    return {tuple(row[key] for key in keys): Reported(float(row["mean"]), float(row["std"])) for row in read_rows(file)}
 
 
-def peers() -> dict[tuple[str, str], dict[str, Reported]]:
+def read_peers() -> dict[tuple[str, str], dict[str, Reported]]:
     """What others report on D4RL's data, by (source, method) and task, on the paper's 0-1 scale; std NaN if unknown."""
     found: dict[tuple[str, str], dict[str, Reported]] = {}
-    for row in rows(PEERS):
+    for row in read_rows(PEERS):
         std = float(row["std"]) / 100 if row["std"] else float("nan")
         by_task = found.setdefault((row["source"], row["method"]), {})
         by_task[row["task"]] = Reported(float(row["mean"]) / 100, std)
     return found
 
 
-def counterpart(task: str, reported_tasks: Collection[str], origin: str | None) -> Counterpart | None:
+def find_counterpart(task: str, reported_tasks: Collection[str], origin: str | None) -> Counterpart | None:
     """The paper's task with the figures to show beside `task`; None where it has none.
 
     A D4RL name stands for the same data where the file's checksum is D4RL's. Under its name without the version stand

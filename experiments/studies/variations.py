@@ -26,39 +26,41 @@ AS_CONFIGURED = Setting("", {})
 DISTILLED = Setting("distilled", {"world_models.dwm.distil": "True"})
 
 
-def both(one: Setting, other: Setting) -> Setting:
+def combine(one: Setting, other: Setting) -> Setting:
     return Setting("-".join(filter(None, (one.name, other.name))), {**one.overrides, **other.overrides})
 
 
-def horizon(steps: int) -> Setting:
+def horizon_setting(steps: int) -> Setting:
     return Setting(f"H{steps}", {"policy.horizon": str(steps)})
 
 
-def exactly(scale: str) -> Setting:
+def whole_horizon_setting(scale: str) -> Setting:
     """Overrides by which policies use the whole horizon named, even where a recipe would cut it (`largest_error`)."""
     return AS_CONFIGURED if scale == "paper" else Setting("", {"policy.largest_error": "0.0"})
 
 
-def asking(return_to_go: float) -> Setting:
+def return_to_go_setting(return_to_go: float) -> Setting:
     return Setting(f"rtg{return_to_go:g}", {"policy.return_to_go": str(return_to_go)})
 
 
-def asking_as_searched(task: str, scale: str) -> list[Setting]:
+def searched_returns_to_go(task: str, scale: str) -> list[Setting]:
     """The returns-to-go searched, the middle first; the config's own where the paper names none."""
-    return [asking(value) for value in returns_to_go(task, scale)] or [AS_CONFIGURED]
+    return [return_to_go_setting(value) for value in returns_to_go(task, scale)] or [AS_CONFIGURED]
 
 
-def searched(task: str, scale: str, horizons: Sequence[int]) -> list[Setting]:
+def searched_settings(task: str, scale: str, horizons: Sequence[int]) -> list[Setting]:
     """Horizon x return-to-go."""
-    return [both(horizon(steps), asked) for steps in horizons for asked in asking_as_searched(task, scale)]
+    return [
+        combine(horizon_setting(steps), asked) for steps in horizons for asked in searched_returns_to_go(task, scale)
+    ]
 
 
-def usual(task: str, scale: str) -> Setting:
+def usual_setting(task: str, scale: str) -> Setting:
     """Horizon and return-to-go where neither is studied."""
-    return searched(task, scale, [GRIDS[scale].usual_horizon])[0]
+    return searched_settings(task, scale, [GRIDS[scale].usual_horizon])[0]
 
 
-def long_sequence(scale: str) -> Setting:
+def long_sequence_setting(scale: str) -> Setting:
     length = GRIDS[scale].long_sequence_length
     return Setting(
         f"T{length}",
@@ -69,7 +71,7 @@ def long_sequence(scale: str) -> Setting:
     )
 
 
-def as_published(task: str, scale: str) -> Setting:
+def published_setting(task: str, scale: str) -> Setting:
     """ReBRAC as its authors set it on the task: penalties and learning rates, and at the paper's scales their batch.
 
     It has no name, as it is the same for every run on a task.
@@ -83,12 +85,12 @@ def as_published(task: str, scale: str) -> Setting:
     return Setting("", overrides)
 
 
-def without(part: str) -> Setting:
+def setting_without(part: str) -> Setting:
     """The recommended recipe but for one part of it, a key of `recipes.WITHOUT`."""
     return Setting(f"without-{part}", WITHOUT[part])
 
 
-def of_swept_learners(source: str, scale: str) -> list[str]:
+def swept_methods(source: str, scale: str) -> list[str]:
     return [f"{source}-{learner}" for learner in GRIDS[scale].swept_learners]
 
 

@@ -46,15 +46,15 @@ from ..studies.catalogue import SCALES, STUDIES, Member, members_at, tasks_at
 from ..studies.scales import OF_OWN_DATA
 from . import launch_files, local, slurm
 from .local import Devices
-from .plan import PlannedRun, Stage, make_links, stages_of
+from .plan import PlannedRun, Stage, make_links, plan_stages
 from .record import Progress, Record
 
 
 @terminal.guard_output()
 def main() -> None:
-    options = parsed()
+    options = parse_command_line()
     try:
-        members = list(members_of(options.studies, options.tasks, options.methods, options.variants, options.scale))
+        members = list(choose_members(options.studies, options.tasks, options.methods, options.variants, options.scale))
         named = options.runs or Path("runs") / f"sweep-{options.scale}"
         checkpoints.refuse_place(named)
         runs_folder = named.resolve()
@@ -63,7 +63,7 @@ def main() -> None:
                 raise ConfigError(f"--runs {runs_folder}: {place} is no folder")
         if options.launcher == "print" and any(character.isspace() for character in str(runs_folder)):
             raise ConfigError(f"--runs {runs_folder} has a space in its path, which manifests cannot hold; rename it")
-        stages = stages_of(members, runs_folder, options.scale)
+        stages = plan_stages(members, runs_folder, options.scale)
         record = Record(runs_folder, options.scale)
         if options.dry_run:
             show(stages, record)
@@ -83,7 +83,7 @@ def launch(options: argparse.Namespace, stages: Sequence[Stage], record: Record)
     to_do = [Stage(name, tuple(run for run in runs if not run.is_done())) for name, runs in stages]
     to_do = [stage for stage in to_do if stage.runs]
     if options.launcher == "local":
-        found = local.devices()
+        found = local.find_devices()
         refuse_what_cannot_run([run for stage in to_do for run in stage.runs], found.per_run)
     elif options.launcher == "slurm":
         parameters = dict(parameter.split("=", 1) for parameter in options.slurm)
@@ -103,7 +103,7 @@ def launch(options: argparse.Namespace, stages: Sequence[Stage], record: Record)
             run_here(to_do, found, options.workers, Progress(record, runs))
 
 
-def parsed() -> argparse.Namespace:
+def parse_command_line() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(
         terminal.spell_commands("python -m experiments.sweep"),
@@ -145,7 +145,7 @@ def parsed() -> argparse.Namespace:
     return options
 
 
-def members_of(
+def choose_members(
     studies: str, tasks: str | None, methods: str | None, variants: str | None, scale: str
 ) -> Iterator[Member]:
     """What the command asks for.
@@ -153,19 +153,19 @@ def members_of(
     Raises:
       ValueError: an unknown study, or a task, method or variant that none of them has at this scale.
     """
-    asked_studies = named_in("STUDY", studies)
+    asked_studies = split_list("STUDY", studies)
     if unknown := [name for name in asked_studies if name not in (*STUDIES, "all")]:
         raise ValueError(f"unknown study {', '.join(unknown)}; known: {', '.join(STUDIES)}, or all")
     names = list(STUDIES) if "all" in asked_studies else asked_studies
     known = list(dict.fromkeys(task for name in names for task in tasks_at(STUDIES[name], scale)))
-    chosen = known if tasks is None else named_in("--tasks", tasks)
+    chosen = known if tasks is None else split_list("--tasks", tasks)
     own = [task for task in chosen if task not in known]
     if unknown := [task for task in own if scale != OF_OWN_DATA or not data_tasks.is_known(task)]:
         prepared = " and whatever is prepared (python -m dwm_jax.data list)" if scale == OF_OWN_DATA else ""
         raise ValueError(f"--tasks {', '.join(unknown)}: at scale {scale} the tasks are {', '.join(known)}{prepared}")
     members = [member for name in names for member in members_at(STUDIES[name], scale, own) if member.task in chosen]
     learnt = list(dict.fromkeys(method for member in members for method in member.methods))
-    asked = learnt if methods is None else named_in("--methods", methods)
+    asked = learnt if methods is None else split_list("--methods", methods)
     if unknown := [method for method in asked if method not in learnt]:
         raise ValueError(f"--methods {', '.join(unknown)}: the methods there are {', '.join(learnt)}")
     kept = [member for member in members if set(asked).issuperset(member.methods)]
@@ -174,7 +174,7 @@ def members_of(
         raise ValueError(
             f"--methods {methods}: at scale {scale} no run has these alone; ask for all of a run: {shared}"
         )
-    patterns = ["*"] if variants is None else named_in("--variants", variants)
+    patterns = ["*"] if variants is None else split_list("--variants", variants)
     alike = [member for member in kept if any(fnmatchcase(member.variant, pattern) for pattern in patterns)]
     if not alike:
         there = ", ".join(dict.fromkeys(member.variant for member in kept))
@@ -182,7 +182,7 @@ def members_of(
     return iter(alike)
 
 
-def named_in(flag: str, text: str) -> list[str]:
+def split_list(flag: str, text: str) -> list[str]:
     """The names of a list with commas, each once.
 
     Raises:
@@ -203,13 +203,13 @@ def show(stages: Sequence[Stage], record: Record) -> None:
             print(f"{record.state(run):8}{run.name}{''.join(f' = {link}' for link in run.links)}")
             print(f"        {shlex.join(run.command)}")
     print(f"# {', '.join(f'{count} {state}' for state, count in sorted(states.items()))}")
-    if absent := not_prepared(run for stage in stages for run in stage.runs):
+    if absent := find_unprepared(run for stage in stages for run in stage.runs):
         print(f"# no data here yet of {', '.join(absent)}; {data_tasks.how_to_prepare(absent[0])}")
     if states.total() > states["done"]:
         print("# the same command without --dry-run runs what is not done")
 
 
-def not_prepared(runs: Iterable[PlannedRun]) -> list[str]:
+def find_unprepared(runs: Iterable[PlannedRun]) -> list[str]:
     """The tasks whose data is not here, each once."""
     named = dict.fromkeys(run.config.task for run in runs)
     return [name for name in named if not (name in data_tasks.MADE_TASKS or is_prepared(name))]
@@ -221,7 +221,7 @@ def refuse_what_cannot_run(runs: Sequence[PlannedRun], num_devices: int) -> None
     Raises:
       ValueError: naming the first run that is wrong, or all tasks that are not prepared.
     """
-    if absent := not_prepared(runs):
+    if absent := find_unprepared(runs):
         how = data_tasks.how_to_prepare(absent[0])
         raise ValueError(f"no data of {', '.join(absent)} here; {how} (so each); or choose tasks with --tasks")
     for run in runs:
@@ -252,7 +252,7 @@ def run_here(to_do: Sequence[Stage], found: Devices, workers: int | None, progre
     compiled = {"JAX_COMPILATION_CACHE_DIR": str(progress.record.folder / ".compiled")}
     places = [
         place._replace(environment={**compiled, **place.environment})
-        for place in local.places(found, workers, os.environ.get("CUDA_VISIBLE_DEVICES"), local.usable_cores())
+        for place in local.make_places(found, workers, os.environ.get("CUDA_VISIBLE_DEVICES"), local.usable_cores())
     ]
     say(f"{len(places)} run(s) at a time on {found.number} {found.backend} device(s); {progress.counts()}")
     for stage in to_do:

@@ -59,7 +59,7 @@ class Outcome(NamedTuple):
         return self.exit_code == locks.EXIT_CODE
 
 
-def devices() -> Devices:
+def find_devices() -> Devices:
     """What jax finds on this machine; asked in a process of its own, which gives the devices back.
 
     Raises:
@@ -73,7 +73,7 @@ def devices() -> Devices:
     return Devices(*json.loads(answer.stdout.splitlines()[-1]))
 
 
-def places(found: Devices, workers: int | None, visible: str | None, cores: Sequence[int]) -> list[Place]:
+def make_places(found: Devices, workers: int | None, visible: str | None, cores: Sequence[int]) -> list[Place]:
     """Where runs may go on at the same time.
 
     Args:
@@ -126,7 +126,7 @@ def run_all(
     waiting, free = deque(runs), list(places)
     running: dict[subprocess.Popen[bytes], tuple[PlannedRun, Place, float]] = {}
     passed_on = 0
-    with heard() as signals, ending(running):
+    with collect_signals() as signals, end_children(running):
         while running or (waiting and not signals):
             while waiting and free and not signals:
                 run, place = waiting.popleft(), free.pop(0)
@@ -170,7 +170,7 @@ def start(run: PlannedRun, place: Place) -> subprocess.Popen[bytes]:
 
 
 @contextmanager
-def ending(running: Mapping[subprocess.Popen[bytes], object]) -> Iterator[None]:
+def end_children(running: Mapping[subprocess.Popen[bytes], object]) -> Iterator[None]:
     """Ends the children in `running` after the block, however it ends: they save, or are killed when they do not."""
     try:
         yield
@@ -188,7 +188,7 @@ def ending(running: Mapping[subprocess.Popen[bytes], object]) -> Iterator[None]:
 
 
 @contextmanager
-def heard() -> Iterator[list[int]]:
+def collect_signals() -> Iterator[list[int]]:
     """The signals that come inside the block, in their order."""
     signals: list[int] = []
     numbers = interruption.listened_signals()

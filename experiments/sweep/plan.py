@@ -74,19 +74,19 @@ class Stage(NamedTuple):
     runs: tuple[PlannedRun, ...]
 
 
-def stages_of(members: Sequence[Member], runs_folder: Path, scale: str) -> tuple[Stage, Stage]:
+def plan_stages(members: Sequence[Member], runs_folder: Path, scale: str) -> tuple[Stage, Stage]:
     """The world models that are to be trained, each once, and the members' runs; in both also what is done.
 
     A model that no method trains by itself (Decision Diffuser's, augmentation's) comes with the first run that needs
     it.
     """
-    runs = runs_of(members, runs_folder, scale)
-    first = tuple(world_model_runs([run for run in runs if not run.is_done()], runs_folder))
+    runs = plan_runs(members, runs_folder, scale)
+    first = tuple(find_world_model_runs([run for run in runs if not run.is_done()], runs_folder))
     early = {run.name for run in first}
     return Stage("world_models", first), Stage("policies", tuple(run for run in runs if run.name not in early))
 
 
-def runs_of(members: Sequence[Member], runs_folder: Path, scale: str) -> list[PlannedRun]:
+def plan_runs(members: Sequence[Member], runs_folder: Path, scale: str) -> list[PlannedRun]:
     """One run for all members that are the same; the others are links to its folder.
 
     Its folder is the one that an earlier sweep gave it, whichever the study, or else the first member's.
@@ -107,7 +107,7 @@ def runs_of(members: Sequence[Member], runs_folder: Path, scale: str) -> list[Pl
         home = name_of(homes.get(key, group[0]))
         settings = {"methods": ",".join(group[0].methods), **group[0].overrides}
         links = tuple(name for name in map(name_of, group) if name != home)
-        runs.append(run_of(home, group[0].config, settings, runs_folder)._replace(links=links))
+        runs.append(make_run(home, group[0].config, settings, runs_folder)._replace(links=links))
     return runs
 
 
@@ -119,13 +119,13 @@ def is_real(folder: Path) -> bool:
     return folder.is_dir() and not folder.is_symlink()
 
 
-def run_of(name: str, config_file: str, settings: Mapping[str, str], runs_folder: Path) -> PlannedRun:
+def make_run(name: str, config_file: str, settings: Mapping[str, str], runs_folder: Path) -> PlannedRun:
     """The run of a config file with settings."""
     settings = {**settings, "world_model_dir": str(runs_folder / "world_models")}
-    return PlannedRun(name, runs_folder / name, config_file, settings, parse(config_file, settings))
+    return PlannedRun(name, runs_folder / name, config_file, settings, parse_config(config_file, settings))
 
 
-def parse(config_file: str, settings: Mapping[str, str]) -> ConfigDict:
+def parse_config(config_file: str, settings: Mapping[str, str]) -> ConfigDict:
     """The config as dwm_jax.train reads it."""
     overrides = (f"--config.{key}={value}" for key, value in settings.items())
     arguments = ["train", f"--config={config_files.find(config_file)}", *overrides]
@@ -136,7 +136,7 @@ def parse(config_file: str, settings: Mapping[str, str]) -> ConfigDict:
     return config
 
 
-def world_model_runs(runs: Iterable[PlannedRun], runs_folder: Path) -> Iterator[PlannedRun]:
+def find_world_model_runs(runs: Iterable[PlannedRun], runs_folder: Path) -> Iterator[PlannedRun]:
     """For every world model that the runs need, told apart by what its training depends on: who trains it."""
     seen: set[str] = set()
     for run in runs:
@@ -151,10 +151,10 @@ def world_model_runs(runs: Iterable[PlannedRun], runs_folder: Path) -> Iterator[
             digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:8]
             if digest not in seen:
                 seen.add(digest)
-                yield alone(run, model, digest, runs_folder) if model in ALONE else run
+                yield plan_world_model_run(run, model, digest, runs_folder) if model in ALONE else run
 
 
-def alone(run: PlannedRun, model: str, digest: str, runs_folder: Path) -> PlannedRun:
+def plan_world_model_run(run: PlannedRun, model: str, digest: str, runs_folder: Path) -> PlannedRun:
     """The run that trains one world model of another run, and nothing else."""
     settings = {"methods": ALONE[model], "diagnostics.sampling_horizons": "()"}
     read = training_settings(run.config.world_models[model].to_dict())
@@ -163,7 +163,7 @@ def alone(run: PlannedRun, model: str, digest: str, runs_folder: Path) -> Planne
         if parents == ["world_models", model] and last in read:
             settings[key] = value
     name = f"world_models_of/{run.config.task.replace('/', '-')}/{ALONE[model]}-{digest}"
-    return run_of(name, run.config_file, settings, runs_folder)
+    return make_run(name, run.config_file, settings, runs_folder)
 
 
 def make_links(runs: Iterable[PlannedRun], runs_folder: Path) -> None:

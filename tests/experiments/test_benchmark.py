@@ -31,10 +31,10 @@ from experiments.benchmark.arithmetic import (
 )
 from experiments.benchmark.engines import dispatch_times
 from experiments.benchmark.figures import Figure, rate, readable, record
-from experiments.benchmark.parts import products_of, training_parts
-from experiments.benchmark.policies import drawing_included, policy_updates, ratio_of_times
+from experiments.benchmark.parts import measure_training_parts, products_of
+from experiments.benchmark.policies import drawing_included, measure_policy_updates, ratio_of_times
 from experiments.benchmark.settings import QUICK
-from experiments.benchmark.timing import Effort, Timing, in_turns
+from experiments.benchmark.timing import Effort, Timing, time_in_turns
 
 SHAPES = [
     {"length": 8, "row_size": 12, "action_size": 3, "width": 16, "multipliers": (1, 4, 8)},
@@ -181,7 +181,7 @@ def test_products_of_a_program_by_hand() -> None:
 
 
 def test_an_update_computes_no_products_but_the_useful_ones() -> None:
-    products, optimiser, update = training_parts("tiny", QUICK._replace(repetitions=1, seconds=0.0))
+    products, optimiser, update = measure_training_parts("tiny", QUICK._replace(repetitions=1, seconds=0.0))
     # Counted from the program on the left, from shapes alone on the right.
     assert products.flop_per_unit == update.flop_per_unit
     assert optimiser.flop_per_unit is None
@@ -198,7 +198,7 @@ def test_numbers_are_readable(value: float | None, text: str) -> None:
 def test_things_are_timed_in_turns() -> None:
     calls = []
     runs = {name: lambda name=name: calls.append(name) for name in "ab"}
-    timings = in_turns(runs, Effort(repetitions=2, seconds=0.0, matrix_size=1))
+    timings = time_in_turns(runs, Effort(repetitions=2, seconds=0.0, matrix_size=1))
     # First call and warm-up of each, then one of each per repetition.
     assert "".join(calls) == "aabb" + "ab" + "ab"
     assert [len(timing.seconds) for timing in timings.values()] == [2, 2]
@@ -206,7 +206,7 @@ def test_things_are_timed_in_turns() -> None:
 
 def test_a_process_of_its_own_has_its_own_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("DWM_TEST", raising=False)
-    assert processes.in_fresh_process(os.getenv, "DWM_TEST", environment={"DWM_TEST": "there"}) == "there"
+    assert processes.call_in_fresh_process(os.getenv, "DWM_TEST", environment={"DWM_TEST": "there"}) == "there"
     assert "DWM_TEST" not in os.environ
 
 
@@ -215,7 +215,7 @@ def test_virtual_devices_are_compared_with_one(monkeypatch: pytest.MonkeyPatch) 
         count = int(environment["XLA_FLAGS"].split("=")[-1])
         return [figure(values=(12.0 / count,))]
 
-    monkeypatch.setattr(processes, "in_fresh_process", fake)
+    monkeypatch.setattr(processes, "call_in_fresh_process", fake)
     figures = processes.virtual_devices("tiny", QUICK)
     assert [f.values for f in figures] == [(12.0,), (6.0,), (3.0,), (1.5,), (2.0,), (4.0,), (8.0,)]
     assert all("shared cores" in f.name for f in figures)
@@ -230,7 +230,7 @@ def test_engines_are_compared_at_the_same_place() -> None:
 
 def test_joined_processes_have_each_other() -> None:
     environment = processes.with_virtual_devices(2)
-    assert processes.in_two_joined_processes(jax.device_count, environment=environment) == (4, 4)
+    assert processes.call_in_two_joined_processes(jax.device_count, environment=environment) == (4, 4)
 
 
 def test_first_steps_start_from_nothing_from_data_and_from_programs(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -242,8 +242,8 @@ def test_first_steps_start_from_nothing_from_data_and_from_programs(monkeypatch:
         return float(len(workdirs))
 
     monkeypatch.setattr(first_step, "seconds_to_first_row", fake)
-    monkeypatch.setattr(first_step, "in_fresh_process", lambda function: {})
-    figures = first_step.first_step("smoke", QUICK._replace(repetitions=1))
+    monkeypatch.setattr(first_step, "call_in_fresh_process", lambda function: {})
+    figures = first_step.measure_first_step("smoke", QUICK._replace(repetitions=1))
     assert [f.values for f in figures] == [(1.0,), (2.0,), (3.0,)]
     # Programs are kept beside the workdir: only the last two runs share them, and none shares a model.
     assert len({workdir.parent for workdir in workdirs}) == 2
@@ -269,7 +269,7 @@ def test_whole_commands_are_rows_by_purpose_and_by_method(monkeypatch: pytest.Mo
         return whole_run.Started(4.0, {"data": 1.0, "updates": 3.0}, reached=overrides.get("methods") != "TD3+BC")
 
     monkeypatch.setattr(whole_run, "follow", follow)
-    monkeypatch.setattr(whole_run, "in_fresh_process", lambda function: {})
+    monkeypatch.setattr(whole_run, "call_in_fresh_process", lambda function: {})
     once = QUICK._replace(repetitions=1)
     rows = {figure.name: figure.values for figure in whole_run.where_seconds_go("smoke", once)}
     assert rows == {"whole run, data": (1.0,), "whole run, updates": (3.0,), "whole run, all": (4.0,)}
@@ -360,7 +360,7 @@ def test_json_says_what_where_and_how(quick_lines: tuple[str, list[dict]]) -> No
 def test_a_learner_is_measured_for_one_seed_and_for_all(
     learner: str, source: str, name: str, figures: list[str]
 ) -> None:
-    measured = policy_updates("tiny", learner, source, QUICK._replace(repetitions=1, seconds=0.0))
+    measured = measure_policy_updates("tiny", learner, source, QUICK._replace(repetitions=1, seconds=0.0))
     assert [f.name for f in measured] == [f"{name}, {figure}" for figure in figures]
     assert all(np.isfinite(f.values).all() and min(f.values) > 0 for f in measured)
 

@@ -67,7 +67,7 @@ def test_a_chain_is_worth_what_it_is_by_hand_to_whom_goes_along_and_nothing_to_w
     settings = fitted_q.Settings(1_500, batch_size=64, hidden=(32, 32), target_rate=0.1)
     # Half the return scale: everything is worth twice as much in its units.
     transitions = fitted_q.transitions_of(dataset, 0.5, GAMMA)
-    *_, (updates, worth_S) = fitted_q.fitting(settings)(transitions, actions)
+    *_, (updates, worth_S) = fitted_q.make_fit(settings)(transitions, actions)
     assert updates == 1_500
     # From state 0: three steps without reward, then 1: 0.8^3 = 0.512.
     np.testing.assert_allclose(0.5 * worth_S, [0.512, 0.0], atol=0.03)
@@ -86,7 +86,7 @@ def test_the_last_transition_of_a_truncated_episode_is_bootstrapped_and_a_termin
 def test_policies_alike_are_worth_alike() -> None:
     dataset = chain(5)
     actions = fitted_q.actions_of(lambda o: going_right_or_staying(o)[[0, 0]], dataset)
-    fit = fitted_q.fitting(fitted_q.Settings(20, batch_size=8, hidden=(8,)))
+    fit = fitted_q.make_fit(fitted_q.Settings(20, batch_size=8, hidden=(8,)))
     ((_, worth_S),) = fit(fitted_q.transitions_of(dataset, 1.0, GAMMA), actions)
     np.testing.assert_allclose(worth_S[0], worth_S[1], rtol=1e-6)
 
@@ -150,7 +150,7 @@ def test_imagined_returns_begin_with_the_policys_own_action() -> None:
     starts, actions = np.array([[1.0], [3.0]], np.float32), np.array([[[0.2], [0.4]], [[-1.0], [-1.0]]], np.float32)
     trained = TrainedModel(Echo(), (), 0.0)  # type: ignore[arg-type]
     # Means over the starts: (1 + 3) / 2 + (0.2 + 0.4) / 2 + 0.5 * 0.8, and 2 - 1 + 0.4.
-    found = imagined.imagining(run, trained, num_draws=2)(starts, actions)
+    found = imagined.make_imagine_returns(run, trained, num_draws=2)(starts, actions)
     np.testing.assert_allclose(found, [2.7, 1.4], rtol=1e-6)
 
 
@@ -174,7 +174,7 @@ def test_the_horizon_is_the_last_before_error_or_spread_leave_the_bounds() -> No
 
 def test_the_advice_can_be_pasted() -> None:
     # The 0.9 quantile of 0, 0.1, .. 1.0 is 0.9.
-    said = automatic.advice(
+    said = automatic.explain_overrides(
         Measured(np.array([0.1, 0.9]), np.ones(2), (0.8, 0.2, 0.3)), np.linspace(0, 1, 11), "training"
     )
     assert said.endswith("    --config.policy.horizon=1 --config.policy.return_to_go=0.9")

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from experiments.sweep import launch_files
-from experiments.sweep.plan import PlannedRun, Stage, parse
+from experiments.sweep.plan import PlannedRun, Stage, parse_config
 from tests import manifests
 
 SMOKE = "smoke"
@@ -145,7 +145,7 @@ FORMS = {
 def launch(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The files of two stages with two runs each."""
     folder = tmp_path_factory.mktemp("runs")
-    runs = [PlannedRun(name, folder / name, SMOKE, {}, parse(SMOKE, {})) for name in ("one", "other")]
+    runs = [PlannedRun(name, folder / name, SMOKE, {}, parse_config(SMOKE, {})) for name in ("one", "other")]
     stages = [Stage(name, tuple(runs)) for name in ("world_models", "policies")]
     written = launch_files.write(stages, folder / "launch", folder, None)
     assert set(FORMS) <= {path.name for path in written}

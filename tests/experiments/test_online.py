@@ -37,10 +37,10 @@ def test_a_report_has_the_section_for_methods_with_two_variants_alone(tmp_path: 
         make_run(tmp_path / "main" / TASK / variant, {"DWM-TD3BC": [[0.0, 0.0]] + 3 * [[score, score]]})
     make_run(tmp_path / "main" / TASK / "free", {"TD3+BC": [[0.3, 0.3]]})
     runs = reading.read_all(tmp_path, list(STUDIES)).runs
-    text = online.section("main", TASK, runs, tmp_path)
+    text = online.make_section("main", TASK, runs, tmp_path)
     # Episodes lie 0.1 around the score, so three pulls, one or two of each, tell 0.2 from 0.6; one is either.
     assert "| DWM-TD3BC | 2 | " in text
     assert text.count(" 0.60 | 0.60 | 0.60 | 0.60 | 0.60 | 0.40 |") == 1
     assert "TD3+BC |" not in text.replace("DWM-TD3BC |", "")
     assert (tmp_path / "figures" / f"main-{TASK}-online.svg").exists()
-    assert online.section("main", TASK, [run for run in runs if run.variant != "H1"], tmp_path) == ""
+    assert online.make_section("main", TASK, [run for run in runs if run.variant != "H1"], tmp_path) == ""

@@ -108,8 +108,8 @@ def test_one_seed_has_no_interval() -> None:
     ],
 )
 def test_the_papers_task_beside_ours(task: str, origin: str | None, expected: tuple[str, bool | None] | None) -> None:
-    tasks = {task for _, task in reported.scores("returns.csv")}
-    assert reported.counterpart(task, tasks, origin) == expected
+    tasks = {task for _, task in reported.read_scores("returns.csv")}
+    assert reported.find_counterpart(task, tasks, origin) == expected
 
 
 @pytest.mark.parametrize(
@@ -142,7 +142,7 @@ def test_corl_stands_beside_the_paper_and_both_say_whose_data_it_was(
 
 
 def test_the_peers_figures_are_on_the_papers_scale() -> None:
-    peers = reported.peers()
+    peers = reported.read_peers()
     assert peers["CORL", "TD3+BC"]["maze2d-umaze-v1"] == (pytest.approx(0.2941), pytest.approx(0.1231))
     assert len(peers["CORL", "IQL"]) == 13
     assert np.isnan(peers["OfflineRL-Kit", "MOBILE"]["hopper-medium-v2"].std)
@@ -188,8 +188,8 @@ def test_the_papers_prediction_errors_say_whose_data_they_are_of(
 def test_a_spread_says_over_how_many_world_models_it_goes() -> None:
     error = PredictionError(np.ones(2), np.ones(2))
     text = "± is the standard deviation over world models of different seeds: 2 of dwm; 1 of one_step.\n"
-    assert world_models.spread_over({"dwm": [error, error], "one_step": [error]}) == text
-    assert world_models.spread_over({"dwm": [error], "one_step": [error]}) == ""
+    assert world_models.remark_on_spread({"dwm": [error, error], "one_step": [error]}) == text
+    assert world_models.remark_on_spread({"dwm": [error], "one_step": [error]}) == ""
 
 
 def test_a_report_without_scores_names_no_files_of_scores(tmp_path: Path) -> None:
@@ -209,15 +209,20 @@ def test_the_best_variant_stands_beside_the_paper(tmp_path: Path) -> None:
         tmp_path / f"main/{TASK}/H3", {"DWM-TD3BC": [(9, 9), (0.6, 0.8), (0.7, 0.9), (0.8, 1.0)]}, policy__horizon=3
     )
     runs = read(tmp_path).runs
-    (line,) = scores.lines("main", TASK, scores.choose(scores.collect_scores(runs, ())), reported.scores("returns.csv"))
+    (line,) = scores.make_lines(
+        "main", TASK, scores.choose_variants(scores.collect_scores(runs, ())), reported.read_scores("returns.csv")
+    )
     assert line.choice.score.run.variant == "H3"
     assert line.choice.num_candidates == 2
     assert line.reported == (0.65, 0.10)
     assert line.difference == pytest.approx(0.8 - 0.65)
-    shown = scores.table((), [line]).splitlines()[-1]
+    shown = scores.make_table((), [line]).splitlines()[-1]
     assert "| 0.80 ± 0.10 | 0.90 ± 0.10 | 0.65 ± 0.10 | +0.15 | 2 x 2 | 4 | H3 (best of 2) |" in shown
     # Where the horizon is what is compared, both stand.
-    assert [choice.score.settings for choice in scores.choose(scores.collect_scores(runs, ("H",)))] == [("1",), ("3",)]
+    assert [choice.score.settings for choice in scores.choose_variants(scores.collect_scores(runs, ("H",)))] == [
+        ("1",),
+        ("3",),
+    ]
 
 
 def test_figures_over_tasks_are_of_the_largest_whole_block(tmp_path: Path) -> None:
@@ -227,11 +232,11 @@ def test_figures_over_tasks_are_of_the_largest_whole_block(tmp_path: Path) -> No
     for horizon in (1, 3):
         folder = tmp_path / f"transformer/hopper-medium/H{horizon}"
         make_run(folder, {"T-TD3BC": [(0.3, 0.1 * horizon)]}, "hopper-medium", policy__horizon=horizon)
-    everything, *made = document.made_of(read(tmp_path), tmp_path / "out")
+    everything, *made = document.make_sections(read(tmp_path), tmp_path / "out")
     # The Transformer is in no study of returns: its best horizon stands for it.
     assert "| T-TD3BC | – | 0.30 ± 0.00 | – |" in everything.text
     lines = [section.lines for section in made]
-    seeds, tasks, left_out = together.comparable(together.best_of(lines))
+    seeds, tasks, left_out = together.find_comparable(together.choose_best(lines))
     # Two methods on three tasks are six cells; four methods on one are four.
     assert list(seeds) == ["DWM-TD3BC", "OneStep-TD3BC"]
     assert sorted(tasks) == ["halfcheetah-medium", "hopper-medium", "hopper-medium-replay"]
@@ -245,8 +250,8 @@ def test_learning_curves_of_many_methods_are_a_picture_per_learner(tmp_path: Pat
         {method: [(0.5, 0.6)] for method in methods},
         world_models__decision_diffuser__num_updates=1,
     )
-    found = scores.choose(scores.collect_scores(read(tmp_path).runs, ()))
-    shown = scores.lines("main", TASK, found, {})
+    found = scores.choose_variants(scores.collect_scores(read(tmp_path).runs, ()))
+    shown = scores.make_lines("main", TASK, found, {})
     made = sections.learning_curves("main", TASK, shown, tmp_path / "out")
     assert [caption for caption, _ in made] == [f"Learning curves on {TASK}, TD3+BC", f"Learning curves on {TASK}, IQL"]
     made = sections.learning_curves("main", TASK, shown[1:], tmp_path / "out")
@@ -258,10 +263,10 @@ def test_learning_curves_of_many_methods_are_a_picture_per_learner(tmp_path: Pat
 def test_all_methods_together_say_that_their_budgets_differ(tmp_path: Path) -> None:
     make_run(tmp_path / f"main/{TASK}/a", {"DWM-TD3BC": [(0.5, 0.6)] * 2})
     make_run(tmp_path / f"model_free/{TASK}/a", {"IQL": [(0.3, 0.4)] * 2})
-    everything, *_ = document.made_of(read(tmp_path), tmp_path / "out")
+    everything, *_ = document.make_sections(read(tmp_path), tmp_path / "out")
     assert "Budgets differ" not in everything.text
     make_run(tmp_path / f"rebrac/{TASK}/a", {"TD3+BC": [(0.3, 0.4)] * 1_200})
-    everything, *_ = document.made_of(read(tmp_path), tmp_path / "out")
+    everything, *_ = document.make_sections(read(tmp_path), tmp_path / "out")
     assert "|\n\nBudgets differ: 2 to 1,200 updates of a policy.\n" in everything.text
 
 
@@ -495,9 +500,9 @@ def test_a_picture_is_drawn_again_only_where_it_shows_something_else(tmp_path: P
         path.write_text(f"<svg>{value}</svg>\n")
 
     for value, font_size in ((1.0, 13), (1.0, 13), (2.0, 13), (2.0, 11), (2.0, 11)):
-        drawing.once(draw, tmp_path / "a.svg", value, font_size=font_size)
+        drawing.draw_once(draw, tmp_path / "a.svg", value, font_size=font_size)
     assert drawn == [1.0, 2.0, 2.0]
     assert (tmp_path / "a.svg").read_text().startswith("<svg>2.0</svg>\n<!-- ")
     (tmp_path / "b.svg").symlink_to(tmp_path / "a.svg")
-    drawing.once(draw, tmp_path / "b.svg", 2.0, font_size=11)
+    drawing.draw_once(draw, tmp_path / "b.svg", 2.0, font_size=11)
     assert len(drawn) == 4

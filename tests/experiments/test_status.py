@@ -7,7 +7,7 @@ import pytest
 
 from dwm_jax.runtime.locks import exclusive, is_held
 from dwm_jax.runtime.row_files import JsonLines, Result, Results
-from experiments.status import PhaseStatus, phases_below
+from experiments.status import PhaseStatus, find_phases
 from tests.commands import RunModule
 
 
@@ -48,7 +48,7 @@ def runs(tmp_path: Path) -> Path:
 
 
 def by_name(runs: Path) -> dict[str, PhaseStatus]:
-    return {phase.name: phase for phase in phases_below(runs)}
+    return {phase.name: phase for phase in find_phases(runs)}
 
 
 def test_every_phase_has_its_state_speed_and_score(runs: Path) -> None:

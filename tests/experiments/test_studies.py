@@ -8,7 +8,7 @@ import pytest
 from dwm_jax.config import check
 from dwm_jax.registry import METHODS
 from experiments.studies.catalogue import SCALES, STUDIES, members_at, same_run, tasks_at
-from experiments.sweep.plan import parse
+from experiments.sweep.plan import parse_config
 
 PAPER = Path(__file__).parents[2] / "experiments" / "studies" / "paper"
 
@@ -32,7 +32,7 @@ def test_every_run_has_a_place_of_its_own_and_a_config_that_is_allowed(name: str
     for member in (member for member in found if member.task == found[0].task):
         assert member.methods
         assert set(member.methods) <= METHODS.keys()
-        config = parse(member.config, {"methods": ",".join(member.methods), **member.overrides})
+        config = parse_config(member.config, {"methods": ",".join(member.methods), **member.overrides})
         assert config.task == member.task
         config.task = "maze2d-umaze"  # its data need not be here
         check(config, num_devices=1)

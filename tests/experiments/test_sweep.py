@@ -19,7 +19,7 @@ from experiments.studies.catalogue import STUDIES, Member, members_at
 from experiments.sweep import __main__ as sweep
 from experiments.sweep import launch_files, local, plan, slurm
 from experiments.sweep.local import Devices, Outcome, Place
-from experiments.sweep.plan import PlannedRun, stages_of
+from experiments.sweep.plan import PlannedRun, plan_stages
 from tests.commands import RunModule
 
 ROOT = Path(__file__).parents[2]
@@ -32,7 +32,7 @@ class Runs:
     def __init__(self, folder: Path, studies: str):
         self.folder, self.studies = folder / "runs", studies
         (folder / "orders").mkdir()
-        self.stages = stages_of(list(sweep.members_of(studies, None, None, None, "smoke")), self.folder, "smoke")
+        self.stages = plan_stages(list(sweep.choose_members(studies, None, None, None, "smoke")), self.folder, "smoke")
         for run in self.all:
             self.order_file(run, "json").write_text(to_json(run.config))
 
@@ -58,7 +58,7 @@ class Runs:
 @pytest.fixture
 def make_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Runs]:
     monkeypatch.setattr(plan, "TRAIN", ("python", str(STUB)))
-    monkeypatch.setattr(local, "devices", lambda: Devices("cpu", 1))
+    monkeypatch.setattr(local, "find_devices", lambda: Devices("cpu", 1))
     return lambda studies: Runs(tmp_path, studies)
 
 
@@ -107,8 +107,8 @@ def test_a_run_stays_where_an_earlier_sweep_put_it(
     runs = make_runs("lambda_return")
     assert call(monkeypatch, "lambda_return", "--runs", str(runs.folder)) == 0
     assert len(runs.starts()) == 5
-    together = list(sweep.members_of("inference_time,lambda_return", None, None, None, "smoke"))
-    (dwm,) = (run for run in plan.runs_of(together, runs.folder, "smoke") if "inference" in " ".join(run.links))
+    together = list(sweep.choose_members("inference_time,lambda_return", None, None, None, "smoke"))
+    (dwm,) = (run for run in plan.plan_runs(together, runs.folder, "smoke") if "inference" in " ".join(run.links))
     assert dwm.name == "lambda_return/maze2d-umaze/DWM-TD3BC-vanilla-H3"
     assert dwm.links == ("inference_time/maze2d-umaze/DWM-TD3BC-H3",)
     assert dwm.is_done()
@@ -180,7 +180,7 @@ def test_as_many_runs_at_a_time_as_there_are_places_each_on_its_own_device(make_
         now.remove(run)
         outcomes.append(outcome)
 
-    places = local.places(Devices("gpu", 2), None, None, [])
+    places = local.make_places(Devices("gpu", 2), None, None, [])
     assert local.run_all(runs.stages[1].runs, places, started, ended) is None
     assert most == [2]
     assert [outcome.exit_code for outcome in outcomes] == [0] * len(runs.stages[1].runs)
@@ -201,17 +201,17 @@ def test_why_jax_finds_no_device_is_said_even_where_it_died_without_a_word(
     answer = subprocess.CompletedProcess([], code, stdout="", stderr=error)
     monkeypatch.setattr(local.subprocess, "run", lambda *arguments, **options: answer)
     with pytest.raises(ValueError, match=f"^jax finds no device: {reason}$"):
-        local.devices()
+        local.find_devices()
 
 
 def test_places_follow_the_devices() -> None:
-    assert local.places(Devices("tpu", 8), None, None, [0, 1]) == [Place()]
+    assert local.make_places(Devices("tpu", 8), None, None, [0, 1]) == [Place()]
     assert Devices("tpu", 8).per_run == 8
-    visible = local.places(Devices("gpu", 2), None, "4,6", [0, 1])
+    visible = local.make_places(Devices("gpu", 2), None, "4,6", [0, 1])
     assert visible == [Place({"CUDA_VISIBLE_DEVICES": "4"}), Place({"CUDA_VISIBLE_DEVICES": "6"})]
-    assert local.places(Devices("gpu", 2), 1, None, [0, 1]) == [Place({"CUDA_VISIBLE_DEVICES": "0"})]
+    assert local.make_places(Devices("gpu", 2), 1, None, [0, 1]) == [Place({"CUDA_VISIBLE_DEVICES": "0"})]
     with pytest.raises(ValueError, match=r"--workers 3: 2 gpu device\(s\) take 2 run\(s\) at a time"):
-        local.places(Devices("gpu", 2), 3, None, [0, 1])
+        local.make_places(Devices("gpu", 2), 3, None, [0, 1])
 
 
 @pytest.mark.parametrize(
@@ -227,7 +227,7 @@ def test_places_follow_the_devices() -> None:
 def test_runs_share_the_cores_of_a_cpu(
     workers: int | None, cores: list[int], shares: list[tuple[int, ...] | None]
 ) -> None:
-    assert [place.cores for place in local.places(Devices("cpu", 1), workers, None, cores)] == shares
+    assert [place.cores for place in local.make_places(Devices("cpu", 1), workers, None, cores)] == shares
 
 
 @pytest.mark.skipif(not local.usable_cores(), reason="the system binds no process to cores")
@@ -263,7 +263,7 @@ def test_world_models_are_told_apart_by_what_their_training_depends_on(tmp_path:
         for member in members_at(STUDIES[name], "paper")
         if member.task == "hopper-medium-v2"
     ]
-    models, _ = stages_of(members, tmp_path, "paper")
+    models, _ = plan_stages(members, tmp_path, "paper")
     shapes = {
         (run.config.world_models.dwm.sequence_length, run.config.world_models.dwm.num_diffusion_steps)
         for run in models.runs
@@ -312,7 +312,7 @@ def test_a_wrong_command_is_one_line_and_code_2(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr(local, "devices", lambda: Devices("cpu", 1))
+    monkeypatch.setattr(local, "find_devices", lambda: Devices("cpu", 1))
     assert call(monkeypatch, *arguments, "--runs", str(tmp_path / "wrong")) == 2
     shown = capsys.readouterr().err
     assert shown.startswith(line), shown
@@ -322,31 +322,31 @@ def test_a_wrong_command_is_one_line_and_code_2(
 
 def test_lists_take_all_among_others_spaces_commas_too_many_and_names_said_twice() -> None:
     def found(studies: str, tasks: str | None = None) -> list[Member]:
-        return list(sweep.members_of(studies, tasks, None, None, "smoke"))
+        return list(sweep.choose_members(studies, tasks, None, None, "smoke"))
 
     assert found("main, main,") == found("main", "maze2d-umaze,") == found("main")
     assert found("main,all") == found("all")
 
 
 def test_methods_keep_the_runs_of_these_alone() -> None:
-    members = list(sweep.members_of("main", "hopper-medium", "DWM-TD3BC,OneStep-IQL", None, "small"))
+    members = list(sweep.choose_members("main", "hopper-medium", "DWM-TD3BC,OneStep-IQL", None, "small"))
     # Two horizons are searched for each.
     assert [member.methods for member in members] == [("DWM-TD3BC",)] * 2 + [("OneStep-IQL",)] * 2
 
 
 def test_data_of_ones_own_takes_the_place_of_the_papers_at_the_small_scale(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sweep.data_tasks, "is_known", lambda name: name == "my-robot")
-    members = list(sweep.members_of("main,model_free", "my-robot", "DWM-TD3BC,TD3+BC", None, "small"))
+    members = list(sweep.choose_members("main,model_free", "my-robot", "DWM-TD3BC,TD3+BC", None, "small"))
     assert {member.task for member in members} == {"my-robot"}
     assert {member.config for member in members} == {"locomotion:my-robot"}
     assert {member.study for member in members} == {"main", "model_free"}
     for scale, task in (("small", "my-rebot"), ("paper", "my-robot")):
         with pytest.raises(ValueError, match=f"--tasks {task}: at scale {scale} the tasks are"):
-            list(sweep.members_of("main", task, None, None, scale))
+            list(sweep.choose_members("main", task, None, None, scale))
 
 
 def test_variants_keep_the_runs_whose_folder_is_like_a_pattern() -> None:
-    members = list(sweep.members_of("main", "hopper-medium", "DWM-TD3BC,OneStep-IQL", "*-H7*", "small"))
+    members = list(sweep.choose_members("main", "hopper-medium", "DWM-TD3BC,OneStep-IQL", "*-H7*", "small"))
     assert [member.variant for member in members] == ["DWM-TD3BC-H7-rtg0.7", "OneStep-IQL-H7"]
 
 
@@ -528,7 +528,7 @@ def test_where_the_sweep_is_killed_its_runs_save_and_leave(make_runs: Callable[[
     text = (
         "import os, signal, sys; from pathlib import Path; from experiments.sweep import local, plan;"
         f"plan.TRAIN = ('python', {str(STUB)!r});"
-        f"run = plan.run_of({run.name!r}, {run.config_file!r}, {dict(run.settings)!r}, Path({str(runs.folder)!r}));"
+        f"run = plan.make_run({run.name!r}, {run.config_file!r}, {dict(run.settings)!r}, Path({str(runs.folder)!r}));"
         "local.start(run, local.Place());\n"
         f"while not Path({str(run.workdir / 'config.json')!r}).exists(): pass\n"
         "os.kill(os.getpid(), signal.SIGKILL)"
@@ -573,7 +573,7 @@ def test_a_sweep_that_was_moved_goes_on(
     assert not (tmp_path / "elsewhere" / "starts.txt").exists()  # nothing was left to do
     # dwm_jax.train itself takes no offence either: where world models lie is no setting.
     run = runs.stages[1].runs[0]
-    there = plan.run_of(run.name, run.config_file, run.settings, tmp_path / "elsewhere" / "runs")
+    there = plan.make_run(run.name, run.config_file, run.settings, tmp_path / "elsewhere" / "runs")
     assert there.config.world_model_dir != run.config.world_model_dir
     assert differences(there.config, json.loads(to_json(run.config))) == []
 

@@ -89,7 +89,7 @@ def test_what_a_run_calls_itself_is_text(name: str, tmp_path: Path, capsys: pyte
     assert_harmless(page)
     inside = [path for path in tmp_path.rglob("*.svg") if path.name != "secret.svg"]
     assert all(path.parent == tmp_path / "out" / "figures" for path in inside)
-    list(status.phases_below(tmp_path / "runs"))
+    list(status.find_phases(tmp_path / "runs"))
     assert "\x1b" not in capsys.readouterr().err
 
 
@@ -167,7 +167,7 @@ def test_files_that_are_not_in_order_are_named_and_the_other_run_is_shown(
     (bad / file).write_bytes(content)
     text, page = report(tmp_path / "runs", tmp_path / "out")
     assert_harmless(page)
-    phases = {phase.run: phase.state for phase in status.phases_below(tmp_path / "runs")}
+    phases = {phase.run: phase.state for phase in status.find_phases(tmp_path / "runs")}
     assert phases["main/task/good"] in ("done", "stopped", "not started")
     if file != "metrics.jsonl":  # which the report does not read
         assert "cannot be read" in text

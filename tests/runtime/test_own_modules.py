@@ -9,7 +9,7 @@ import pytest
 from dwm_jax import registry
 from dwm_jax.learners.td3_bc import TD3BC
 from dwm_jax.runtime import own_modules
-from experiments.status import phases_below
+from experiments.status import find_phases
 
 ADDS_A_LEARNER = """
 from dwm_jax.learners.td3_bc import TD3BC
@@ -61,9 +61,9 @@ def test_a_run_of_a_learner_that_is_not_known_says_what_to_do_and_is_read_once_i
     (tmp_path / "runs").mkdir()
     (tmp_path / "runs" / "config.json").write_text(OF_MINE)
     (tmp_path / "mine.py").write_text(ADDS_A_LEARNER)
-    assert [phase.state for phase in phases_below(tmp_path / "runs")] == ["unreadable"]
+    assert [phase.state for phase in find_phases(tmp_path / "runs")] == ["unreadable"]
     assert "unknown name 'Mine'; one of your own is registered by naming its module with --import" in (
         capsys.readouterr().err
     )
     own_modules.import_all([str(tmp_path / "mine.py")])
-    assert [phase.name for phase in phases_below(tmp_path / "runs")] == ["Mine", "TD3+BC"]
+    assert [phase.name for phase in find_phases(tmp_path / "runs")] == ["Mine", "TD3+BC"]

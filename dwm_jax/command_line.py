@@ -10,8 +10,9 @@ import re
 import sys
 import traceback
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
-from typing import NoReturn
+from typing import NamedTuple, NoReturn
 
 import jax
 from absl import app, flags, logging
@@ -38,11 +39,27 @@ from dwm_jax.runtime.progress import one_line, say
 HELP = frozenset({"help", "helpshort", "helpfull", "helpxml", "?"})
 
 
-def run(
-    train: Callable[[ConfigDict, Path, Sequence[mirrors.Open], parallel.Engine], None],
-    usage: str | None,
-    config: str | None = None,
-) -> None:
+class TrainFlags(NamedTuple):
+    """The flags; to be used once the command line is parsed."""
+
+    config: flags.FlagHolder
+    workdir: flags.FlagHolder
+    debug_nans: flags.FlagHolder
+    tensorboard: flags.FlagHolder
+    wandb: flags.FlagHolder
+    engine: flags.FlagHolder
+    cluster: cluster.ClusterFlags
+
+    def choose_mirrors(self) -> list[mirrors.Open]:
+        """As `mirrors.choose_mirrors`, with its errors."""
+        return mirrors.choose_mirrors(self.tensorboard.value, self.wandb.value)
+
+
+# (config, workdir, mirrors, engine): `dwm_jax.train.train`.
+Train = Callable[[ConfigDict, Path, Sequence[mirrors.Open], parallel.Engine], None]
+
+
+def run(train: Train, usage: str | None, config: str | None = None) -> None:
     """Parses the command line, checks the config, trains.
 
     Args:
@@ -50,6 +67,16 @@ def run(
     """
     terminal.prepare()
     logging.set_verbosity(logging.ERROR)  # ml_collections warns of what is refused here
+    given = define_flags(config)
+    # What --help prints: the usage, and these flags.
+    sys.modules["__main__"].__doc__ = terminal.spell_commands(usage or "")
+    for flag in (*given[:-1], *given.cluster):
+        flags.FLAGS.register_key_flag_for_module(sys.argv[0], flags.FLAGS[flag.name])
+    app.run(lambda _: start(train, given), flags_parser=partial(parse, given))
+
+
+def define_flags(config: str | None) -> TrainFlags:
+    """Adds the flags to the command line; `config` is the default of --config."""
     config_flag = config_flags.DEFINE_config_file(
         "config",
         config,
@@ -58,81 +85,82 @@ def run(
         lock_config=True,
     )
     flags.FLAGS["config"].parser = ConfigFileParser()
-    workdir_flag = flags.DEFINE_string("workdir", None, "folder of the run: made, or resumed from")
-    debug_flag = flags.DEFINE_bool(
-        "debug-nans", False, "when a number is not finite, repeat that update to find the operation that made it"
+    return TrainFlags(
+        config_flag,
+        flags.DEFINE_string("workdir", None, "folder of the run: made, or resumed from"),
+        flags.DEFINE_bool(
+            "debug-nans", False, "when a number is not finite, repeat that update to find the operation that made it"
+        ),
+        flags.DEFINE_bool(
+            "tensorboard", False, "also write metrics and scores as TensorBoard event files to WORKDIR/tensorboard"
+        ),
+        flags.DEFINE_string("wandb", None, "also log metrics and scores to this Weights & Biases project"),
+        flags.DEFINE_enum(
+            "engine",
+            "pmap",
+            list(parallel.ENGINES),
+            "what runs the updates on all devices; the results are the same, and either resumes what the other began",
+        ),
+        cluster.define_flags(),
     )
-    tensorboard_flag = flags.DEFINE_bool(
-        "tensorboard", False, "also write metrics and scores as TensorBoard event files to WORKDIR/tensorboard"
-    )
-    wandb_flag = flags.DEFINE_string("wandb", None, "also log metrics and scores to this Weights & Biases project")
-    engine_flag = flags.DEFINE_enum(
-        "engine",
-        "pmap",
-        list(parallel.ENGINES),
-        "what runs the updates on all devices; the results are the same, and either resumes what the other began",
-    )
-    cluster_flags = cluster.define_flags()
-    # What --help prints: the usage, and these flags.
-    sys.modules["__main__"].__doc__ = terminal.spell_commands(usage or "")
-    for flag in (config_flag, workdir_flag, debug_flag, tensorboard_flag, wandb_flag, engine_flag, *cluster_flags):
-        flags.FLAGS.register_key_flag_for_module(sys.argv[0], flags.FLAGS[flag.name])
 
-    def parse(arguments: list[str]) -> list[str]:
-        try:
-            refuse_second_config(flags.FLAGS.read_flags_from_files(arguments, force_gnu=False))
-            rest = flags.FLAGS(arguments)
-            if rest[1:]:
-                raise ConfigError(f"unexpected argument {rest[1]!r}; flags start with --")
-            if config_flag.value is None or not workdir_flag.value:
-                raise ConfigError("both --config FILE and --workdir DIR are needed; --help shows an example")
-            for folder in filter(None, (workdir_flag.value, config_flag.value.world_model_dir)):
-                checkpoints.refuse_place(folder)
-            cluster_flags.check()
-            mirrors.choose_mirrors(tensorboard_flag.value, wandb_flag.value)
-        except SystemExit:
-            # absl leaves with 1 after the help that was asked for; a config file that leaves has its own code.
-            if HELP.isdisjoint(argument.lstrip("-") for argument in arguments):
-                raise
-            sys.exit(0)
-        except (AttributeError, KeyError) as error:
-            # ml_collections wraps one exception in another, whose own text is a repr.
-            reason = error.args[0].args[0] if isinstance(error.args[0], Exception) else error.args[0]
-            advised = re.sub(r"\s+Did you mean", "; did you mean", reason)
-            fail(ConfigError(f"unknown config key: {advised}"), 2)
-        except (flags.Error, OSError, RuntimeError, SyntaxError, TypeError, ValueError) as error:
-            fail(unwrap_config_error(error), 2)
-        return rest
 
-    def main(_: list[str]) -> None:
-        logging.set_verbosity(logging.WARNING)
-        try:
-            cluster_flags.join()
-            with interruption.listening(), non_finite.searching(debug_flag.value):
-                cluster_flags.refuse_others()
-                processes.connect_devices()
-                # The first process alone looks for the task's data, which need not be on the other hosts.
-                processes.call_on_first(lambda: check_here(config_flag.value))
-                keep_compiled(Path(str(workdir_flag.value)))
-                shown_in = mirrors.choose_mirrors(tensorboard_flag.value, wandb_flag.value)
-                train(config_flag.value, Path(str(workdir_flag.value)), shown_in, parallel.ENGINES[engine_flag.value])
-                processes.finish()
-        except (ConfigError, ClusterError) as error:
-            fail(error, 2)
-        except InUseError as error:
-            fail(error, locks.EXIT_CODE)
-        except (RuntimeError, ValueError, FloatingPointError, MemoryError, OSError) as error:
-            fail(error, 1)
-        except interruption.Interrupted as stop:
-            leave(stop.exit_code, str(stop))
-        except Exception as error:
-            if not processes.is_distributed():
-                raise
-            # A mistake in the program. Without `fail` this process and the others would wait for each other.
-            traceback.print_exc()
-            fail(error, 1)
+def parse(given: TrainFlags, arguments: list[str]) -> list[str]:
+    """Parses and checks the command line as far as that needs no device; leaves where something is wrong with it."""
+    try:
+        refuse_second_config(flags.FLAGS.read_flags_from_files(arguments, force_gnu=False))
+        rest = flags.FLAGS(arguments)
+        if rest[1:]:
+            raise ConfigError(f"unexpected argument {rest[1]!r}; flags start with --")
+        if given.config.value is None or not given.workdir.value:
+            raise ConfigError("both --config FILE and --workdir DIR are needed; --help shows an example")
+        for folder in filter(None, (given.workdir.value, given.config.value.world_model_dir)):
+            checkpoints.refuse_place(folder)
+        given.cluster.check()
+        given.choose_mirrors()
+    except SystemExit:
+        # absl leaves with 1 after the help that was asked for; a config file that leaves has its own code.
+        if HELP.isdisjoint(argument.lstrip("-") for argument in arguments):
+            raise
+        sys.exit(0)
+    except (AttributeError, KeyError) as error:
+        # ml_collections wraps one exception in another, whose own text is a repr.
+        reason = error.args[0].args[0] if isinstance(error.args[0], Exception) else error.args[0]
+        advised = re.sub(r"\s+Did you mean", "; did you mean", reason)
+        fail(ConfigError(f"unknown config key: {advised}"), 2)
+    except (flags.Error, OSError, RuntimeError, SyntaxError, TypeError, ValueError) as error:
+        fail(unwrap_config_error(error), 2)
+    return rest
 
-    app.run(main, flags_parser=parse)
+
+def start(train: Train, given: TrainFlags) -> None:
+    """Joins the other processes, checks the config on this machine, and trains; leaves where something goes wrong."""
+    logging.set_verbosity(logging.WARNING)
+    try:
+        given.cluster.join()
+        with interruption.listening(), non_finite.searching(given.debug_nans.value):
+            given.cluster.refuse_others()
+            processes.connect_devices()
+            # The first process alone looks for the task's data, which need not be on the other hosts.
+            processes.call_on_first(lambda: check_here(given.config.value))
+            workdir = Path(str(given.workdir.value))
+            keep_compiled(workdir)
+            train(given.config.value, workdir, given.choose_mirrors(), parallel.ENGINES[given.engine.value])
+            processes.finish()
+    except (ConfigError, ClusterError) as error:
+        fail(error, 2)
+    except InUseError as error:
+        fail(error, locks.EXIT_CODE)
+    except (RuntimeError, ValueError, FloatingPointError, MemoryError, OSError) as error:
+        fail(error, 1)
+    except interruption.Interrupted as stop:
+        leave(stop.exit_code, str(stop))
+    except Exception as error:
+        if not processes.is_distributed():
+            raise
+        # A mistake in the program. Without `fail` this process and the others would wait for each other.
+        traceback.print_exc()
+        fail(error, 1)
 
 
 class ConfigFileParser(flags.ArgumentParser):

@@ -21,6 +21,7 @@ from dwm_jax.workdir import load_recording, read_config
 from dwm_jax.world_models.base import TrainedModel
 
 from ..report import reading
+from ..report.found import FoundRun, drop_links, explain_no_run
 
 # The world model that judges.
 JUDGE = "dwm"
@@ -61,9 +62,9 @@ def find_groups(folder: Path) -> list[Group]:
     """
     found = reading.read_all(folder, ())
     if not found.runs:
-        raise ValueError(reading.explain_no_run(folder, found))
-    alike: dict[str, list[reading.FoundRun]] = {}
-    for run in reading.drop_links(found.runs):
+        raise ValueError(explain_no_run(folder, found))
+    alike: dict[str, list[FoundRun]] = {}
+    for run in drop_links(found.runs):
         try:
             alike.setdefault(json.dumps(comparison_key(run)), []).append(run)
         except LookupError as error:
@@ -71,13 +72,13 @@ def find_groups(folder: Path) -> list[Group]:
     return [group_of(runs) for runs in alike.values()]
 
 
-def comparison_key(run: reading.FoundRun) -> tuple[Any, ...]:
+def comparison_key(run: FoundRun) -> tuple[Any, ...]:
     """Equal for runs whose policies can be compared."""
     recorded = files.find_json(run.folder / "data.json") or {}
     return run.task, recorded.get("fingerprint"), files.read_json(run.folder / "config.json")["gamma"]
 
 
-def group_of(runs: Sequence[reading.FoundRun]) -> Group:
+def group_of(runs: Sequence[FoundRun]) -> Group:
     """Runs on the same data."""
     policies, left_out = [], []
     for run in runs:

@@ -24,6 +24,7 @@ from dwm_jax.runtime.arguments import local_path
 from ..studies.catalogue import STUDIES
 from ..tables import write_csv
 from . import document, markdown, reading, sections
+from .found import Found, explain_no_run, make_evaluation_rows
 from .markdown import make_page
 
 
@@ -51,7 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.exit(2)
     found = reading.read_all(options.runs, list(STUDIES))
     if not found.runs:
-        print(f"error: {reading.explain_no_run(options.runs, found)}", file=sys.stderr)
+        print(f"error: {explain_no_run(options.runs, found)}", file=sys.stderr)
         sys.exit(2)
     try:
         write(found, options.runs, options.output)
@@ -62,7 +63,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     print(f"{options.output / 'report.html'}: {runs}, {len(found.gaps)} missing")
 
 
-def write(found: reading.Found, runs: Path, folder: Path) -> None:
+def write(found: Found, runs: Path, folder: Path) -> None:
     """Writes everything the report is made of."""
     made = document.make_sections(found, folder)
     text = document.write(found, made, runs)
@@ -70,7 +71,7 @@ def write(found: reading.Found, runs: Path, folder: Path) -> None:
     files.write(folder / "report.md", text)
     files.write(folder / "report.html", make_page(text, document.title(found), folder))
     write_csv(folder / "comparison.csv", sections.raw_rows(made))
-    write_csv(folder / "evaluations.csv", (row for run in found.runs for row in reading.make_evaluation_rows(run)))
+    write_csv(folder / "evaluations.csv", (row for run in found.runs for row in make_evaluation_rows(run)))
 
 
 def remove_earlier(folder: Path, text: str) -> None:

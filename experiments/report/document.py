@@ -6,7 +6,7 @@ from pathlib import Path
 
 from ..studies.catalogue import STUDIES, Study
 from . import markdown, sections, timing
-from .reading import CIRCUMSTANCES, Found, FoundRun, FoundStart, Gap, drop_links, group_by_task
+from .found import CIRCUMSTANCES, Found, FoundRun, FoundStart, Gap, drop_links, group_by_task
 from .sections import Section
 from .together import compare_methods
 

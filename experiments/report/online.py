@@ -18,7 +18,7 @@ from typing import NamedTuple
 import numpy as np
 
 from . import drawing, markdown
-from .reading import FoundRun
+from .found import FoundRun
 from .scores import Score, collect_scores
 
 ALPHA, NUM_TRIALS, NUM_PULLS = 2.0, 1_000, 100

@@ -10,7 +10,7 @@ from dwm_jax.results.scores import Curve, final_scores
 
 from ..studies.reported import CORL, Counterpart, Reported, find_counterpart, read_peers
 from . import markdown
-from .reading import FoundRun, common_origin
+from .found import FoundRun, common_origin
 
 
 class Score(NamedTuple):

@@ -12,7 +12,7 @@ from ..studies import reported
 from ..studies.catalogue import Study
 from ..studies.reported import Reported
 from . import drawing, markdown, online, scores, timing, world_models
-from .reading import FoundRun
+from .found import FoundRun
 from .scores import Line, choose_variants, collect_scores
 
 

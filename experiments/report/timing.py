@@ -11,7 +11,7 @@ from dwm_jax.results.labels import model_of_label
 
 from ..studies import reported
 from . import drawing, markdown
-from .reading import FoundModel, FoundRun
+from .found import FoundModel, FoundRun
 
 FILE = "timing.csv"
 # Our world model by the paper's subject.

@@ -15,7 +15,7 @@ from ..studies import reported
 from ..studies.reported import Counterpart
 from . import drawing, markdown
 from .drawing import Points
-from .reading import FoundRun, common_origin
+from .found import FoundRun, common_origin
 
 UNITS = (
     "Mean squared error on held-out segments (on training segments where a run holds none out) by the number of steps "

@@ -26,7 +26,7 @@ from experiments.report import (
     world_models,
 )
 from experiments.report.__main__ import main, write
-from experiments.report.reading import Gap
+from experiments.report.found import Found, Gap
 from experiments.studies import reported
 from experiments.studies.catalogue import STUDIES
 
@@ -65,7 +65,7 @@ def make_run(
     return folder
 
 
-def read(folder: Path) -> reading.Found:
+def read(folder: Path) -> Found:
     return reading.read_all(folder, list(STUDIES))
 
 

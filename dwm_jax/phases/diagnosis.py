@@ -20,7 +20,7 @@ from dwm_jax.learners.policies import Learnt, TrainedMethod, make_choose_action
 from dwm_jax.phases.held_out import Imaginer, Measured, imagine_own_labels, make_imagine_segments
 from dwm_jax.phases.phase import Run
 from dwm_jax.registry import METHODS
-from dwm_jax.results import diagnostics, pictures
+from dwm_jax.results import diagnostics, distributions, pictures
 from dwm_jax.results.diagnostics import Comparison, Diagnosis, with_recorded_actions
 from dwm_jax.results.labels import label_with_policy, label_with_recorded_actions
 from dwm_jax.types import Array, ChooseAction, Segment
@@ -64,9 +64,9 @@ def diagnose_one(
         calibration_asked=diagnostics.calibration(asked, gamma, scale),
         error_at_starts=diagnostics.prediction_error(diagnostics.take_part(own, measured.starts), normalizer),
         terminations=diagnostics.terminations(whole, diagnostics.take_part(own, measured.ending)),
-        spread_over_error=diagnostics.spread_over_error(whole.recorded, imagined_M, normalizer),
-        energy_score=diagnostics.energy_score(whole.recorded, imagined_M, normalizer),
-        variance_by_label=diagnostics.variance_by_label(whole, normalizer),
+        spread_over_error=distributions.spread_over_error(whole.recorded, imagined_M, normalizer),
+        energy_score=distributions.energy_score(whole.recorded, imagined_M, normalizer),
+        variance_by_label=distributions.variance_by_label(whole, normalizer),
         values={
             name: diagnostics.value_agreement(value_of(method.learnt), whole)
             for name, method in methods.items()

@@ -209,12 +209,11 @@ def make_model_table(
         "that is unexplained, and, narrowest, the least variance of imagined over recorded states in any tenth of the "
         "segments by label; 1 is right. Energy score: of the distribution of the draws, over that of recorded states "
         "drawn blindly; 0 is right about everything, 1 knows nothing, and a lack of spread costs as errors do. "
-        "Terminations: found is the "
-        "share of recorded terminations that the model had predicted by that step; invented is the share of segments "
-        "still running at the last step for which the model had predicted a termination. Loss fell: by how much the "
-        "training loss of the last third of the updates lies below that of the third before; one that fell by more "
-        "than a few percent was not trained to its end. Steps used by policies: how many of these steps policies learn "
-        "from (policy.largest_error).",
+        "Terminations: found is the share of recorded terminations that the model had predicted by that step; invented "
+        "is the share of segments still running at the last step for which the model had predicted a termination. "
+        "Loss fell: by how much the training loss of the last third of the updates lies below that of the third "
+        "before; one that fell by more than a few percent was not trained to its end. Steps used by policies: how "
+        "many of these steps policies learn from (policy.largest_error).",
         "",
         f"| world model | state, step 1 | state, step {horizon} | at starts, step {horizon} | reward, step 1 "
         f"| reward, step {horizon} "
@@ -224,27 +223,32 @@ def make_model_table(
         "|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     for label, one in found.items():
-        state, reward, spread = one.error.observation, one.error.reward, one.spread_over_error
-        numbers = (
-            state[0],
-            state[-1],
-            one.error_at_starts.observation[-1],
-            reward[0],
-            reward[-1],
-            spread[0],
-            spread[-1],
-        )
-        cells = [_cell(number) for number in numbers]
-        known = np.isfinite(one.terminations.found)
-        narrowness = one.variance_by_label[np.isfinite(one.variance_by_label)]
-        cells.append(_cell(narrowness.min() if len(narrowness) else np.nan))
-        cells += [_cell(score) for score in one.energy_score[[0, -1]]]
-        cells.append(_cell(one.terminations.found[known].mean() if known.any() else np.nan))
-        cells.append(_cell(one.terminations.invented[-1]))
         name = model_of_label(label)
-        cells.append(f"{falls[name]:.1%}" if np.isfinite(falls[name]) else "-")
-        lines.append(f"| {label} | {' | '.join(cells)} | {horizons[name]} | {pretraining[name]:.0f} |")
+        fall = f"{falls[name]:.1%}" if np.isfinite(falls[name]) else "-"
+        cells = " | ".join(map(_cell, _measurements(one)))
+        lines.append(f"| {label} | {cells} | {fall} | {horizons[name]} | {pretraining[name]:.0f} |")
     return "\n".join(lines) + "\n"
+
+
+def _measurements(one: Diagnosis) -> list[float]:
+    """What the table of the world models shows of one, in the order of its columns."""
+    state, reward, spread, energy = one.error.observation, one.error.reward, one.spread_over_error, one.energy_score
+    spreads = one.variance_by_label[np.isfinite(one.variance_by_label)]
+    found = one.terminations.found[np.isfinite(one.terminations.found)]
+    return [
+        state[0],
+        state[-1],
+        one.error_at_starts.observation[-1],
+        reward[0],
+        reward[-1],
+        spread[0],
+        spread[-1],
+        spreads.min() if len(spreads) else np.nan,
+        energy[0],
+        energy[-1],
+        found.mean() if len(found) else np.nan,
+        one.terminations.invented[-1],
+    ]
 
 
 def remark_on_origin(origin: str) -> str:

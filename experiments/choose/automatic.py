@@ -2,8 +2,8 @@
 
 The horizon is the largest at which the diffusion world model can still be trusted on held-out segments: at this and
 every earlier step the squared error of its states is at most `LARGEST_ERROR` of the data's variance, and its draws are
-spread over what they leave unexplained by a factor within `SPREAD` (`diagnostics.spread_over_error`; 1 is right). Where
-the error is at most `NEGLIGIBLE_ERROR`, next to nothing is left unexplained, and the factor is not looked at.
+spread over what they leave unexplained by a factor within `SPREAD` (`distributions.spread_over_error`; 1 is right).
+Where the error is at most `NEGLIGIBLE_ERROR`, next to nothing is left unexplained, and the factor is not looked at.
 
 The return-to-go is the quantile `LEVEL` of the recorded labels: high, but reached by one recorded pair in ten, so that
 the world model has seen what it is asked for.

@@ -13,17 +13,15 @@ from dwm_jax.results.diagnostics import (
     Comparison,
     calibration,
     discounted_returns,
-    energy_score,
     known_rows,
     make_imagine,
     prediction_error,
     recorded_segments,
-    spread_over_error,
     terminations,
     value_agreement,
-    variance_by_label,
     with_recorded_actions,
 )
+from dwm_jax.results.distributions import energy_score, spread_over_error, variance_by_label
 from dwm_jax.types import Episode, Segment, Trajectory
 
 HORIZON = 3

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from dwm_jax.data.actions import ACTION_TOLERANCE
-from dwm_jax.data.dataset import check_episode
+from dwm_jax.data.episode_rows import check_episode
 from dwm_jax.data.tasks import Sizes, Task, refuse_other_sizes, try_environment
 from dwm_jax.types import Episode
 
@@ -60,7 +60,7 @@ def check_environment(task: Task, episodes: Sequence[Episode]) -> Verdict:
 
 
 def check_shapes(episodes: Sequence[Episode]) -> Verdict:
-    """Every episode passes `dataset.check_episode`: ranks, lengths, finite values."""
+    """Every episode passes `check_episode`: ranks, lengths, finite values."""
     question = "finite, shapes"
     if not episodes:
         return Verdict("wrong", question, "the data set holds no episode")

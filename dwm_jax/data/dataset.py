@@ -6,20 +6,17 @@ ended: a termination is absorbing (the state stays, reward 0), a truncation hide
 """
 
 import hashlib
-import math
-from collections.abc import Iterable, Sequence
-from typing import NamedTuple, overload
+from collections.abc import Iterable
+from typing import NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
-import numpy.typing as npt
 from scipy.linalg.blas import dtbsv
 
+from dwm_jax.data.episode_rows import EpisodeRows, aligned_zeros, check_episode
 from dwm_jax.maths.normalizers import AffineNormalizer, fit_standard
 from dwm_jax.types import Array, Episode, Segment, Trajectory, Transition
 
-# Arrays that start at a multiple of this many bytes are taken over by a CPU device without a copy.
-ALIGNMENT = 64
 # Of returns-to-go and of everything that is learnt, unless a run's config says otherwise.
 DISCOUNT = 0.99
 # The first steps of an episode that count as near its start.
@@ -40,81 +37,11 @@ class Dataset(NamedTuple):
     terminated: np.ndarray  # (R,) bool this row's episode ended in a termination
 
 
-class Rows(Sequence[Episode]):
-    """Episodes laid out as `Dataset` lays them out; each item is a view, so reading them takes memory once.
-
-    Attributes:
-      observations: (R, O) float32.
-      actions, rewards: (R, A), (R,) float32, 0 in last rows.
-    """
-
-    def __init__(self, num_steps: int, num_episodes: int, observation_size: int, action_size: int):
-        """Room for so many steps in so many episodes; `append` fills it."""
-        rows = num_steps + num_episodes
-        self.observations = _aligned_zeros((rows, observation_size), np.float32)
-        self.actions = _aligned_zeros((rows, action_size), np.float32)
-        self.rewards = _aligned_zeros((rows,), np.float32)
-        self._starts = [0]
-        self._terminated: list[bool] = []
-
-    @classmethod
-    def of(cls, episodes: Sequence[Episode]) -> "Rows":
-        """A copy of any episodes.
-
-        Raises:
-          ValueError: one fails `check_episode`, or differs in size from the first; the message names it.
-        """
-        for index, episode in enumerate(episodes):
-            check_episode(episode, index, np.shape(episodes[0].observations)[1:])
-            sizes = np.shape(episode.actions)[1:], np.shape(episodes[0].actions)[1:]
-            if sizes[0] != sizes[1]:
-                raise ValueError(f"episode {index}: actions have shape {sizes[0]}, earlier ones {sizes[1]}")
-        if not episodes:
-            return cls(0, 0, 0, 0)
-        num_steps = sum(len(episode.actions) for episode in episodes)
-        first = episodes[0]
-        rows = cls(num_steps, len(episodes), first.observations.shape[1], first.actions.shape[1])
-        for episode in episodes:
-            rows.append(episode)
-        return rows
-
-    def append(self, episode: Episode) -> None:
-        """Copies an episode of L + 1 observations into the next L + 1 rows, which must be there."""
-        start, last = self._starts[-1], self._starts[-1] + len(episode.actions)
-        with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite, which `check_episode` refuses
-            self.observations[start : last + 1] = episode.observations
-            self.actions[start:last] = episode.actions
-            self.rewards[start:last] = episode.rewards
-        self._starts.append(last + 1)
-        self._terminated.append(bool(episode.terminated))
-
-    def __len__(self) -> int:
-        return len(self._terminated)
-
-    @overload
-    def __getitem__(self, index: int) -> Episode: ...
-
-    @overload
-    def __getitem__(self, index: slice) -> list[Episode]: ...
-
-    def __getitem__(self, index: int | slice) -> Episode | list[Episode]:
-        if isinstance(index, slice):
-            return [self[i] for i in range(*index.indices(len(self)))]
-        index = range(len(self))[index]
-        start, last = self._starts[index], self._starts[index + 1] - 1
-        return Episode(
-            self.observations[start : last + 1],
-            self.actions[start:last],
-            self.rewards[start:last],
-            self._terminated[index],
-        )
-
-
 def flatten(episodes: Iterable[Episode], gamma: float, return_scale: float | None) -> tuple[Dataset, float]:
     """Lays episodes out as a `Dataset`.
 
     Args:
-      episodes: checked by `check_episode`. `Rows` are taken as they are: the data set shares their memory, which
+      episodes: checked by `check_episode`. `EpisodeRows` are taken as they are: the data set shares their memory, which
         nobody may write to any more.
       gamma: discount of the returns-to-go.
       return_scale: divisor of the returns-to-go; None takes the largest |g_t|, so that labels lie in [-1, 1].
@@ -125,14 +52,14 @@ def flatten(episodes: Iterable[Episode], gamma: float, return_scale: float | Non
     Raises:
       ValueError: when there is no episode, or one fails `check_episode` (the message names it).
     """
-    if not isinstance(episodes, Rows):
-        episodes = Rows.of(list(episodes))
+    if not isinstance(episodes, EpisodeRows):
+        episodes = EpisodeRows.of(list(episodes))
     if not len(episodes):
         raise ValueError("the data set holds no episode")
     shape = episodes.observations.shape[1:]
     returns = np.zeros(len(episodes.observations))
-    last = _aligned_zeros(returns.shape, np.int32)
-    terminated = _aligned_zeros(returns.shape, np.bool_)
+    last = aligned_zeros(returns.shape, np.int32)
+    terminated = aligned_zeros(returns.shape, np.bool_)
     row = 0
     for index, episode in enumerate(episodes):
         check_episode(episode, index, shape)
@@ -142,40 +69,11 @@ def flatten(episodes: Iterable[Episode], gamma: float, return_scale: float | Non
         terminated[row : end + 1] = episode.terminated
         row = end + 1
     scale = return_scale if return_scale is not None else float(max(returns.max(), -returns.min())) or 1.0
-    labels = np.divide(returns, scale, out=_aligned_zeros(returns.shape, np.float32))
+    labels = np.divide(returns, scale, out=aligned_zeros(returns.shape, np.float32))
     dataset = Dataset(episodes.observations, episodes.actions, episodes.rewards, labels, last, terminated)
     for array in dataset:
         array.flags.writeable = False
     return dataset, scale
-
-
-def check_episode(episode: Episode, index: int, observation_shape: tuple[int, ...] | None) -> None:
-    """Refuses an episode that would poison training.
-
-    Raises:
-      ValueError: wrong ranks or lengths, no step, no rewards, a value that is not finite; the
-        message names the episode, the array and the place.
-    """
-    name = f"episode {index}"
-    length = len(episode.actions)
-    if episode.rewards is None or np.size(episode.rewards) == 0:
-        raise ValueError(f"{name} has no rewards")
-    if length < 1:
-        raise ValueError(f"{name} has no step; an episode needs at least one")
-    expected = {"observations": (length + 1, 2), "actions": (length, 2), "rewards": (length, 1)}
-    for field, (rows, rank) in expected.items():
-        array = np.asarray(getattr(episode, field))
-        if array.ndim != rank or len(array) != rows:
-            raise ValueError(
-                f"{name}: {field} have shape {array.shape}, expected {rows} rows and {rank} axes for {length} actions"
-            )
-        if not np.isfinite(array).all():
-            place = tuple(int(i) for i in np.argwhere(~np.isfinite(array))[0])
-            raise ValueError(f"{name}: {field}{list(place)} is {array[place]}; data must be finite")
-    if observation_shape is not None and episode.observations.shape[1:] != observation_shape:
-        raise ValueError(
-            f"{name}: observations have shape {episode.observations.shape[1:]}, earlier episodes {observation_shape}"
-        )
 
 
 def append_transitions(dataset: Dataset, transitions: Transition) -> Dataset:
@@ -334,14 +232,6 @@ def fingerprint(dataset: Dataset) -> str:
         digest.update(f"{name}{array.dtype}{array.shape}".encode())
         digest.update(np.ascontiguousarray(array).data)
     return digest.hexdigest()
-
-
-def _aligned_zeros(shape: tuple[int, ...], dtype: npt.DTypeLike) -> np.ndarray:
-    """`numpy.zeros` at an address that is a multiple of `ALIGNMENT`; numpy promises less."""
-    size = math.prod(shape) * np.dtype(dtype).itemsize
-    memory = np.zeros(size + ALIGNMENT, np.uint8)
-    start = -memory.ctypes.data % ALIGNMENT
-    return memory[start : start + size].view(dtype).reshape(shape)
 
 
 def _discounted_sums(rewards: np.ndarray, gamma: float) -> np.ndarray:

@@ -11,8 +11,8 @@ from dwm_jax.data import conversion, d4rl, d4rl_mazes, d4rl_tasks, environments,
 from dwm_jax.data.actions import clip_or_refuse, recorded_range
 from dwm_jax.data.conversion import Conversion, Findings, Layout
 from dwm_jax.data.d4rl_tasks import D4RL_TASKS
-from dwm_jax.data.dataset import check_episode
 from dwm_jax.data.environments import Facts
+from dwm_jax.data.episode_rows import check_episode
 from dwm_jax.data.flat_arrays import FlatArrays
 from dwm_jax.data.minari_store import Contents
 from dwm_jax.data.spaces import ActionRange, unit_range

@@ -14,7 +14,7 @@ from minari.dataset.minari_dataset import MinariDataset
 from dwm_jax.data import notes
 from dwm_jax.data.actions import ACTION_TOLERANCE, REMEDIES
 from dwm_jax.data.conversion import Findings, cut_at_terminals
-from dwm_jax.data.dataset import Rows
+from dwm_jax.data.episode_rows import EpisodeRows
 from dwm_jax.data.spaces import ActionRange, KeyPath, action_range, concatenate_parts, observation_keys
 from dwm_jax.runtime import interruption
 from dwm_jax.runtime.progress import say
@@ -144,7 +144,7 @@ class Changes(NamedTuple):
     reward_behind: float = 0.0  # of these steps
 
 
-def read(stored: Stored) -> Rows:
+def read(stored: Stored) -> EpisodeRows:
     """All episodes, in one block of memory per field.
 
     Observations are flattened in the order of `stored.observation_keys`, actions scaled to [-1, 1] by their bounds. An
@@ -167,10 +167,10 @@ def read_actions(stored: Stored) -> Iterator[np.ndarray]:
         yield actions
 
 
-def read_and_clip(stored: Stored, *, may_clip: bool) -> tuple[Rows, Changes]:
+def read_and_clip(stored: Stored, *, may_clip: bool) -> tuple[EpisodeRows, Changes]:
     """`read`; with `may_clip`, actions beyond their bounds are clipped and counted rather than refused."""
     changes = Changes()
-    rows: Rows | None = None
+    rows: EpisodeRows | None = None
     cut: list[Episode] = []  # all episodes, from the first one on that had to be cut
     num_steps = num_episodes = 0
     for index, raw in enumerate(_raw_episodes(stored)):
@@ -208,12 +208,12 @@ def read_and_clip(stored: Stored, *, may_clip: bool) -> tuple[Rows, Changes]:
             f"{stored.folder}: {num_steps:,} steps in {num_episodes:,} episodes, its metadata.json promises "
             f"{stored.num_steps:,} in {stored.num_episodes:,}"
         )
-    return (Rows.of(cut) if changes.cut_episodes else rows), changes
+    return (EpisodeRows.of(cut) if changes.cut_episodes else rows), changes
 
 
-def _room(stored: Stored, observation_size: int, action_size: int) -> Rows:
+def _room(stored: Stored, observation_size: int, action_size: int) -> EpisodeRows:
     try:
-        return Rows(stored.num_steps, stored.num_episodes, observation_size, action_size)
+        return EpisodeRows(stored.num_steps, stored.num_episodes, observation_size, action_size)
     except (MemoryError, ValueError, OverflowError) as error:
         raise ValueError(
             f"{stored.folder}: there is no memory for the {stored.num_steps:,} steps that its metadata.json promises"

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dwm_jax.data import dataset as data
+from dwm_jax.data.episode_rows import EpisodeRows
 from dwm_jax.runtime import parallel
 from dwm_jax.types import Episode
 
@@ -150,7 +151,7 @@ def test_layout_by_hand():
 
 
 def test_episodes_laid_out_already_are_taken_as_they_are():
-    rows = data.Rows.of([FIRST, SECOND])
+    rows = EpisodeRows.of([FIRST, SECOND])
     flat, _ = data.flatten(rows, 0.5, None)
     assert flat.observations is rows.observations
     assert flat.actions is rows.actions

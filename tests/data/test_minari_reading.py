@@ -18,7 +18,8 @@ from minari.storage.datasets_root_dir import get_dataset_path
 
 from dwm_jax.data import d4rl_mazes, environments, minari_reading, minari_store, tasks
 from dwm_jax.data.conversion import cut_at_terminals
-from dwm_jax.data.dataset import Rows, fingerprint, flatten, segment_rows, split_episodes
+from dwm_jax.data.dataset import fingerprint, flatten, segment_rows, split_episodes
+from dwm_jax.data.episode_rows import EpisodeRows
 from dwm_jax.data.minari_store import read_episodes
 from dwm_jax.data.spaces import ActionRange, flatten_observations, observation_keys
 from tests.data.d4rl_files import assert_same, make_episodes
@@ -287,7 +288,7 @@ def test_episodes_read_share_their_memory_with_the_data_set():
 
 def test_rows_are_a_sequence_of_episodes():
     episodes = make_episodes([(3, True), (2, False), (4, True)])
-    rows = Rows.of(episodes)
+    rows = EpisodeRows.of(episodes)
     assert len(rows) == 3
     assert_same(rows, episodes)
     assert_same(rows[1:], episodes[1:])

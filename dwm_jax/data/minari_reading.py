@@ -1,28 +1,24 @@
 """Any local Minari data set as episodes of flat float32 arrays: HDF5, Arrow or Parquet, Box or dict observations."""
 
 import json
-import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import h5py
 import numpy as np
-from h5py import h5d, h5s
 from minari.dataset.minari_dataset import MinariDataset
 
 from dwm_jax.data import notes
 from dwm_jax.data.actions import ACTION_TOLERANCE, REMEDIES
 from dwm_jax.data.conversion import Findings, cut_at_terminals
 from dwm_jax.data.episode_rows import EpisodeRows
+from dwm_jax.data.minari_formats import read_arrow, read_hdf5
 from dwm_jax.data.spaces import ActionRange, KeyPath, action_range, concatenate_parts, observation_keys
 from dwm_jax.runtime import interruption
 from dwm_jax.runtime.progress import say
 from dwm_jax.types import Episode
 
-EPISODES_PER_OPENING = 250
-# What is read of an episode.
-_COLUMNS = ["observations", "actions", "rewards", "terminations"]
 # Keys of findings that every version wrote; and keys missing from the first versions that counted rewards.
 OF_ALL_VERSIONS = {"timeouts", "next_observations", "cuts", "first_cut", "trailing_steps", "clipped_actions"}
 ADDED_LATER = {"rewards_moved", "largest_excess"}
@@ -239,74 +235,17 @@ def _episode(stored: Stored, raw: list[np.ndarray], where: str) -> tuple[Episode
 
 
 def _raw_episodes(stored: Stored) -> Iterator[list[np.ndarray]]:
-    """Of every episode the arrays of its observations in their order, then actions, rewards, terminations.
-
-    Not through Minari's readers: those also decode the infos, which are often larger than the data (and whose
-    one-dimensional arrays Minari's Arrow reader stumbles over).
-    """
+    """Of every episode the arrays of its observations in their order, then actions, rewards, terminations."""
     keys: tuple[KeyPath, ...] = ((),) if stored.is_flat else stored.observation_keys
     paths = [*(("observations", *key) for key in keys), ("actions",), ("rewards",), ("terminations",)]
-    raw_of_format = _raw_hdf5 if stored.metadata["data_format"] == "hdf5" else _raw_arrow
-    num_read = 0
+    kind, num_read = stored.metadata["data_format"], 0
+    read_arrays = read_hdf5 if kind == "hdf5" else partial(read_arrow, kind=kind)
     try:
-        for raw in raw_of_format(stored, paths):
+        for raw in read_arrays(stored.folder, stored.num_episodes, paths):
             yield raw
             num_read += 1
     except (OSError, KeyError, RuntimeError, TypeError, ValueError) as error:  # all that h5py and pyarrow raise
         raise ValueError(f"{stored.folder}, episode {num_read}: cannot be read: {error}") from error
-
-
-def _raw_hdf5(stored: Stored, paths: Sequence[KeyPath]) -> Iterator[list[np.ndarray]]:
-    # Opened anew now and then: an open file keeps about 50 kB of HDF5's own for every episode that was read.
-    for start in range(0, stored.num_episodes, EPISODES_PER_OPENING):
-        with h5py.File(stored.folder / "main_data.hdf5", "r") as file:
-            for index in range(start, min(start + EPISODES_PER_OPENING, stored.num_episodes)):
-                yield [_hdf5_array(file, "/".join((f"episode_{index}", *path))) for path in paths]
-
-
-def _hdf5_array(file: h5py.File, path: str) -> np.ndarray:
-    # The C library's own calls: h5py's groups and data sets cost twice as much, and short episodes are nothing else.
-    dataset = h5d.open(file.id, path.encode())
-    array = np.empty(dataset.shape, dataset.dtype)
-    dataset.read(h5s.ALL, h5s.ALL, array)
-    return array
-
-
-def _raw_arrow(stored: Stored, paths: Sequence[KeyPath]) -> Iterator[list[np.ndarray]]:
-    for index in range(stored.num_episodes):
-        table = _arrow_table(stored.folder / str(index), stored.metadata["data_format"])
-        yield [_arrow_array(table, *path) for path in paths]
-
-
-def _arrow_table(folder: Path, kind: str) -> Any:
-    import pyarrow.ipc  # Minari's extra "arrow"; open_stored has asked for it already
-    import pyarrow.parquet
-
-    # File by file: looking for the files as pyarrow.dataset does takes it longer than reading them.
-    tables = []
-    for name in sorted(os.listdir(folder)):
-        if name.startswith(("_", ".", "metadata.json")):
-            continue
-        if kind == "parquet":
-            with pyarrow.parquet.ParquetFile(folder / name) as file:
-                tables.append(file.read(columns=_COLUMNS))
-        else:
-            with pyarrow.memory_map(str(folder / name)) as file:
-                tables.append(pyarrow.ipc.open_file(file).read_all().select(_COLUMNS))
-    return pyarrow.concat_tables(tables)
-
-
-def _arrow_array(table: Any, name: str, *keys: str) -> np.ndarray:
-    column = table[name]
-    column = column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()  # which copies even one chunk
-    for key in keys:
-        column = column.field(key)
-    if str(column.type).startswith("fixed_size_list"):
-        array = column.flatten().to_numpy(zero_copy_only=False).reshape(len(column), -1)
-    else:
-        array = column.to_numpy(zero_copy_only=False)
-    # Columns are of one length: what comes one by one with actions is padded by one row.
-    return np.asarray(array if name == "observations" else array[:-1])
 
 
 def _refuse_beyond(excess: np.ndarray, where: str, may_clip: bool) -> None:

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from minari.data_collector import EpisodeBuffer
 from minari.storage.datasets_root_dir import get_dataset_path
 
-from dwm_jax.data import d4rl_mazes, environments, minari_reading, minari_store, tasks
+from dwm_jax.data import d4rl_mazes, environments, minari_formats, minari_reading, minari_store, tasks
 from dwm_jax.data.conversion import cut_at_terminals
 from dwm_jax.data.dataset import fingerprint, flatten, segment_rows, split_episodes
 from dwm_jax.data.episode_rows import EpisodeRows
@@ -234,7 +234,7 @@ def test_arrays_of_different_lengths_inside_an_episode_are_refused():
 
 
 def test_more_episodes_than_are_read_in_one_opening(monkeypatch):
-    monkeypatch.setattr(minari_reading, "EPISODES_PER_OPENING", 2)
+    monkeypatch.setattr(minari_formats, "EPISODES_PER_OPENING", 2)
     episodes = make_episodes([(2 + i, bool(i % 2)) for i in range(5)])
     create(episodes)
     assert_same(read_episodes(ID), episodes)

@@ -5,7 +5,7 @@ program of their own and write every result to fresh memory: where they are smal
 """
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -78,13 +78,8 @@ def compute_alone(products: list[Product]) -> Timed:
     return lambda: jax.block_until_ready(program(operands))  # type: ignore[no-untyped-call]
 
 
-def measure_training_parts(size_name: str, plan: Plan) -> list[Figure]:
-    """Updates per second of the pretraining: matrix products alone, optimiser alone, and whole updates."""
-    bench, effort, count = make_bench(size_name, plan), plan.effort(), updates_per_dispatch("denoiser")
-    settings = bench.settings
-    starts = data.segment_rows(bench.dataset, bench.model.sequence_length, "absorb")
-    updates = parallel.repeat_update(update_from_segments(bench.model, settings["batch_size"], jax.random.key(1)))
-    products = list(products_of(parallel.on_one_device(updates), bench.state, (bench.dataset, starts), jnp.arange(1)))
+def make_optimize(settings: Mapping[str, Any]) -> Callable[[PyTree, PyTree, Array], tuple[PyTree, Metrics]]:
+    """Adam and the moving average of an update of the denoiser, whose gradients are given."""
     optimizer = optax.adam(settings["learning_rate"])
 
     def optimize(state: PyTree, gradients: PyTree, step: Array) -> tuple[PyTree, Metrics]:
@@ -94,12 +89,22 @@ def measure_training_parts(size_name: str, plan: Plan) -> list[Figure]:
         ema = move_ema(ema, params, step, settings["ema_rate"], settings["ema_every"])
         return (params, optimizer_state, ema), {}
 
+    return optimize
+
+
+def measure_training_parts(size_name: str, plan: Plan) -> list[Figure]:
+    """Updates per second of the pretraining: matrix products alone, optimiser alone, and whole updates."""
+    bench, effort, count = make_bench(size_name, plan), plan.effort(), updates_per_dispatch("denoiser")
+    settings = bench.settings
+    starts = data.segment_rows(bench.dataset, bench.model.sequence_length, "absorb")
+    updates = parallel.repeat_update(update_from_segments(bench.model, settings["batch_size"], jax.random.key(1)))
+    products = list(products_of(parallel.on_one_device(updates), bench.state, (bench.dataset, starts), jnp.arange(1)))
     state, gradients = bench.state, jax.tree.map(jnp.ones_like, bench.state.params)
     product = matrix_product(effort.matrix_size)
     runs = {
         "products": compute_alone(products),
         "optimiser": make_repeated_dispatch(
-            parallel.repeat_update(optimize),
+            parallel.repeat_update(make_optimize(settings)),
             (state.params, state.optimizer_state, state.ema.params),
             gradients,
             count,

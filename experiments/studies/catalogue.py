@@ -109,10 +109,7 @@ def transformer(task: str, scale: str) -> Iterator[Cell]:
         asked.append(return_to_go_setting(TRANSFORMER_RETURNS_TO_GO[task.split("-")[0]]))
     for steps in GRIDS[scale].horizons:
         for return_to_go in asked:
-            yield (
-                ["T-TD3BC", "T-IQL"],
-                combine(whole_horizon_setting(scale), combine(horizon_setting(steps), return_to_go)),
-            )
+            yield ["T-TD3BC", "T-IQL"], combine(whole_horizon_setting(scale), horizon_setting(steps), return_to_go)
 
 
 def decision_diffuser(task: str, scale: str) -> Iterator[Cell]:
@@ -136,10 +133,7 @@ def sampling_time(task: str, scale: str) -> Iterator[Cell]:
 
 def long_horizons(task: str, scale: str) -> Iterator[Cell]:
     for setting in searched_settings(task, scale, GRIDS[scale].long_horizons):
-        yield (
-            swept_methods("DWM", scale),
-            combine(whole_horizon_setting(scale), combine(long_sequence_setting(scale), setting)),
-        )
+        yield swept_methods("DWM", scale), combine(whole_horizon_setting(scale), long_sequence_setting(scale), setting)
     for steps in GRIDS[scale].one_step_horizons:
         yield swept_methods("OneStep", scale), combine(whole_horizon_setting(scale), horizon_setting(steps))
 
@@ -148,7 +142,7 @@ def sequence_length(task: str, scale: str) -> Iterator[Cell]:
     common = [steps for steps in GRIDS[scale].horizons if steps in GRIDS[scale].long_horizons]
     for setting in searched_settings(task, scale, common):
         for length in (AS_CONFIGURED, long_sequence_setting(scale)):
-            yield swept_methods("DWM", scale), combine(whole_horizon_setting(scale), combine(length, setting))
+            yield swept_methods("DWM", scale), combine(whole_horizon_setting(scale), length, setting)
 
 
 def prediction_error(task: str, scale: str) -> Iterator[Cell]:

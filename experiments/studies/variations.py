@@ -26,8 +26,10 @@ AS_CONFIGURED = Setting("", {})
 DISTILLED = Setting("distilled", {"world_models.dwm.distil": "True"})
 
 
-def combine(one: Setting, other: Setting) -> Setting:
-    return Setting("-".join(filter(None, (one.name, other.name))), {**one.overrides, **other.overrides})
+def combine(*settings: Setting) -> Setting:
+    """All of them together; where two override the same key, the later one holds."""
+    overrides = {key: value for setting in settings for key, value in setting.overrides.items()}
+    return Setting("-".join(setting.name for setting in settings if setting.name), overrides)
 
 
 def horizon_setting(steps: int) -> Setting:

@@ -138,7 +138,12 @@ def begin_run(config: ConfigDict, workdir: Path) -> tuple[Task, Recording]:
     kept_models.check_pretrained(config, recording, workdir)
     files.write(workdir / "config.json", to_json(config))
     now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-    start = {"time": now, "command": sys.orig_argv, **provenance.circumstances(), **provenance.devices()}
+    start = {
+        "time": now,
+        "command": sys.orig_argv,
+        **provenance.describe_circumstances(),
+        **provenance.describe_devices(),
+    }
     start |= {"config": digest(config), "data": recording.fingerprint}
     JsonLines(workdir / "starts.jsonl").append([start])
     return task, recording

@@ -24,7 +24,7 @@ def expand_lambda(trajectory: Trajectory, bootstrap: Bootstrap, *, lambda_: floa
     return lambda_return(trajectory.rewards, trajectory.discounts, values_H, lambda_)
 
 
-def expansion(lambda_: float) -> Expand:
+def choose_expansion(lambda_: float) -> Expand:
     """`expand_vanilla` at lambda = 1, where it is the same number for less work; else `expand_lambda`."""
     return expand_vanilla if lambda_ == 1 else partial(expand_lambda, lambda_=lambda_)
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from dwm_jax.learners.base import Learner
 from dwm_jax.learners.policies import Acting, Learnt, Policies, TrainedMethod, fit_units, make_act_everywhere
-from dwm_jax.maths.value_expansion import expansion
+from dwm_jax.maths.value_expansion import choose_expansion
 from dwm_jax.networks.initialization import compute_once
 from dwm_jax.phases.phase import Evaluation, Phase, Run
 from dwm_jax.phases.policy_source import make_source
@@ -44,7 +44,7 @@ def policy_learning(run: Run, name: str, method: Learning, models: dict[str, Tra
         jnp.stack([key_for(seed, f"policy: {purpose}") for seed in run.seeds])
         for purpose in ("initial state", "updates")
     )
-    expand = expansion(config.policy.lambda_[method.learner])
+    expand = choose_expansion(config.policy.lambda_[method.learner])
 
     def first_policies() -> Policies:
         states_S = compute_once(jax.vmap(learner.init), init_keys_S)

@@ -11,11 +11,11 @@ import jax
 import numpy as np
 
 
-def circumstances() -> dict[str, Any]:
+def describe_circumstances() -> dict[str, Any]:
     """Commit, versions, processor and its load. Wakes no device."""
     return {
-        "commit": commit(),
-        "processor": processor(),
+        "commit": find_commit(),
+        "processor": find_processor(),
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "load_at_start": os.getloadavg()[0],
         "python": platform.python_version(),
@@ -26,7 +26,7 @@ def circumstances() -> dict[str, Any]:
     }
 
 
-def devices() -> dict[str, Any]:
+def describe_devices() -> dict[str, Any]:
     """What jax runs on; wakes the devices."""
     return {
         "backend": jax.default_backend(),
@@ -35,7 +35,7 @@ def devices() -> dict[str, Any]:
     }
 
 
-def commit() -> str | None:
+def find_commit() -> str | None:
     """The commit this package was checked out at, with a + where files differ from it; None outside of git."""
     folder = Path(__file__).parents[1]
 
@@ -53,7 +53,7 @@ def commit() -> str | None:
         return None
 
 
-def processor() -> str:
+def find_processor() -> str:
     """The processor's name, as far as the system tells it."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()

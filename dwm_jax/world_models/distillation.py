@@ -11,7 +11,7 @@ from dwm_jax.networks.optimization import start_ema
 from dwm_jax.types import Array, Average, Condition, Key, Metrics, PyTree, Segment
 from dwm_jax.world_models import dwm, row_diffusion
 from dwm_jax.world_models.base import Rollout, TrainingRows, WorldModel
-from dwm_jax.world_models.row_diffusion import mean_loss
+from dwm_jax.world_models.row_diffusion import make_mean_loss
 
 
 class State(NamedTuple):
@@ -71,7 +71,7 @@ class Distilled(WorldModel):
     def update(
         self, state: State, segments: Segment, keys: Array, step: Array, average: Average
     ) -> tuple[State, Metrics]:
-        loss = mean_loss(self.segment_loss, state.teacher, segments, keys)
+        loss = make_mean_loss(self.segment_loss, state.teacher, segments, keys)
         student, metrics = self.teacher.descend(loss, state.student, step, average)
         return state._replace(student=student), metrics
 

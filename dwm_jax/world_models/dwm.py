@@ -15,7 +15,7 @@ from dwm_jax.networks.optimization import start_ema
 from dwm_jax.runtime.settings import require
 from dwm_jax.types import Array, Average, ChooseAction, Condition, Key, Metrics, PyTree, Segment, Start, Trajectory
 from dwm_jax.world_models.base import ReturnConditioned, Rollout, Training, TrainingRows
-from dwm_jax.world_models.row_diffusion import Denoiser, State, mean_loss
+from dwm_jax.world_models.row_diffusion import Denoiser, State, make_mean_loss
 
 
 class InferenceState(NamedTuple):
@@ -108,7 +108,7 @@ class DiffusionWorldModel(Denoiser, ReturnConditioned):
     def update(
         self, state: State, segments: Segment, keys: Array, step: Array, average: Average
     ) -> tuple[State, Metrics]:
-        return self.descend(mean_loss(self.segment_loss, state.ema, segments, keys), state, step, average)
+        return self.descend(make_mean_loss(self.segment_loss, state.ema, segments, keys), state, step, average)
 
     def segment_loss(self, params: PyTree, units: InferenceState, segment: Segment, key: Key) -> Array:
         """The denoising loss of one segment's rows: ()."""

@@ -27,7 +27,7 @@ class State(NamedTuple):
     ema: Any  # what sampling needs, with a field `params`: the EMA parameters are the model
 
 
-def mean_loss(
+def make_mean_loss(
     segment_loss: Callable[[PyTree, Any, Segment, Key], Array], units: Any, segments: Segment, keys: Array
 ) -> Callable[[PyTree], tuple[Array, Metrics]]:
     """The loss of a batch as a function of the parameters, with its metrics.

@@ -12,7 +12,7 @@ from dwm_jax.networks.optimization import start_ema
 from dwm_jax.runtime.settings import require
 from dwm_jax.types import Array, Average, Condition, Key, Metrics, PyTree, Segment, Transition
 from dwm_jax.world_models.base import Generator, Training, TrainingRows
-from dwm_jax.world_models.row_diffusion import Denoiser, State, mean_loss
+from dwm_jax.world_models.row_diffusion import Denoiser, State, make_mean_loss
 
 
 class InferenceState(NamedTuple):
@@ -88,7 +88,7 @@ class TransitionDiffusion(Denoiser, Generator):
     def update(
         self, state: State, segments: Segment, keys: Array, step: Array, average: Average
     ) -> tuple[State, Metrics]:
-        return self.descend(mean_loss(self.segment_loss, state.ema, segments, keys), state, step, average)
+        return self.descend(make_mean_loss(self.segment_loss, state.ema, segments, keys), state, step, average)
 
     def inference(self, state: State) -> InferenceState:
         return state.ema

@@ -49,10 +49,10 @@ from .first_step import measure_first_step
 from .parts import measure_training_parts
 from .peak import measure_peak
 from .policies import NAMES, SOURCES, measure_policy_updates
-from .processes import call_in_fresh_process, measure, virtual_devices
+from .processes import call_in_fresh_process, measure, measure_virtual_devices
 from .settings import FULL, QUICK, SIZES, Plan
 from .simulator import measure_evaluation
-from .whole_run import RACES, time_to_score, where_seconds_go
+from .whole_run import RACES, measure_time_to_score, measure_whole_run
 
 # Whole commands are measured only when they are named.
 WHOLE = ("first-step", "whole-run", "time-to-score")
@@ -100,14 +100,14 @@ def main(arguments: list[str] | None = None) -> None:
     except cluster.ClusterError as error:
         say(f"error: {error}")
         sys.exit(2)
-    circumstances = provenance.circumstances()
+    circumstances = provenance.describe_circumstances()
     if circumstances["load_at_start"] > 0.5:
         say(f"note: the machine is busy (load {circumstances['load_at_start']:.1f}); figures will be low and noisy")
     learners = tuple(NAMES)[:1] if options.quick else tuple(NAMES)
     failed = False
     print(HEADER, flush=True)
     races = [(race, method) for race in options.races for method in RACES[race].methods if method in options.methods]
-    for job in jobs(options.only, options.sizes, learners, options.plan, races):
+    for job in list_jobs(options.only, options.sizes, learners, options.plan, races):
         say(f"measuring {job.label} ...")
         try:
             figures = run(job, isolated=not options.quick)
@@ -150,14 +150,16 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
             plan = plan._replace(**{name: value})
     options.plan = plan
     usual = tuple(name for name in MEASUREMENTS if name not in (*WHOLE, *(SLOW if options.quick else ())))
-    options.only = names(parser, "--only", options.only, MEASUREMENTS, usual)
+    options.only = parse_names(parser, "--only", options.only, MEASUREMENTS, usual)
     for flag, reading in READ_BY.items():
         if getattr(options, flag) is not None and not set(reading) & set(options.only):
             parser.error(f"--{flag} changes nothing of --only {','.join(options.only)}; {','.join(reading)} read it")
-    options.sizes = names(parser, "--sizes", options.sizes, tuple(SIZES), ("tiny",) if options.quick else DEFAULT_SIZES)
-    options.races = names(parser, "--races", options.races, tuple(RACES), (DEFAULT_RACE,))
+    options.sizes = parse_names(
+        parser, "--sizes", options.sizes, tuple(SIZES), ("tiny",) if options.quick else DEFAULT_SIZES
+    )
+    options.races = parse_names(parser, "--races", options.races, tuple(RACES), (DEFAULT_RACE,))
     racing = tuple(dict.fromkeys(method for race in options.races for method in RACES[race].methods))
-    options.methods = names(parser, "--methods", options.methods, racing, racing)
+    options.methods = parse_names(parser, "--methods", options.methods, racing, racing)
     if options.json is not None:
         try:
             options.json.open("a").close()
@@ -166,7 +168,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     return options
 
 
-def names(
+def parse_names(
     parser: Parser, flag: str, given: str | None, known: tuple[str, ...], default: tuple[str, ...]
 ) -> tuple[str, ...]:
     """The names in a comma-separated list; an unknown one ends the program."""
@@ -181,7 +183,7 @@ def names(
     return chosen
 
 
-def jobs(
+def list_jobs(
     only: tuple[str, ...],
     sizes: tuple[str, ...],
     learners: tuple[str, ...],
@@ -209,15 +211,17 @@ def jobs(
         if "engines" in only:
             yield Job(f"the engines' dispatches at {size}", measure_engines, (size, plan), has_own_processes=True)
         if "devices" in only:
-            yield Job(f"virtual devices at {size}", virtual_devices, (size, plan), has_own_processes=True)
+            yield Job(f"virtual devices at {size}", measure_virtual_devices, (size, plan), has_own_processes=True)
     if "first-step" in only:
         config = "smoke" if sizes == ("tiny",) else "quickstart"
         yield Job(f"the first step of {config}", measure_first_step, (config, plan), has_own_processes=True)
     if "whole-run" in only:
         config = "smoke" if sizes == ("tiny",) else "quickstart"
-        yield Job(f"a whole run of {config}", where_seconds_go, (config, plan), has_own_processes=True)
+        yield Job(f"a whole run of {config}", measure_whole_run, (config, plan), has_own_processes=True)
     for race, method in races if "time-to-score" in only else ():
-        yield Job(f"time to a score: {race}, {method}", time_to_score, (race, method, plan), has_own_processes=True)
+        yield Job(
+            f"time to a score: {race}, {method}", measure_time_to_score, (race, method, plan), has_own_processes=True
+        )
 
 
 def run(job: Job, isolated: bool) -> list[Figure]:

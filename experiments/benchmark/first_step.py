@@ -32,7 +32,7 @@ def measure_first_step(config: str, plan: Plan) -> list[Figure]:
             # Compiled programs are kept beside the workdir: the third run finds those of the second.
             for index, (way, workdir) in enumerate(zip(seconds, ("a/run", "b/first", "b/second"), strict=True)):
                 seconds[way].append(seconds_to_first_row(config, Path(folder, workdir), minari, models / str(index)))
-    device = call_in_fresh_process(provenance.devices)
+    device = call_in_fresh_process(provenance.describe_devices)
     return [
         Figure("first-step", config, f"first dispatch, {way}", "s", tuple(times), device=device)
         for way, times in seconds.items()

@@ -39,7 +39,7 @@ class Product(NamedTuple):
         return jax.lax.dot_general_p.bind(left, right, **self.parameters)  # type: ignore[no-any-return]
 
 
-def products_of(function: Callable[..., Any], *arguments: Any) -> Iterator[Product]:
+def find_products(function: Callable[..., Any], *arguments: Any) -> Iterator[Product]:
     """Every matrix product that a function computes, one entry per use; in a loop once.
 
     Args:
@@ -98,7 +98,7 @@ def measure_training_parts(size_name: str, plan: Plan) -> list[Figure]:
     settings = bench.settings
     starts = data.segment_rows(bench.dataset, bench.model.sequence_length, "absorb")
     updates = parallel.repeat_update(update_from_segments(bench.model, settings["batch_size"], jax.random.key(1)))
-    products = list(products_of(parallel.on_one_device(updates), bench.state, (bench.dataset, starts), jnp.arange(1)))
+    products = list(find_products(parallel.on_one_device(updates), bench.state, (bench.dataset, starts), jnp.arange(1)))
     state, gradients = bench.state, jax.tree.map(jnp.ones_like, bench.state.params)
     product = matrix_product(effort.matrix_size)
     runs = {

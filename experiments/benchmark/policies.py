@@ -13,7 +13,7 @@ from dwm_jax.imagination.pool import draw_kept
 from dwm_jax.imagination.sources import Data, Pairs, Source
 from dwm_jax.learners.base import Learner
 from dwm_jax.learners.policies import Policies
-from dwm_jax.maths.value_expansion import expansion
+from dwm_jax.maths.value_expansion import choose_expansion
 from dwm_jax.phases.policy_updates import PolicyUpdates
 from dwm_jax.registry import LEARNERS
 from dwm_jax.runtime import parallel
@@ -21,7 +21,7 @@ from dwm_jax.types import Trajectory
 
 from .denoiser import draw_bulk, make_bench, make_repeated_dispatch, random_pairs
 from .figures import Figure, rate
-from .parts import compute_alone, products_of
+from .parts import compute_alone, find_products
 from .settings import SIZES, Plan, imagination_flop, random_dataset, updates_per_dispatch
 from .timing import Timed, matrix_product, time_in_turns
 
@@ -51,7 +51,9 @@ class Learning(NamedTuple):
     def of_seeds(self, number: int) -> tuple[PolicyUpdates, Policies]:
         """The updates of so many seeds side by side, and their policies before the first."""
         keys_S = jax.random.split(jax.random.key(4), number)
-        updates = PolicyUpdates(self.learner, self.bench.source, expansion(self.lambda_), self.batch_size, keys_S)
+        updates = PolicyUpdates(
+            self.learner, self.bench.source, choose_expansion(self.lambda_), self.batch_size, keys_S
+        )
         return updates, Policies(jax.jit(jax.vmap(self.learner.init))(keys_S), self.pairs.units)
 
 
@@ -96,7 +98,7 @@ def measure_policy_updates(size_name: str, learner_name: str, source_name: str, 
         beside["drawing"] = bench.drawing
     if source_name == "recorded":
         updates, policies = of_seeds[1]
-        products = products_of(parallel.on_one_device(updates), policies, bench.data, jnp.arange(1))
+        products = find_products(parallel.on_one_device(updates), policies, bench.data, jnp.arange(1))
         beside["products"] = compute_alone(list(products))
     timings = time_in_turns(runs | beside, effort)
 

@@ -74,7 +74,7 @@ def fresh_processes(number: int, environment: Mapping[str, str]) -> Iterator[Pro
 def measure(function: Callable[..., list[Figure]], *arguments: Any) -> list[Figure]:
     """The figures of a measurement in this process, with its peak of memory and its devices."""
     figures = function(*arguments)
-    memory, device = peak_memory(), provenance.devices()
+    memory, device = peak_memory(), provenance.describe_devices()
     return [figure._replace(peak_memory=memory, device=device) for figure in figures]
 
 
@@ -84,7 +84,7 @@ def with_virtual_devices(count: int) -> dict[str, str]:
     return {"XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"}
 
 
-def virtual_devices(size_name: str, plan: Plan) -> list[Figure]:
+def measure_virtual_devices(size_name: str, plan: Plan) -> list[Figure]:
     """Training over 1, 2, 4, 8 virtual CPU devices, which share the same cores: this measures overhead, no speed-up."""
     by_count: dict[int, Figure] = {}
     for count in VIRTUAL_DEVICES:

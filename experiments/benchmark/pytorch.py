@@ -50,11 +50,11 @@ def main(arguments: list[str] | None = None) -> None:
     for figure in figures:
         print(table_row(figure))
     if options.json is not None:
-        circumstances = provenance.circumstances()
+        circumstances = provenance.describe_circumstances()
         files.append(options.json, "".join(json_line(figure, circumstances) for figure in figures))
 
 
-def temporal_unet(checkout: Path) -> Any:
+def load_temporal_unet(checkout: Path) -> Any:
     """The published class; the package around it, which wants a simulator and a logger, stays out."""
     package = types.ModuleType(NAME)
     package.__path__ = [str(checkout / FOLDER)]
@@ -79,7 +79,7 @@ def measure_published(checkout: Path, size_name: str, plan: Plan) -> list[Figure
     size = SIZES[size_name]
     settings = size.make_config().world_models.dwm.to_dict()
     torch.manual_seed(0)
-    network = temporal_unet(checkout)(
+    network = load_temporal_unet(checkout)(
         horizon=settings["sequence_length"],
         transition_dim=size.observation_size + 1,
         cond_dim=size.observation_size,
@@ -100,8 +100,8 @@ def measure_published(checkout: Path, size_name: str, plan: Plan) -> list[Figure
         return call
 
     runs: dict[str, Timed] = {
-        "updates": training(torch, network, settings, size.observation_size + 1, device),
-        "trajectories": sampling(torch, network, settings, size.observation_size + 1, device),
+        "updates": make_training(torch, network, settings, size.observation_size + 1, device),
+        "trajectories": make_sampling(torch, network, settings, size.observation_size + 1, device),
         "product": lambda: matrix @ matrix,
     }
     effort = Effort(plan.repetitions, plan.seconds, matrix_size)
@@ -121,7 +121,7 @@ def measure_published(checkout: Path, size_name: str, plan: Plan) -> list[Figure
     ]
 
 
-def training(torch: Any, network: Any, settings: dict[str, Any], row_size: int, device: str) -> Timed:
+def make_training(torch: Any, network: Any, settings: dict[str, Any], row_size: int, device: str) -> Timed:
     """One update: noise prediction, Adam, the moving average every so many updates."""
     rows = torch.randn(10_000, settings["sequence_length"], row_size, device=device)
     returns = torch.rand(10_000, 1, device=device)
@@ -149,7 +149,7 @@ def training(torch: Any, network: Any, settings: dict[str, Any], row_size: int, 
     return update
 
 
-def sampling(torch: Any, network: Any, settings: dict[str, Any], row_size: int, device: str) -> Timed:
+def make_sampling(torch: Any, network: Any, settings: dict[str, Any], row_size: int, device: str) -> Timed:
     """A batch of guided trajectories: deterministic steps from noise, the first row given."""
     returns = torch.rand(BATCH, 1, device=device)
     given, weight = torch.randn(BATCH, row_size, device=device), settings["guidance_weight"]

@@ -56,10 +56,10 @@ class Started(NamedTuple):
     reached: bool
 
 
-def where_seconds_go(config: str, plan: Plan) -> list[Figure]:
+def measure_whole_run(config: str, plan: Plan) -> list[Figure]:
     """Seconds of a whole run of a shipped config by what they are for; no data, nothing compiled before."""
     started = [follow(config, {}, lambda workdir: False) for _ in range(plan.repetitions)]
-    device = call_in_fresh_process(provenance.devices)
+    device = call_in_fresh_process(provenance.describe_devices)
     purposes = dict.fromkeys(purpose for one in started for purpose in one.by_purpose)
     rows = {purpose: tuple(one.by_purpose.get(purpose, 0.0) for one in started) for purpose in purposes}
     rows["all"] = tuple(one.seconds for one in started)
@@ -69,10 +69,10 @@ def where_seconds_go(config: str, plan: Plan) -> list[Figure]:
     ]
 
 
-def time_to_score(race: str, method: str, plan: Plan) -> list[Figure]:
+def measure_time_to_score(race: str, method: str, plan: Plan) -> list[Figure]:
     """Seconds from the command to the first evaluation at or above a race's score; or that none was, in an hour."""
     config, score, _, overrides = RACES[race]
-    device = call_in_fresh_process(provenance.devices)
+    device = call_in_fresh_process(provenance.describe_devices)
     started = [
         follow(config, {"methods": method, **overrides}, lambda workdir: has_reached(workdir, score))
         for _ in range(plan.repetitions)

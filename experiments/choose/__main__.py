@@ -133,7 +133,7 @@ def advise(groups: Sequence[Group], runs: Path) -> None:
             if measured is not None:
                 _, recording = candidates.load_run(folder)
                 print(f"\n{printable(group.task)}, the world model of {printable(str(folder))}")
-                showing.print_table(*automatic.by_step(measured))
+                showing.print_table(*automatic.horizon_table(measured))
                 print(automatic.explain_overrides(measured, automatic.labels_of(recording), recording.measured_on))
                 found += 1
     if not found:

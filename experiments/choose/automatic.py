@@ -80,7 +80,7 @@ def labels_of(recording: Recording) -> np.ndarray:
     return recording.dataset.returns_to_go[transition_rows(recording.dataset)]
 
 
-def by_step(measured: Measured) -> tuple[list[str], list[list[str]]]:
+def horizon_table(measured: Measured) -> tuple[list[str], list[list[str]]]:
     """Head and rows of the table that the horizon is read from."""
     with_all_earlier = np.logical_and.accumulate(measured.is_trusted)
     columns = zip(measured.state_error, measured.spread, with_all_earlier, strict=True)

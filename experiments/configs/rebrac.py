@@ -93,15 +93,15 @@ PUBLISHED = {
 }
 
 
-def published(task: str) -> Published | None:
+def find_published(task: str) -> Published | None:
     """The authors' settings for a task, with or without its version; None where they have none."""
     return PUBLISHED.get(task.rpartition("-v")[0] or task)
 
 
 def get_config(argument: str = "hopper-medium-v2") -> ConfigDict:
-    found = published(argument)
+    found = find_published(argument)
     if found is None or argument not in D4RL_TASKS:
-        known = ", ".join(task for task in D4RL_TASKS if published(task))
+        known = ", ".join(task for task in D4RL_TASKS if find_published(task))
         raise ValueError(f"rebrac.py:{argument}: ReBRAC's authors publish no settings for it; they do for {known}")
     config = default_config()
     apply_paper(config)

@@ -30,7 +30,7 @@ from .of_environments import cost_of_environments
 from .of_networks import growth_of_devices, growth_of_networks, growth_of_seeds
 from .of_programs import parts_of_programs
 from .of_runs import growth_of_runs
-from .points import Point, by_curve
+from .points import Point, group_by_curve
 
 # What a line of points has.
 OF_A_POINT = {"kind": (str,), "curve": (str,), "size": (int, float), "cost": (int, float)}
@@ -89,7 +89,7 @@ def measure(parser: argparse.ArgumentParser, options: argparse.Namespace) -> Non
     if largest < 1:
         parser.error("--largest must be at least 1")
     options.jsonl.open("a").close()  # before anything is measured
-    circumstances = provenance.circumstances()
+    circumstances = provenance.describe_circumstances()
     for kind in chosen:
         for point in KINDS[kind](largest):
             say(f"{point.curve}: {point.size:,g} {point.against}: {point.cost:.4g} {point.unit}")
@@ -106,7 +106,7 @@ def show(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
             say(f"drawn: {path}")
         return
     try:
-        page = prediction.page(by_curve(rows))
+        page = prediction.make_page(group_by_curve(rows))
     except ValueError as error:
         parser.error(f"--jsonl {options.jsonl}: {error}")
     files.write(options.output, page)

@@ -11,13 +11,13 @@ from matplotlib.figure import Figure
 from dwm_jax.runtime import files
 
 from ..report import drawing
-from .points import Point, by_curve, fit_law
+from .points import Point, fit_law, group_by_curve
 
 
 def draw_all(rows: Sequence[dict[str, Any]], folder: Path) -> Iterator[Path]:
     """Draws `folder`/KIND.svg for every kind with more than one size."""
     for kind in dict.fromkeys(row["kind"] for row in rows):
-        curves = by_curve(row for row in rows if row["kind"] == kind)
+        curves = group_by_curve(row for row in rows if row["kind"] == kind)
         shown = [points for points in curves.values() if len(points) > 1]
         if shown:
             with drawing.style(font_size=11):

@@ -31,7 +31,7 @@ def make_runs(folder: Path, count: int, like: Path) -> None:
     Args:
       like: a finished run of one policy or more, whose diagnostics, pictures, policies and checkpoints all get.
     """
-    runs = planned(folder, count)
+    runs = choose_planned(folder, count)
     for index, run in enumerate(runs):
         write_run(run, like, np.random.default_rng(index))
     make_links(runs, folder)
@@ -39,7 +39,7 @@ def make_runs(folder: Path, count: int, like: Path) -> None:
     files.write(folder / "sweep.json", json.dumps({"scale": SCALE, "members": members}) + "\n")
 
 
-def planned(folder: Path, count: int) -> list[PlannedRun]:
+def choose_planned(folder: Path, count: int) -> list[PlannedRun]:
     """Runs of every study, evenly spaced among all there are."""
     members = [member for study in STUDIES.values() for member in members_at(study, SCALE)]
     _, policies = plan_stages(members, folder, SCALE)
@@ -59,7 +59,7 @@ def write_run(run: PlannedRun, like: Path, rng: np.random.Generator) -> None:
     lines = {
         "metrics.jsonl": [json.dumps(row) for row in metric_rows(methods, run.config, template)],
         "timing.jsonl": [json.dumps(row) for row in timing_rows(methods, run.config)],
-        "results.csv": [",".join(map(str, row)) for row in (Result._fields, *results(methods, run.config, rng))],
+        "results.csv": [",".join(map(str, row)) for row in (Result._fields, *make_results(methods, run.config, rng))],
     }
     for name, rows in lines.items():
         (run.workdir / name).write_text("\n".join(rows) + "\n")
@@ -80,7 +80,7 @@ def timing_rows(methods: dict[str, int], config: ConfigDict) -> Iterator[dict[st
             yield {"phase": name, "step": step, "seconds": step / 1000}
 
 
-def results(methods: dict[str, int], config: ConfigDict, rng: np.random.Generator) -> Iterator[Sequence[Any]]:
+def make_results(methods: dict[str, int], config: ConfigDict, rng: np.random.Generator) -> Iterator[Sequence[Any]]:
     """A row per seed and episode of every evaluation."""
     evaluation = config.evaluation
     for name, total in methods.items():

@@ -24,7 +24,7 @@ LENGTHS, WIDTHS, MEMBERS = (8, 16, 32), (16, 32, 64, 128), (1, 2, 5, 10)
 SEEDS, DEVICES = (1, 2, 5, 10, 20), (1, 2, 4, 8)
 
 
-def quickstart(**settings: Any) -> ConfigDict:
+def quickstart_config(**settings: Any) -> ConfigDict:
     """The quickstart's config with settings of its world models."""
     config = SIZES["quickstart"].make_config()
     for model in config.world_models.values():
@@ -32,9 +32,9 @@ def quickstart(**settings: Any) -> ConfigDict:
     return config
 
 
-def model_update(name: str, curve: str, against: str, size: int, settings: dict[str, Any]) -> list[Point]:
+def measure_model_update(name: str, curve: str, against: str, size: int, settings: dict[str, Any]) -> list[Point]:
     """An update of a world model, at the quickstart's size but for `settings`."""
-    config = quickstart(reachable_quantile=0.0, **settings)
+    config = quickstart_config(reachable_quantile=0.0, **settings)
     model: Any = make_model(name, **settings_at(config, f"world_models.{name}"))
     dataset = random_dataset(SIZES["quickstart"], PLAN.num_steps, config.gamma)
     starts = data.segment_rows(dataset, model.sequence_length, "absorb")
@@ -44,7 +44,7 @@ def model_update(name: str, curve: str, against: str, size: int, settings: dict[
     return [Point(curve, against, size, cpu_seconds(run) / UPDATES, "CPU s")]
 
 
-def policy_update(num_seeds: int) -> list[Point]:
+def measure_policy_update(num_seeds: int) -> list[Point]:
     """An update of so many seeds of TD3+BC on recorded data."""
     learning = make_learning("quickstart", "td3_bc", "recorded", PLAN)
     run = make_repeated_dispatch(*learning.of_seeds(num_seeds), learning.bench.data, 10 * UPDATES)
@@ -55,19 +55,19 @@ def growth_of_networks() -> Iterator[Point]:
     """T, width and members."""
     for length in LENGTHS:
         curve, against = "update of the denoiser, by T", "T"
-        yield from measure_apart(model_update, "dwm", curve, against, length, {"sequence_length": length})
+        yield from measure_apart(measure_model_update, "dwm", curve, against, length, {"sequence_length": length})
     for width in WIDTHS:
         curve, against = "update of the denoiser, by width", "width"
-        yield from measure_apart(model_update, "dwm", curve, against, width, {"width": width})
+        yield from measure_apart(measure_model_update, "dwm", curve, against, width, {"width": width})
     for members in MEMBERS:
         curve, against = "update of the ensemble", "members"
-        yield from measure_apart(model_update, "ensemble", curve, against, members, {"num_members": members})
+        yield from measure_apart(measure_model_update, "ensemble", curve, against, members, {"num_members": members})
 
 
 def growth_of_seeds() -> Iterator[Point]:
     """Policies side by side."""
     for num_seeds in SEEDS:
-        yield from measure_apart(policy_update, num_seeds)
+        yield from measure_apart(measure_policy_update, num_seeds)
 
 
 def growth_of_devices() -> Iterator[Point]:
@@ -75,7 +75,7 @@ def growth_of_devices() -> Iterator[Point]:
     for count in DEVICES:
         curve, against = "update of the denoiser, by virtual devices", "virtual devices"
         yield from call_in_fresh_process(
-            model_update, "dwm", curve, against, count, {}, environment=with_virtual_devices(count)
+            measure_model_update, "dwm", curve, against, count, {}, environment=with_virtual_devices(count)
         )
 
 

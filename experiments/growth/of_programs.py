@@ -15,7 +15,7 @@ from dwm_jax.phases.pretraining import update_from_segments
 from dwm_jax.runtime import parallel
 
 from ..benchmark.denoiser import make_bench, random_pairs
-from ..benchmark.parts import products_of
+from ..benchmark.parts import find_products
 from ..benchmark.policies import make_learning, make_source
 from ..benchmark.processes import call_in_fresh_process
 from ..benchmark.settings import FULL, SIZES
@@ -37,7 +37,7 @@ def kernels_of(function: Any, *arguments: Any) -> int:
     return sum(len(KERNEL.findall(part)) for part in parts if not part.lstrip().startswith("%fused_computation"))
 
 
-def denoiser() -> list[Point]:
+def count_denoiser() -> list[Point]:
     """An update of the denoiser, and a draw of `CHUNK` trajectories."""
     bench, config = make_bench(SIZE, PLAN), SIZES[SIZE].make_config()
     starts = data.segment_rows(bench.dataset, bench.model.sequence_length, "absorb")
@@ -60,14 +60,14 @@ def denoiser() -> list[Point]:
     return [Point(name, SIZE, 1, count, name.split(",")[0]) for name, count in counted.items()]
 
 
-def policy(name: str) -> list[Point]:
+def count_policy(name: str) -> list[Point]:
     """An update of one seed on recorded data."""
     learning = make_learning(SIZE, name, "recorded", PLAN)
     updates, policies = learning.of_seeds(1)
     on_device, period = parallel.on_one_device(updates), learning.learner.period
     arguments = policies, learning.bench.data, STEPS
     # The loop of a program holds one period of the learner.
-    flop = sum(product.flop for product in products_of(on_device, *arguments)) / period
+    flop = sum(product.flop for product in find_products(on_device, *arguments)) / period
     kernels = kernels_of(on_device, *arguments) / period
     return [
         Point(f"operations, update of {name}", SIZE, 1, flop, "operations"),
@@ -78,5 +78,5 @@ def policy(name: str) -> list[Point]:
 def parts_of_programs() -> Iterator[Point]:
     """All of them."""
     for name in COUNTED:
-        yield from call_in_fresh_process(policy, name)
-    yield from call_in_fresh_process(denoiser)
+        yield from call_in_fresh_process(count_policy, name)
+    yield from call_in_fresh_process(count_denoiser)

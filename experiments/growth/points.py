@@ -50,7 +50,7 @@ def fit_law(sizes: Sequence[float], costs: Sequence[float]) -> Law:
     return Law(float(np.exp(intercept)), float(exponent), worst)
 
 
-def by_curve(rows: Iterable[dict[str, Any]]) -> dict[str, list[Point]]:
+def group_by_curve(rows: Iterable[dict[str, Any]]) -> dict[str, list[Point]]:
     """The points of every curve, ascending; of one that was measured again the newest."""
     newest = {(row["curve"], row["size"]): Point(*(row[name] for name in Point._fields)) for row in rows}
     curves: dict[str, list[Point]] = {}

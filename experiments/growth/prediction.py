@@ -66,7 +66,7 @@ class Work(NamedTuple):
     gradient_bytes: float = 0.0
 
 
-def machines() -> list[Machine]:
+def read_machines() -> list[Machine]:
     """The machines of peaks.csv."""
     with PEAKS.open(newline="") as file:
         return [
@@ -85,7 +85,7 @@ def machines() -> list[Machine]:
         ]
 
 
-def seconds(work: Work, machine: Machine, devices: int, with_kernels: bool = True) -> float:
+def estimate_seconds(work: Work, machine: Machine, devices: int, with_kernels: bool = True) -> float:
     """Seconds of one unit of work split over devices: its operations are divided, its optimiser and kernels are not."""
     compute = work.flop / (devices * machine.flops)
     optimiser = work.optimiser_bytes / machine.bandwidth
@@ -119,7 +119,7 @@ class Counts:
         return self._curves[curve][-1].cost
 
 
-def denoiser_update(config: ConfigDict, counts: Counts) -> Work:
+def denoiser_update_work(config: ConfigDict, counts: Counts) -> Work:
     """The work of one update of a run's diffusion world model."""
     settings, (observation, action, _, _) = config.world_models.dwm, robot_of(config.task)
     shape = {"length": settings.sequence_length, "row_size": observation + 1, "action_size": action}
@@ -128,7 +128,7 @@ def denoiser_update(config: ConfigDict, counts: Counts) -> Work:
     return Work(flop, OPTIMISER_PASSES * size, counts["kernels, update of the denoiser"], size)
 
 
-def trajectory(config: ConfigDict, counts: Counts) -> Work:
+def trajectory_work(config: ConfigDict, counts: Counts) -> Work:
     """The work of one trajectory of a bulk, which shares the kernels: those of the loop once per sampling step."""
     settings, (observation, action, _, _) = config.world_models.dwm, robot_of(config.task)
     flop = trajectory_flop(
@@ -143,12 +143,12 @@ def trajectory(config: ConfigDict, counts: Counts) -> Work:
     return Work(flop, kernels=settings.num_sampling_steps * counts[f"kernels, {CHUNK} trajectories"] / CHUNK)
 
 
-def policy_update(learner: str, num_seeds: int, counts: Counts) -> Work:
+def policy_update_work(learner: str, num_seeds: int, counts: Counts) -> Work:
     """The work of one update of all seeds side by side, which share the kernels."""
     return Work(num_seeds * counts[f"operations, update of {learner}"], kernels=counts[f"kernels, update of {learner}"])
 
 
-def costs(run: PlannedRun, machine: Machine, counts: Counts, with_kernels: bool) -> Costs:
+def estimate_costs(run: PlannedRun, machine: Machine, counts: Counts, with_kernels: bool) -> Costs:
     """Of one run of the plan.
 
     World models of single steps are left out, as are the methods' own networks beside the policies: they are small.
@@ -159,15 +159,17 @@ def costs(run: PlannedRun, machine: Machine, counts: Counts, with_kernels: bool)
     for name in split_names(config.methods):
         method = METHODS[name]
         if isinstance(method, Alone) and method.model == "dwm":
-            update = seconds(denoiser_update(config, counts), machine, per_run, with_kernels)
+            update = estimate_seconds(denoiser_update_work(config, counts), machine, per_run, with_kernels)
             total += Costs(world_models=config.world_models.dwm.num_updates * update)
         if not isinstance(method, Learning):
             continue
-        update = seconds(policy_update(method.learner, config.num_seeds, counts), machine, per_run, with_kernels)
+        update = estimate_seconds(
+            policy_update_work(method.learner, config.num_seeds, counts), machine, per_run, with_kernels
+        )
         evaluations = -(-config.policy.num_updates // config.evaluation.every)
         steps = evaluations * config.num_seeds * config.evaluation.episodes * EPISODE
         imagined = config.policy.imagined_per_pair * num_steps if method.model == "dwm" else 0
-        drawn = seconds(trajectory(config, counts), machine, per_run, with_kernels)
+        drawn = estimate_seconds(trajectory_work(config, counts), machine, per_run, with_kernels)
         total += Costs(
             imagination=imagined * drawn,
             updates=config.policy.num_updates * update,
@@ -182,7 +184,7 @@ def robot_of(task: str) -> tuple[int, int, str, int]:
     return *ROBOTS[robot], STEPS_OF_REPLAY[robot] if kind == "medium-replay" else STEPS_OF_DATA[kind]
 
 
-def hours(stages: Sequence[Sequence[float]], places: int) -> float:
+def estimate_hours(stages: Sequence[Sequence[float]], places: int) -> float:
     """Hours of stages of runs on so many places, longest runs first; a stage starts when the one before has ended."""
     total = 0.0
     for stage in stages:
@@ -201,19 +203,24 @@ def plan_of(table: str) -> tuple[tuple[PlannedRun, ...], ...]:
     return tuple(stage.runs for stage in plan_stages(members, Path(os.devnull, "runs"), SCALE))
 
 
-def page(curves: Mapping[str, Sequence[Point]]) -> str:
+def make_page(curves: Mapping[str, Sequence[Point]]) -> str:
     """The page, as Markdown."""
     counts, text = Counts(curves), [HEAD]
     rows = []
     for table in TABLES:
         plan = plan_of(table)
-        for machine in machines():
+        for machine in read_machines():
             places = machine.devices // machine.devices_per_run
-            spent = [[costs(run, machine, counts, True) for run in stage] for stage in plan]
-            least = [[sum(costs(run, machine, counts, False)) for run in stage] for stage in plan]
+            spent = [[estimate_costs(run, machine, counts, True) for run in stage] for stage in plan]
+            least = [[sum(estimate_costs(run, machine, counts, False)) for run in stage] for stage in plan]
             parts = [sum(column) / 3600 for column in zip(*(cost for stage in spent for cost in stage), strict=True)]
-            whole = hours([[sum(cost) for cost in stage] for stage in spent], places)
-            cells = [STUDIES[table].title, machine.name, str(sum(map(len, plan))), f"{hours(least, places):,.1f}"]
+            whole = estimate_hours([[sum(cost) for cost in stage] for stage in spent], places)
+            cells = [
+                STUDIES[table].title,
+                machine.name,
+                str(sum(map(len, plan))),
+                f"{estimate_hours(least, places):,.1f}",
+            ]
             rows.append([*cells, f"{whole:,.1f}", *(f"{part:,.1f}" for part in parts)])
     head = [
         "table",
@@ -227,7 +234,7 @@ def page(curves: Mapping[str, Sequence[Point]]) -> str:
     run = plan_of("main")[0][0]
     rows = [
         scaling(what, work, machine)
-        for what, work in works(run.config, counts).items()
+        for what, work in list_works(run.config, counts).items()
         for machine in distinct_machines()
     ]
     text.append(markdown.table(["what", "machine", *(f"on {n}" for n in DEVICES), "stops at"], rows))
@@ -235,30 +242,30 @@ def page(curves: Mapping[str, Sequence[Point]]) -> str:
         "## Peaks and assumptions\n",
         markdown.table(
             ["machine", "seconds of a kernel, assumed", "source"],
-            [[machine.name, f"{1e6 * machine.kernel_seconds:g} us", machine.source] for machine in machines()],
+            [[machine.name, f"{1e6 * machine.kernel_seconds:g} us", machine.source] for machine in read_machines()],
         ),
     ]
     return "\n".join(text)
 
 
-def works(config: ConfigDict, counts: Counts) -> dict[str, Work]:
+def list_works(config: ConfigDict, counts: Counts) -> dict[str, Work]:
     """What may be split over devices; 1,024 trajectories stand for a bulk."""
-    one = trajectory(config, counts)
+    one = trajectory_work(config, counts)
     return {
-        "update of the denoiser": denoiser_update(config, counts),
+        "update of the denoiser": denoiser_update_work(config, counts),
         f"{CHUNK} trajectories": Work(CHUNK * one.flop, kernels=CHUNK * one.kernels),
-        "update of TD3+BC, 5 seeds": policy_update("td3_bc", 5, counts),
+        "update of TD3+BC, 5 seeds": policy_update_work("td3_bc", 5, counts),
     }
 
 
 def distinct_machines() -> list[Machine]:
     """Each kind of device once."""
-    return list({machine.flops: machine for machine in machines()}.values())
+    return list({machine.flops: machine for machine in read_machines()}.values())
 
 
 def scaling(what: str, work: Work, machine: Machine) -> list[str]:
     """Milliseconds by the number of devices, and the number beyond which twice as many save less than a tenth."""
-    times = [seconds(work, machine, devices) for devices in DEVICES]
+    times = [estimate_seconds(work, machine, devices) for devices in DEVICES]
     saving = [before / after for before, after in pairwise(times)]
     stops = next((DEVICES[index] for index, ratio in enumerate(saving) if ratio < 1 / 0.9), DEVICES[-1])
     return [what, machine.name, *(f"{1000 * time:.3g} ms" for time in times), str(stops)]

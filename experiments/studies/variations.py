@@ -8,7 +8,7 @@ from dwm_jax.recipes import WITHOUT
 from dwm_jax.registry import METHODS, MODELS, Learning, learner_of
 from dwm_jax.world_models.base import WorldModel
 
-from ..configs.rebrac import published
+from ..configs.rebrac import find_published
 from .scales import GRIDS, returns_to_go
 
 # K of the world model with the long sequence; the usual one has 5.
@@ -78,7 +78,7 @@ def published_setting(task: str, scale: str) -> Setting:
 
     It has no name, as it is the same for every run on a task.
     """
-    found = published(task)
+    found = find_published(task)
     if found is None:
         return AS_CONFIGURED
     overrides = {f"learners.rebrac.{key}": str(value) for key, value in found.of_learner.items()}

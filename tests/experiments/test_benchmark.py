@@ -31,7 +31,7 @@ from experiments.benchmark.arithmetic import (
 )
 from experiments.benchmark.engines import dispatch_times
 from experiments.benchmark.figures import Figure, rate, readable, record
-from experiments.benchmark.parts import measure_training_parts, products_of
+from experiments.benchmark.parts import find_products, measure_training_parts
 from experiments.benchmark.policies import drawing_included, measure_policy_updates, ratio_of_times
 from experiments.benchmark.settings import QUICK
 from experiments.benchmark.timing import Effort, Timing, time_in_turns
@@ -175,7 +175,7 @@ def test_products_of_a_program_by_hand() -> None:
         inner = jax.jit(lambda x: x @ y)(x)  # (2, 3) @ (3, 4): 2 * 24 operations, inside a program of its own
         return jnp.einsum("bik,bkj->bij", inner[None], inner.T[None])  # (2, 4) @ (4, 2): 2 * 16
 
-    products = list(products_of(function, jnp.ones((2, 3)), jnp.ones((3, 4))))
+    products = list(find_products(function, jnp.ones((2, 3)), jnp.ones((3, 4))))
     assert [product.flop for product in products] == [48, 32]
     np.testing.assert_array_equal(products[0].compute(jnp.ones((2, 3)), jnp.ones((3, 4))), np.full((2, 4), 3.0))
 
@@ -216,7 +216,7 @@ def test_virtual_devices_are_compared_with_one(monkeypatch: pytest.MonkeyPatch) 
         return [figure(values=(12.0 / count,))]
 
     monkeypatch.setattr(processes, "call_in_fresh_process", fake)
-    figures = processes.virtual_devices("tiny", QUICK)
+    figures = processes.measure_virtual_devices("tiny", QUICK)
     assert [f.values for f in figures] == [(12.0,), (6.0,), (3.0,), (1.5,), (2.0,), (4.0,), (8.0,)]
     assert all("shared cores" in f.name for f in figures)
 
@@ -271,10 +271,12 @@ def test_whole_commands_are_rows_by_purpose_and_by_method(monkeypatch: pytest.Mo
     monkeypatch.setattr(whole_run, "follow", follow)
     monkeypatch.setattr(whole_run, "call_in_fresh_process", lambda function: {})
     once = QUICK._replace(repetitions=1)
-    rows = {figure.name: figure.values for figure in whole_run.where_seconds_go("smoke", once)}
+    rows = {figure.name: figure.values for figure in whole_run.measure_whole_run("smoke", once)}
     assert rows == {"whole run, data": (1.0,), "whole run, updates": (3.0,), "whole run, all": (4.0,)}
     methods = ("DWM-TD3BC", "TD3+BC")
-    named = [figure.name for method in methods for figure in whole_run.time_to_score("quickstart", method, once)]
+    named = [
+        figure.name for method in methods for figure in whole_run.measure_time_to_score("quickstart", method, once)
+    ]
     assert named == ["DWM-TD3BC to 0.3", "TD3+BC to 0.3, not reached by all"]
     assert asked[1:] == [("quickstart", {"methods": name}) for name in methods]
 

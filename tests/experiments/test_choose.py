@@ -158,7 +158,7 @@ def test_imagined_returns_begin_with_the_policys_own_action() -> None:
 
 
 def test_no_step_is_trusted_behind_one_that_is_not() -> None:
-    _, rows = automatic.by_step(Measured(np.array([9.0, 0.01, 0.01]), np.ones(3), (0.8, 0.2, 0.3)))
+    _, rows = automatic.horizon_table(Measured(np.array([9.0, 0.01, 0.01]), np.ones(3), (0.8, 0.2, 0.3)))
     assert [row[-1] for row in rows] == ["no", "no", "no"]
 
 

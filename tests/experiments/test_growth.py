@@ -8,10 +8,10 @@ import pytest
 
 from experiments.growth import prediction
 from experiments.growth.__main__ import KINDS, MEASURED, main
-from experiments.growth.many_runs import planned
+from experiments.growth.many_runs import choose_planned
 from experiments.growth.of_programs import kernels_of
-from experiments.growth.points import Point, by_curve, fit_law
-from experiments.growth.prediction import Counts, Machine, Work, hours, robot_of, scaling, seconds
+from experiments.growth.points import Point, fit_law, group_by_curve
+from experiments.growth.prediction import Counts, Machine, Work, estimate_hours, estimate_seconds, robot_of, scaling
 from experiments.sweep.plan import PlannedRun
 
 TEN = Machine("ten", 8, 1, flops=10.0, bandwidth=5.0, link=2.0, memory=1.0, kernel_seconds=0.5, source="")
@@ -30,15 +30,15 @@ def test_a_power_is_found_and_how_far_points_lie_from_it() -> None:
 
 def test_of_a_point_measured_again_the_newest_counts() -> None:
     rows = [{"curve": "c", "against": "n", "size": s, "cost": c, "unit": "CPU s"} for s, c in ((2, 5), (1, 3), (2, 4))]
-    assert by_curve(rows) == {"c": [Point("c", "n", 1, 3, "CPU s"), Point("c", "n", 2, 4, "CPU s")]}
+    assert group_by_curve(rows) == {"c": [Point("c", "n", 1, 3, "CPU s"), Point("c", "n", 2, 4, "CPU s")]}
 
 
 def test_an_update_is_the_sum_of_four_parts_of_which_one_is_split() -> None:
     work = Work(flop=40, optimiser_bytes=10, kernels=4, gradient_bytes=8)
     # 40/10 + 10/5 + 4 x 0.5 alone; on two devices 20/10, and 2 x 8 x 1/2 bytes over the links: 8/2.
-    assert seconds(work, TEN, 1) == 4 + 2 + 2
-    assert seconds(work, TEN, 2) == 2 + 2 + 2 + 4
-    assert seconds(work, TEN, 1, with_kernels=False) == 4 + 2
+    assert estimate_seconds(work, TEN, 1) == 4 + 2 + 2
+    assert estimate_seconds(work, TEN, 2) == 2 + 2 + 2 + 4
+    assert estimate_seconds(work, TEN, 1, with_kernels=False) == 4 + 2
 
 
 def test_scaling_stops_where_twice_as_many_save_less_than_a_tenth() -> None:
@@ -51,7 +51,7 @@ def test_scaling_stops_where_twice_as_many_save_less_than_a_tenth() -> None:
 
 def test_runs_are_spread_the_longest_first_and_stages_follow_each_other() -> None:
     # 5 | 4 + 3 on two places takes 7; the next stage 2. In hours.
-    assert hours([[3 * 3600, 5 * 3600, 4 * 3600], [2 * 3600]], 2) == 7 + 2
+    assert estimate_hours([[3 * 3600, 5 * 3600, 4 * 3600], [2 * 3600]], 2) == 7 + 2
 
 
 def test_tasks_have_the_sizes_of_their_robots() -> None:
@@ -77,7 +77,7 @@ def test_a_prediction_is_the_same_wherever_it_is_made(monkeypatch: pytest.Monkey
 def test_the_shipped_points_are_drawn_and_predict(tmp_path: Path) -> None:
     main(["predict", "-o", str(tmp_path / "page.md")])
     page = (tmp_path / "page.md").read_text()
-    assert all(machine.name in page for machine in prediction.machines())
+    assert all(machine.name in page for machine in prediction.read_machines())
     assert page == (MEASURED.parent / "PREDICTION.md").read_text()
     kinds = {json.loads(line)["kind"] for line in MEASURED.read_text().splitlines()}
     assert kinds == set(KINDS)
@@ -118,6 +118,6 @@ def test_kernels_are_counted_outside_of_fusions() -> None:
 
 
 def test_made_runs_are_of_every_kind_of_study(tmp_path: Path) -> None:
-    runs = planned(tmp_path, 40)
+    runs = choose_planned(tmp_path, 40)
     assert len({run.workdir for run in runs}) == 40
     assert len({run.name.partition("/")[0] for run in runs}) > 5

@@ -14,7 +14,7 @@ from dwm_jax.imagination.pool import draw_kept, draw_several, keep_for_target
 from dwm_jax.imagination.sources import Data, Pairs
 from dwm_jax.learners.policies import Units
 from dwm_jax.maths.normalizers import AffineNormalizer
-from dwm_jax.maths.value_expansion import collapse, expansion
+from dwm_jax.maths.value_expansion import choose_expansion, collapse
 from dwm_jax.types import Episode, Trajectory
 
 GAMMA = 0.9
@@ -93,7 +93,7 @@ def test_several_recorded_steps_end_at_terminations_and_stand_still_past_a_trunc
     # 30 + 0.9 40 + 0.81 100 = 147 for H steps; lambda = 0.5 mixes in 30 + 0.9 100 = 120:  0.5 120 + 0.5 147.
     value = lambda observation: jnp.asarray(100.0)  # noqa: E731
     for lambda_, expected in [(1.0, [28, 147]), (0.5, [0.5 * (10 + 90) + 0.5 * 28, 0.5 * 120 + 0.5 * 147])]:
-        targets = jax.vmap(partial(expansion(lambda_), bootstrap=value))(steps)
+        targets = jax.vmap(partial(choose_expansion(lambda_), bootstrap=value))(steps)
         np.testing.assert_allclose(targets[::2], expected, rtol=1e-6)
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from dwm_jax.data.dataset import flatten, segment_at
 from dwm_jax.maths.normalizers import fit_min_max, fit_standard
-from dwm_jax.maths.value_expansion import expansion
+from dwm_jax.maths.value_expansion import choose_expansion
 from dwm_jax.registry import LEARNERS
 from dwm_jax.types import Batch, Episode, NextPair, Trajectory
 from dwm_jax.world_models import dwm
@@ -88,7 +88,7 @@ def test_critics_reach_the_true_values(name, horizon, lambda_):
         num_updates=10_000,
         **SETTINGS[name],
     )
-    expand = expansion(lambda_)
+    expand = choose_expansion(lambda_)
 
     def values_in(trajectories_of_states):
         def one(state, step):

@@ -13,7 +13,7 @@ from dwm_jax.config import default_config
 from dwm_jax.data.dataset import flatten
 from dwm_jax.learners.policies import fit_units
 from dwm_jax.learners.rebrac import ReBRAC
-from dwm_jax.maths.value_expansion import expand_vanilla, expansion
+from dwm_jax.maths.value_expansion import choose_expansion, expand_vanilla
 from dwm_jax.recipes import RECIPES
 from dwm_jax.types import Batch, Episode, NextPair, Trajectory
 
@@ -148,7 +148,7 @@ def test_three_updates_are_the_published_ones_parameter_for_parameter():
 
 
 def targets(batch, lambda_=1.0):
-    return jax.jit(lambda: LEARNER.critic_targets(start().target, batch, expansion(lambda_), KEYS))()
+    return jax.jit(lambda: LEARNER.critic_targets(start().target, batch, choose_expansion(lambda_), KEYS))()
 
 
 def test_no_penalty_after_a_termination_nor_where_nobody_acted():

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from dwm_jax.maths.value_expansion import collapse, expand_lambda, expand_vanilla, expansion, pad_to
+from dwm_jax.maths.value_expansion import choose_expansion, collapse, expand_lambda, expand_vanilla, pad_to
 from dwm_jax.types import Trajectory
 
 # States 10 and 20, worth their own number.
@@ -37,7 +37,7 @@ def test_lambda_by_hand():
 def test_a_recorded_terminal_step_is_worth_its_reward():
     step = Trajectory(jnp.array([[10.0]]), jnp.array([3.0]), jnp.array([0.0]))
     for lambda_ in (0.5, 1.0):
-        assert float(expansion(lambda_)(step, worth)) == 3.0
+        assert float(choose_expansion(lambda_)(step, worth)) == 3.0
 
 
 def test_a_trajectory_that_stands_still_behind_its_last_step_has_the_targets_it_had():
@@ -50,8 +50,8 @@ def test_a_trajectory_that_stands_still_behind_its_last_step_has_the_targets_it_
 
 
 def test_expansion_is_vanilla_at_one_and_the_lambda_return_below():
-    assert expansion(1.0) is expand_vanilla
-    assert float(expansion(0.5)(TWO_STEPS, worth)) == pytest.approx(14.5)
+    assert choose_expansion(1.0) is expand_vanilla
+    assert float(choose_expansion(0.5)(TWO_STEPS, worth)) == pytest.approx(14.5)
 
 
 @settings(deadline=None, max_examples=20)

@@ -10,7 +10,7 @@ import pytest
 
 from dwm_jax.networks.row_product import dot_general_of_rows, row_product
 from dwm_jax.types import Array, PyTree
-from experiments.benchmark.parts import products_of
+from experiments.benchmark.parts import find_products
 
 BATCH, LENGTH, C_IN, C_OUT = 6, 4, 3, 5
 Multiply = Callable[[Array, Array], Array]
@@ -81,7 +81,7 @@ def test_a_dense_layer_multiplies_by_it_as_by_its_own(dtype: jnp.dtype) -> None:
 
 def test_products_of_a_batch_and_of_its_gradient_join_the_rows() -> None:
     gradient = jax.grad(batch_loss(row_product), (0, 1))
-    shapes = [(product.left.shape, product.right.shape) for product in products_of(gradient, X_BLC, W_CD)]
+    shapes = [(product.left.shape, product.right.shape) for product in find_products(gradient, X_BLC, W_CD)]
     rows = BATCH * LENGTH
     # The product, w's gradient and x's.
     assert len(shapes) == 3

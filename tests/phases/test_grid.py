@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from dwm_jax.learners.policies import Policies, fit_units, make_choose_action
-from dwm_jax.maths.value_expansion import expansion
+from dwm_jax.maths.value_expansion import choose_expansion
 from dwm_jax.phases.policy_source import make_source
 from dwm_jax.phases.policy_updates import PolicyUpdates
 from dwm_jax.registry import LEARNERS, METHODS, Learning, models_needed
@@ -128,7 +128,7 @@ def test_cell_trains_on_the_target_its_imagination_implies(name, distil, models)
     on_device = source.make(Policies((), units), 0)[1]
     lambda_, batch_size = settings.policy.lambda_[method.learner], settings.policy.batch_size
     on_device = parallel.replicate(on_device)
-    learn = PolicyUpdates(Telling(learner), source, expansion(lambda_), batch_size, KEY[None])
+    learn = PolicyUpdates(Telling(learner), source, choose_expansion(lambda_), batch_size, KEY[None])
 
     def updates(state, data, steps_U):
         after, _, trace = learn.learn_inside(state, (), KEY, *data, steps_U)
@@ -188,7 +188,7 @@ def test_dawm_without_a_share_is_dwm_bit_for_bit(models):
     states = []
     for name in ("DWM-TD3BC", "DAWM-TD3BC"):
         source = make_source(tiny.run_of(settings, recording()), name, METHODS[name], learner, units, trained)
-        learn = PolicyUpdates(learner, source, expansion(1.0), 16, KEY[None])
+        learn = PolicyUpdates(learner, source, choose_expansion(1.0), 16, KEY[None])
         policies, on_device = (parallel.replicate(tree) for tree in source.make(start, 0))
         states.append(parallel.unreplicate(parallel.make_dispatch(learn, 10)(policies, on_device, 0)[0]))
     jax.tree.map(np.testing.assert_array_equal, *states)

@@ -24,20 +24,20 @@ def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_the_commit_is_named_and_marked_where_files_differ_from_it(checkout: Path) -> None:
     head = ["git", "rev-parse", "--short", "HEAD"]
     expected = subprocess.run(head, cwd=checkout, check=True, capture_output=True, text=True).stdout.strip()
-    assert provenance.commit() == expected
+    assert provenance.find_commit() == expected
     (checkout / "new.py").write_text("pass")
-    assert provenance.commit() == expected + "+"
+    assert provenance.find_commit() == expected + "+"
 
 
 def test_a_package_inside_another_repository_has_no_commit(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     inside = checkout / "site-packages" / "dwm_jax" / "runtime" / "provenance.py"
     inside.parent.mkdir(parents=True)
     monkeypatch.setattr(provenance, "__file__", str(inside))
-    assert provenance.commit() is None
+    assert provenance.find_commit() is None
 
 
 def test_outside_of_a_repository_there_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(provenance, "__file__", str(tmp_path / "dwm_jax" / "runtime" / "provenance.py"))
     (tmp_path / "dwm_jax" / "runtime").mkdir(parents=True)
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path))
-    assert provenance.commit() is None
+    assert provenance.find_commit() is None

@@ -58,7 +58,7 @@ def test_run_leaves_every_file_the_readme_names(undisturbed: Path) -> None:
 def test_every_start_is_written_down_with_command_commit_and_machine(undisturbed: Path) -> None:
     (start,) = JsonLines(undisturbed / "run" / "starts.jsonl").read()
     assert start["command"] == sys.orig_argv
-    assert start["commit"] == provenance.commit()
+    assert start["commit"] == provenance.find_commit()
     assert start["num_devices"] == jax.device_count()
     assert datetime.datetime.fromisoformat(start["time"]).tzinfo is not None
 

@@ -15,7 +15,8 @@ from dwm_jax.runtime import files
 from dwm_jax.runtime.row_files import JsonLines, Result
 
 from ..report.reading import total_updates
-from ..studies.catalogue import STUDIES, members_at
+from ..studies.catalogue import STUDIES
+from ..studies.study import members_at
 from ..sweep.plan import PlannedRun, make_links, plan_stages
 
 SCALE = "paper"

@@ -10,7 +10,8 @@ from pathlib import Path
 from ..report import reading
 from ..report.__main__ import write
 from ..status import find_phases, make_table
-from ..studies.catalogue import STUDIES, members_at
+from ..studies.catalogue import STUDIES
+from ..studies.study import members_at
 from ..sweep.plan import plan_stages
 from .many_runs import SCALE, make_runs
 from .points import Point

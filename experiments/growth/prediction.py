@@ -26,7 +26,8 @@ from dwm_jax.registry import METHODS, Alone, Learning, split_names
 
 from ..benchmark.arithmetic import training_flop, trajectory_flop
 from ..report import markdown
-from ..studies.catalogue import STUDIES, members_at
+from ..studies.catalogue import STUDIES
+from ..studies.study import members_at
 from ..sweep.plan import PlannedRun, plan_stages
 from .points import Point
 

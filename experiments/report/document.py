@@ -4,7 +4,8 @@ import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
-from ..studies.catalogue import STUDIES, Study
+from ..studies.catalogue import STUDIES
+from ..studies.study import Study
 from . import markdown, sections, timing
 from .found import CIRCUMSTANCES, Found, FoundRun, FoundStart, Gap, drop_links, group_by_task
 from .sections import Section

@@ -9,8 +9,8 @@ from dwm_jax.phases.summary import panels_of
 from dwm_jax.results import pictures
 
 from ..studies import reported
-from ..studies.catalogue import Study
 from ..studies.reported import Reported
+from ..studies.study import Study
 from . import drawing, markdown, online, scores, timing, world_models
 from .found import FoundRun
 from .scores import Line, choose_variants, collect_scores

@@ -8,14 +8,14 @@ What the paper searched is the horizon and the evaluation's return-to-go; PQL's 
 scales are those of `experiments/studies/scales.py`.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Iterator
 
 from dwm_jax.config import default_config
 from dwm_jax.recipes import WITHOUT
 
 from ..configs.paper import RETURNS_TO_GO
-from .scales import GRIDS, SCALES, config_of, num_updates, stand_in
+from .scales import GRIDS
+from .study import Cell, make_study
 from .variations import (
     AS_CONFIGURED,
     DISTILLED,
@@ -33,58 +33,11 @@ from .variations import (
     whole_horizon_setting,
 )
 
-__all__ = ["SCALES", "STUDIES", "Member", "Study", "members_at", "same_run", "tasks_at"]
-
 LOCOMOTION = tuple(f"{task}-v2" for task in RETURNS_TO_GO)
 MAZES = ("maze2d-umaze-v1", "maze2d-medium-v1", "maze2d-large-v1", "antmaze-umaze-v2")
 # What the paper asked of its Transformer: whole undiscounted returns over the return scale. The labels here are
 # discounted, about 1 at most, so the usual return-to-go is tried beside it.
 TRANSFORMER_RETURNS_TO_GO = {"hopper": 9.0, "walker2d": 9.1, "halfcheetah": 5.0}
-
-
-class Member(NamedTuple):
-    """One run."""
-
-    study: str  # a key of STUDIES
-    task: str
-    variant: str  # what distinguishes the run among those of its study and task: "DWM-TD3BC-H5-rtg0.7"
-    methods: tuple[str, ...]  # keys of registry.METHODS
-    config: str  # "paper:hopper-medium-v2"
-    overrides: Mapping[str, str]  # "policy.horizon" -> "5", as on the command line
-
-
-class Study(NamedTuple):
-    """One table or figure."""
-
-    name: str
-    title: str
-    source: str  # what of the paper it repeats
-    reported: str | None  # the file in experiments/studies/paper/ with the paper's figures; None where there are none
-    # What the report makes of it: "returns", "horizons", "sequence_length", "prediction_error", "diffusion_steps",
-    # "returns_to_go", "lambda", "attribution", "distillation", "inference_time" or "sampling_time".
-    kind: str
-    tasks: tuple[str, ...]  # the paper's; `tasks_at` has those of a scale
-    members: Callable[[str, str], tuple[Member, ...]]  # (task of the scale, scale) -> the runs
-
-
-def tasks_at(study: Study, scale: str) -> tuple[str, ...]:
-    """The tasks of a study at a scale, each once."""
-    return tuple(dict.fromkeys(stand_in(task, scale) for task in study.tasks))
-
-
-def members_at(study: Study, scale: str, own_tasks: Sequence[str] = ()) -> tuple[Member, ...]:
-    """Every run of a study at a scale, on its tasks and on `own_tasks`, data of the user's own."""
-    tasks = dict.fromkeys([*tasks_at(study, scale), *own_tasks])
-    return tuple(member for task in tasks for member in study.members(task, scale))
-
-
-def same_run(member: Member) -> tuple[object, ...]:
-    """Equal for members that are one and the same run."""
-    return member.task, member.config, member.methods, tuple(sorted(member.overrides.items()))
-
-
-# A run as studies describe it: methods that may share it, and a setting. The task and the scale make a member of it.
-Cell = tuple[Sequence[str], Setting]
 
 
 # ------------------------------------------------------------------------------------- the studies
@@ -230,42 +183,10 @@ def mazes(task: str, scale: str) -> Iterator[Cell]:
         yield ["DWM-TD3BC", "DWM-IQL"], horizon_setting(steps)
 
 
-def study(
-    name: str,
-    title: str,
-    source: str,
-    reported: str | None,
-    kind: str,
-    tasks: tuple[str, ...],
-    runs: Callable[[str, str], Iterable[Cell]],
-) -> Study:
-    """A study whose runs have a process per method; or one for all their methods, where a start costs more."""
-
-    def members(task: str, scale: str) -> tuple[Member, ...]:
-        config = config_of(task, scale)
-        return tuple(
-            Member(name, task, variant_of(group, setting), group, config, overrides_of(group, setting, task, scale))
-            for methods, setting in runs(task, scale)
-            for group in ([tuple(methods)] if GRIDS[scale].together else [(method,) for method in methods])
-        )
-
-    return Study(name, title, source, reported, kind, tasks, members)
-
-
-def variant_of(group: Sequence[str], setting: Setting) -> str:
-    """The method, or the sources of several, and the setting: "DWM-TD3BC-H5-rtg0.7", "DWM-H5-rtg0.7"."""
-    sources = dict.fromkeys(method.split("-")[0] for method in group)
-    return "-".join([*(group if len(group) == 1 else sources), *filter(None, [setting.name])])
-
-
-def overrides_of(group: Sequence[str], setting: Setting, task: str, scale: str) -> dict[str, str]:
-    return {**num_updates(group[0], task, scale), **setting.overrides}
-
-
 STUDIES = {
     one.name: one
     for one in (
-        study(
+        make_study(
             "main",
             "Main table: one-step and diffusion world model under three learners",
             "the table of normalised returns, searched over H and the evaluation's return-to-go",
@@ -274,7 +195,7 @@ STUDIES = {
             LOCOMOTION,
             main_table,
         ),
-        study(
+        make_study(
             "model_free",
             "Model-free learners on recorded data",
             "the table of normalised returns; PQL by itself is not in it",
@@ -283,7 +204,7 @@ STUDIES = {
             LOCOMOTION,
             model_free,
         ),
-        study(
+        make_study(
             "transformer",
             "Transformer world model against the horizon",
             "the Transformer's table of returns by H",
@@ -292,7 +213,7 @@ STUDIES = {
             LOCOMOTION,
             transformer,
         ),
-        study(
+        make_study(
             "decision_diffuser",
             "Decision Diffuser",
             "the table of normalised returns",
@@ -301,7 +222,7 @@ STUDIES = {
             LOCOMOTION,
             decision_diffuser,
         ),
-        study(
+        make_study(
             "inference_time",
             "Time of a decision: Decision Diffuser and a policy learnt with DWM",
             "the inference times",
@@ -310,7 +231,7 @@ STUDIES = {
             LOCOMOTION,
             inference_time,
         ),
-        study(
+        make_study(
             "augmentation",
             "Data augmentation with generated transitions",
             "the table of normalised returns",
@@ -319,7 +240,7 @@ STUDIES = {
             LOCOMOTION,
             augmentation,
         ),
-        study(
+        make_study(
             "sampling_time",
             "Time of 128 trajectories: DWM and autoregressive diffusion",
             "the sampling times by H",
@@ -328,7 +249,7 @@ STUDIES = {
             ("walker2d-medium-v2",),
             sampling_time,
         ),
-        study(
+        make_study(
             "horizons",
             "Long horizons: DWM with a long sequence, one-step model beside it",
             "the table of returns by H up to 31, T = 32, K = 10",
@@ -337,7 +258,7 @@ STUDIES = {
             LOCOMOTION,
             long_horizons,
         ),
-        study(
+        make_study(
             "sequence_length",
             "Sequence length: T = 8 against 32 at the same horizons",
             "the comparison of T = 8 and T = 32",
@@ -346,7 +267,7 @@ STUDIES = {
             LOCOMOTION,
             sequence_length,
         ),
-        study(
+        make_study(
             "prediction_error",
             "Prediction error by step; the one-step model is told the true actions",
             "the figure of prediction errors",
@@ -355,7 +276,7 @@ STUDIES = {
             ("walker2d-medium-expert-v2",),
             prediction_error,
         ),
-        study(
+        make_study(
             "diffusion_steps",
             "Prediction error against training steps K and sampling steps N",
             "the table over K and N, averaged over the tasks",
@@ -364,7 +285,7 @@ STUDIES = {
             LOCOMOTION,
             diffusion_steps,
         ),
-        study(
+        make_study(
             "attribution",
             "Attribution: the recommended recipe, and each part of it taken away alone",
             "nothing of the paper: it says which part of the recommended recipe does what",
@@ -373,7 +294,7 @@ STUDIES = {
             ("hopper-medium-replay-v2", "halfcheetah-medium-replay-v2", "maze2d-medium-v1"),
             attribution,
         ),
-        study(
+        make_study(
             "returns_to_go",
             "Score against the return-to-go asked for in the evaluation",
             "the sweep of the evaluation's return-to-go beside the histogram of the labels",
@@ -382,7 +303,7 @@ STUDIES = {
             LOCOMOTION,
             swept_returns_to_go,
         ),
-        study(
+        make_study(
             "lambda_return",
             "Vanilla value expansion against the lambda-return",
             "the table of vanilla and lambda-return",
@@ -391,7 +312,7 @@ STUDIES = {
             LOCOMOTION,
             lambda_return,
         ),
-        study(
+        make_study(
             "relabelling",
             "Return-to-go relabelling while DWM-IQL learns",
             "the appendix on return-to-go relabelling",
@@ -400,7 +321,7 @@ STUDIES = {
             LOCOMOTION,
             relabelling,
         ),
-        study(
+        make_study(
             "rebrac",
             "ReBRAC, and what imagined futures add to it",
             "nothing of the paper, which has no ReBRAC",
@@ -409,7 +330,7 @@ STUDIES = {
             ("hopper-medium-replay-v2", "halfcheetah-medium-replay-v2", "maze2d-medium-v1"),
             rebrac,
         ),
-        study(
+        make_study(
             "dawm",
             "Actions inside the imagined trajectory: DWM, DAWM and augmentation",
             "nothing of the paper: DAWM (Li et al. 2025) is its successor",
@@ -418,7 +339,7 @@ STUDIES = {
             ("hopper-medium-replay-v2", "halfcheetah-medium-replay-v2", "maze2d-large-v1"),
             dawm,
         ),
-        study(
+        make_study(
             "distillation",
             "Distillation: one pass of the network a trajectory, beside its teacher",
             "nothing of the paper, whose world model takes N guided steps a trajectory",
@@ -427,7 +348,7 @@ STUDIES = {
             ("hopper-medium-replay-v2", "halfcheetah-medium-replay-v2", "maze2d-medium-v1"),
             distillation,
         ),
-        study(
+        make_study(
             "mazes",
             "Sparse rewards: maze2d and antmaze",
             "the mazes' rows of the table of normalised returns",

@@ -42,8 +42,9 @@ from dwm_jax.runtime.arguments import local_path
 from dwm_jax.runtime.locks import InUseError, exclusive
 from dwm_jax.runtime.progress import one_line, say
 
-from ..studies.catalogue import SCALES, STUDIES, Member, members_at, tasks_at
-from ..studies.scales import OF_OWN_DATA
+from ..studies.catalogue import STUDIES
+from ..studies.scales import OF_OWN_DATA, SCALES
+from ..studies.study import Member, members_at, tasks_at
 from . import launch_files, local, slurm
 from .local import Devices
 from .plan import PlannedRun, Stage, make_links, plan_stages

@@ -17,7 +17,8 @@ from dwm_jax.registry import METHODS, Alone
 from dwm_jax.runtime import files
 from dwm_jax.runtime.files import UnreadableError
 
-from ..studies.catalogue import STUDIES, Member, members_at, same_run, tasks_at
+from ..studies.catalogue import STUDIES
+from ..studies.study import Member, members_at, same_run, tasks_at
 
 TRAIN = ("python", "-m", "dwm_jax.train")
 # The method that trains a world model and nothing else, by model.

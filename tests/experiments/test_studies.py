@@ -7,7 +7,9 @@ import pytest
 
 from dwm_jax.config import check
 from dwm_jax.registry import METHODS
-from experiments.studies.catalogue import SCALES, STUDIES, members_at, same_run, tasks_at
+from experiments.studies.catalogue import STUDIES
+from experiments.studies.scales import SCALES
+from experiments.studies.study import members_at, same_run, tasks_at
 from experiments.sweep.plan import parse_config
 
 PAPER = Path(__file__).parents[2] / "experiments" / "studies" / "paper"

@@ -15,7 +15,8 @@ from submitit.helpers import DelayedSubmission  # here: it sets up logging, whic
 
 from dwm_jax.config import differences, to_json
 from dwm_jax.runtime.locks import exclusive
-from experiments.studies.catalogue import STUDIES, Member, members_at
+from experiments.studies.catalogue import STUDIES
+from experiments.studies.study import Member, members_at
 from experiments.sweep import __main__ as sweep
 from experiments.sweep import launch_files, local, plan, slurm
 from experiments.sweep.local import Devices, Outcome, Place

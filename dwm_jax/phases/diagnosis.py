@@ -51,13 +51,13 @@ def diagnose_one(
     """All measurements of one world model."""
     config, recording = run.config, run.recording
     gamma, scale = config.gamma, recording.return_scale
-    normalizer, imagined = state_normalizer(recording.dataset), make_imagine_segments(run, imaginer, measured)
-    own_M = [imagine_own_labels(imagined, measured, number) for number in range(NUM_DRAWS)]
+    normalizer, imagine = state_normalizer(recording.dataset), make_imagine_segments(run, imaginer, measured)
+    own_M = [imagine_own_labels(imagine, measured, number) for number in range(NUM_DRAWS)]
     whole_M = [diagnostics.take_part(own, measured.any) for own in own_M]
     own, whole = own_M[0], whole_M[0]
     imagined_M = [drawn.imagined for drawn in whole_M]
     asked_n = asked_returns(config, imaginer, measured.segments)
-    asked = diagnostics.take_part(Comparison(measured.segments, imagined(asked_n, "asked")), measured.any)
+    asked = diagnostics.take_part(Comparison(measured.segments, imagine(asked_n, "asked")), measured.any)
     return Diagnosis(
         error=diagnostics.prediction_error(whole, normalizer),
         calibration=diagnostics.calibration(whole, gamma, scale),

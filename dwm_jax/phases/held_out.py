@@ -76,12 +76,10 @@ def make_imagine_segments(run: Run, imaginer: Imaginer, measured: Measured) -> C
     return lambda returns_n, purpose: imagine(imaginer.inference, measured.segments, returns_n, tagged(key, purpose))
 
 
-def imagine_own_labels(
-    imagined: Callable[[np.ndarray, str], Trajectory], measured: Measured, number: int
-) -> Comparison:
+def imagine_own_labels(imagine: Callable[[np.ndarray, str], Trajectory], measured: Measured, number: int) -> Comparison:
     """One of several draws of all segments, given their own labels."""
     labels_n = np.asarray(measured.segments.return_to_go)
-    return Comparison(measured.segments, imagined(labels_n, f"draw {number}"))
+    return Comparison(measured.segments, imagine(labels_n, f"draw {number}"))
 
 
 def find_trusted_horizon(run: Run, name: str, trained: TrainedModel) -> int:

@@ -84,6 +84,7 @@ def models_of_run(workdir: Path, described: Mapping[str, Any]) -> Iterator[Path]
     """The folders of the finished world models that a run has used, which it has recorded."""
     beside = workdir.resolve().parent / "world_models"
     parent = Path(described["world_model_dir"]) if described["world_model_dir"] else beside
+    elsewhere = f", which the config of {workdir} names" if parent.resolve() != beside else ""
     recorded = files.find_json(workdir / kept_models.FOLDERS) or {}
     methods = [METHODS[name] for name in names_in(described["methods"]) if name in METHODS]
     for name in models_needed(methods):
@@ -92,6 +93,8 @@ def models_of_run(workdir: Path, described: Mapping[str, Any]) -> Iterator[Path]
         if name not in recorded:
             say(f"world model {name} is left out: {workdir} has no record of its folder; start the run's command again")
         elif kept_models.is_finished(folder, files.find_json(folder / "config.json") or {}):
+            if elsewhere:
+                say(f"world model {name} is taken from {folder.resolve()}{elsewhere}")
             yield folder
         else:
             say(f"{folder} is left out: it is not there, or not trained to its end")

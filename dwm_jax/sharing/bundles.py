@@ -48,13 +48,21 @@ class Sources(NamedTuple):
     models: tuple[Path, ...]
 
     def contents(self) -> dict[str, Path]:
-        """Every file by its name in the bundle; of a model's checkpoints the last."""
+        """Every file by its name in the bundle; of a model's checkpoints the last.
+
+        Raises:
+          BundleError: one is a link to outside of the run, or of the model's folder, which may be anybody's.
+        """
+        for path in self.policies:
+            refuse_outside(path, path.parents[1])
         named = {f"policies/{path.name}": path for path in self.policies}
         for folder in self.models:
             identity = files.read_json(folder / "config.json")
             step = kept_models.last_update(identity["settings"])
             last = kept_models.checkpoints_in(folder, identity) / str(step)
             paths = [folder / name for name in OF_A_MODEL] + sorted(path for path in last.rglob("*") if path.is_file())
+            for path in paths:
+                refuse_outside(path, folder)
             named |= {f"world_models/{folder.name}/{path.relative_to(folder).as_posix()}": path for path in paths}
         return named
 
@@ -98,6 +106,16 @@ def models_of_run(workdir: Path, described: Mapping[str, Any]) -> Iterator[Path]
             yield folder
         else:
             say(f"{folder} is left out: it is not there, or not trained to its end")
+
+
+def refuse_outside(path: Path, folder: Path) -> None:
+    """Refuses a link that leads out of the folder that somebody has named.
+
+    Raises:
+      BundleError: with where it leads.
+    """
+    if not (there := path.resolve()).is_relative_to(folder.resolve()):
+        raise BundleError(f"{path} is a link to {there}, outside of {folder}; put the file itself there if it is meant")
 
 
 def listed(contents: Mapping[str, Path | bytes]) -> dict[str, dict[str, Any]]:

@@ -534,6 +534,23 @@ def test_a_model_that_a_config_names_elsewhere_is_handed_over_and_said_to_lie_th
     assert model_in(tmp_path / "out").name == model.name
 
 
+def test_a_link_that_leads_out_of_a_run_or_a_model_hands_nothing_over(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    private = tmp_path / "private"
+    private.write_text("secret")
+    (model,) = (run.parent / "world_models").iterdir()
+    (arrays,) = model.glob("checkpoints/*/20/state")
+    links = {run / "policies" / "mine.npz": run, arrays / "mine": model, model / "timing.jsonl": model}
+    for link, folder in links.items():
+        link.unlink(missing_ok=True)
+        link.symlink_to(private)
+        line = f"error: {link} is a link to {private}, outside of {folder}; put the file itself there if it is meant"
+        assert refused(capsys, "push", run, tmp_path / "out") == (2, line)
+        assert not (tmp_path / "out").exists()
+        link.unlink()
+
+
 def test_a_model_that_has_gone_or_is_unfinished_is_left_out(
     run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

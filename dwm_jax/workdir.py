@@ -25,6 +25,7 @@ from dwm_jax.config import (
     without_places,
 )
 from dwm_jax.data import dataset as data
+from dwm_jax.data import minari_store
 from dwm_jax.data.recording import Recording
 from dwm_jax.data.tasks import Sizes, Task, get_task, refuse_other_sizes, try_environment
 from dwm_jax.imagination.sources import at_most
@@ -198,6 +199,7 @@ def load_recording(config: ConfigDict) -> tuple[Task, Recording]:
         not there, does not run, does not fit the data or might never end an episode. World models by themselves need
         none.
     """
+    _checked(lambda: minari_store.path_of(""))  # where data lies, or is made
     task = get_task(config.task, num_steps=config.data.num_steps, seed=config.data.seed)
     acts = any(not isinstance(method, Alone) for method in methods_of(config).values())
     sizes = _checked(lambda: try_environment(task)) if acts else None  # before any data is read

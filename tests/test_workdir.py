@@ -93,6 +93,13 @@ def test_data_that_cannot_be_learnt_from_is_a_wrong_command(task):
         load_recording(tiny.config(methods="DWM"))
 
 
+def test_a_folder_of_data_sets_that_is_none_is_not_taken_for_data_out_of_order(task, monkeypatch):
+    task(clocked)
+    monkeypatch.setenv("MINARI_DATASETS_PATH", "")
+    with pytest.raises(ConfigError, match=r"^MINARI_DATASETS_PATH is empty; name a folder"):
+        load_recording(tiny.config(methods="DWM"))
+
+
 def test_an_environment_that_fits_is_no_obstacle(task):
     task(clocked)
     assert load_recording(tiny.config(methods="DD"))[0].name == "mine"

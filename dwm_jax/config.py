@@ -170,15 +170,23 @@ def check(config: ConfigDict, num_devices: int) -> None:
         if not condition and limits.is_used(key, config, methods.values()):
             raise ConfigError(f"{key}={value_at(config, key)!r} is not allowed: {allowed}")
 
+    settings, defaults = _flat(config.to_dict()), _flat(default_config().to_dict())
+    for key, value in settings.items():
+        if value is None and defaults.get(key) is not None:
+            raise ConfigError(f"{key}=None is not allowed: leave it out for its default, {defaults[key]!r}")
     methods = methods_of(config)
     if not tasks.is_known(config.task):
         require(False, "task", tasks.suggest_names(config.task))
-    limits.check_kinds(_flat(config.to_dict()), _flat(default_config().to_dict()), require)
+    limits.check_kinds(settings, defaults, require)
     limits.check_numbers(config, require)
     _check_pool(config, require)
     _check_made(config, methods, require)
     _check_distilled(config, methods, require)
     _check_batches(config, num_devices, require)
+    for key, value in settings.items():
+        # Used or not: as NaN differs from itself, the run's own config would be another one as it is started again.
+        if value != value:
+            raise ConfigError(f"{key}={value} is not allowed: a number")
 
 
 def refuse_unprepared(config: ConfigDict) -> None:

@@ -17,7 +17,8 @@ def is_command() -> bool:
 
 
 def prepare() -> None:
-    """Makes an interrupt end the process at once, and closed standard streams lead to nothing.
+    """Makes an interrupt end the process at once, and closed standard streams lead to nothing; leaves with a line where
+    the folder that it was started in has gone.
 
     An interrupt while modules are imported would be a traceback, or be lost in a library's callback. It is heard again
     from `heed_interrupts` on, or while `interruption.listening`. A stream that was closed by who started the command
@@ -35,6 +36,10 @@ def prepare() -> None:
         sys.stdout = os.fdopen(1, "w", closefd=False)
     if sys.stderr is None:
         sys.stderr = os.fdopen(2, "w", closefd=False)
+    try:
+        os.getcwd()
+    except FileNotFoundError:  # libraries ask for it as they are imported
+        sys.exit("error: the folder that this command was started in is no longer there; change to another one")
 
 
 def heed_interrupts() -> None:

@@ -25,16 +25,17 @@ from dwm_jax.config import (
     without_places,
 )
 from dwm_jax.data import dataset as data
+from dwm_jax.data import minari_store
 from dwm_jax.data.recording import Recording
 from dwm_jax.data.tasks import Sizes, Task, get_task, refuse_other_sizes, try_environment
 from dwm_jax.imagination.sources import prefix_of_ask
-from dwm_jax.limits import is_used
+from dwm_jax.limits import is_used, value_at
 from dwm_jax.phases import kept_models
 from dwm_jax.phases.held_out import HORIZONS
 from dwm_jax.phases.phase import Run, checkpoints_of
 from dwm_jax.registry import MODELS, Alone, make_model, split_names
 from dwm_jax.results.evaluator import Evaluator
-from dwm_jax.runtime import files, mirrors, processes, provenance, stopwatch
+from dwm_jax.runtime import files, locks, mirrors, processes, provenance, stopwatch
 from dwm_jax.runtime.locks import exclusive
 from dwm_jax.runtime.parallel import Engine
 from dwm_jax.runtime.progress import one_line, say
@@ -132,6 +133,7 @@ def begin_run(config: ConfigDict, workdir: Path) -> tuple[Task, Recording]:
     """The task and its data, in a workdir that holds this run or none."""
     refuse_blocked(config, workdir)
     refuse_other_config(config, workdir)
+    refuse_read_only(workdir)
     check_row_files(workdir)
     task, recording = load_recording(config)
     refuse_other_data(task, recording, workdir)
@@ -168,6 +170,20 @@ def refuse_blocked(config: ConfigDict, workdir: Path) -> None:
             raise ConfigError(f"{path} is no file, and the run writes one under that name; {remedy}")
 
 
+def refuse_read_only(workdir: Path) -> None:
+    """Refuses a folder that cannot be written, before data is read: every start of a run is recorded there.
+
+    Raises:
+      ConfigError: with the reason, and the table of a finished run.
+    """
+    try:
+        files.refuse_unwritable(f"--workdir {workdir}", workdir)
+    except ValueError as error:
+        if getattr(error.__cause__, "errno", None) in locks.READ_ONLY:  # a full disk says so as it is written to
+            table = workdir / "summary.md"
+            raise ConfigError(f"{error}" + (f"; its table is {table}" if table.exists() else "")) from error
+
+
 def check_row_files(workdir: Path) -> None:
     """Finds out about files of rows that cannot be read before anything is computed; those that only inform begin anew.
 
@@ -188,6 +204,7 @@ def load_recording(config: ConfigDict) -> tuple[Task, Recording]:
         not there, does not run, does not fit the data or might never end an episode. World models by themselves need
         none.
     """
+    _checked(lambda: minari_store.path_of(""))  # where data lies, or is made
     task = get_task(config.task, num_steps=config.data.num_steps, seed=config.data.seed)
     acts = any(not isinstance(method, Alone) for method in methods_of(config).values())
     sizes = _checked(lambda: try_environment(task)) if acts else None  # before any data is read
@@ -234,15 +251,31 @@ def refuse_too_little(config: ConfigDict, dataset: data.Dataset, training: np.nd
     pairs, asked = len(data.transition_rows(dataset)), config.policy.imagined_pairs
     if asked > pairs and is_used("policy.imagined_pairs", config, methods_of(config).values()):
         raise ConfigError(f"policy.imagined_pairs={asked:,} is not allowed: the data has {pairs:,}; 0 takes all")
+    if is_used("policy.batch_size", config, methods_of(config).values()):
+        refuse_larger_batch("policy.batch_size", config, pairs, "transitions")
     for name in models_of(config):
         length = make_model(name, **settings_at(config, f"world_models.{name}")).sequence_length
         try:
-            data.segment_rows(dataset, length, config.data.pad, training)
+            segments = len(data.segment_rows(dataset, length, config.data.pad, training))
         except ValueError as error:
             raise ConfigError(
                 f"data.pad={config.data.pad!r} is not allowed for the world model {name}, which is trained on segments "
                 f"of {length} rows: {error}"
             ) from error
+        refuse_larger_batch(f"world_models.{name}.batch_size", config, segments, "segments to learn from")
+
+
+def refuse_larger_batch(key: str, config: ConfigDict, number: int, what: str) -> None:
+    """Refuses a batch that would hold every one of them several times.
+
+    Raises:
+      ConfigError: naming the key.
+    """
+    batch_size = value_at(config, key)
+    if batch_size > number:
+        raise ConfigError(
+            f"{key}={batch_size:,} is not allowed: the data has {number:,} {what}; ask for no more, or record more"
+        )
 
 
 def _checked(check: Callable[[], Checked]) -> Checked:

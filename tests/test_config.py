@@ -86,6 +86,10 @@ def test_shipped_configs_pass(config: ConfigDict) -> None:
         ("num_seeds", True, "a number, not True or False"),
         ("learners__td3_bc__policy_delay", True, "a number, not True or False"),
         ("policy__batch_size", True, "a number, not True or False"),
+        ("task", None, "task=None is not allowed: leave it out for its default, 'maze2d-umaze'"),
+        ("methods", None, "methods=None is not allowed: leave it out"),
+        ("policy__horizon", None, "policy.horizon=None is not allowed: leave it out"),
+        ("policy__inferred_share", float("nan"), "policy.inferred_share=nan is not allowed: a number"),  # not used
     ],
 )
 def test_a_wrong_value_is_refused_with_what_is_allowed(key: str, value: object, allowed: str) -> None:

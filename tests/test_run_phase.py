@@ -134,6 +134,17 @@ def test_damaged_times_stop_no_phase_and_damaged_metrics_say_what_to_do(tmp_path
     assert run_phase(adding(tmp_path, 30), CADENCE) == 435  # 29 * 30 / 2
 
 
+def test_metrics_that_are_lost_are_said_to_be(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run_phase(adding(tmp_path, 10), CADENCE)
+    run_phase(adding(tmp_path, 10), CADENCE)
+    assert "lost" not in capsys.readouterr().err
+    path = tmp_path / "metrics.jsonl"
+    path.unlink()
+    run_phase(adding(tmp_path, 10), CADENCE)
+    line = f"adding: {path} has no row of update 10; its metrics up to there are lost and not made again\n"
+    assert line in capsys.readouterr().err
+
+
 def test_a_finished_phase_is_used_from_a_disk_that_cannot_be_written(tmp_path: Path) -> None:
     with exclusive(tmp_path / ".lock", wait=True):
         run_phase(adding(tmp_path, 20), CADENCE)

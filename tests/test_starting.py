@@ -75,6 +75,13 @@ def test_interrupts_that_are_ignored_stay_ignored() -> None:
         signal.signal(signal.SIGINT, earlier)
 
 
+def test_a_folder_that_has_gone_is_no_place_to_start_a_command_in(tmp_path: Path) -> None:
+    program = "import os; os.rmdir(os.getcwd()); " + BEGIN.format(given=["-m", "dwm_jax.data"], then="print('goes on')")
+    ended = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True)
+    line = "error: the folder that this command was started in is no longer there; change to another one\n"
+    assert (ended.returncode, ended.stdout, ended.stderr) == (1, "", line)
+
+
 @pytest.mark.parametrize("descriptor", [0, 1, 2])
 def test_a_closed_stream_leads_to_nothing_and_not_to_the_next_file(descriptor: int) -> None:
     # The name is written to the file descriptors that are open, the next of which is none of the three.

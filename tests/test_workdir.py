@@ -1,6 +1,8 @@
 """What a run is refused for before anything is computed: the environment of its evaluation, what lies in its folder."""
 
+import errno
 import os
+import re
 
 import gymnasium as gym
 import numpy as np
@@ -11,6 +13,7 @@ from dwm_jax.config import ConfigError
 from dwm_jax.data import environments
 from dwm_jax.data.dataset import flatten
 from dwm_jax.data.tasks import Task
+from dwm_jax.runtime import files
 from dwm_jax.runtime.files import UnreadableError
 from dwm_jax.runtime.row_files import JsonLines
 from dwm_jax.workdir import load_recording
@@ -90,6 +93,13 @@ def test_data_that_cannot_be_learnt_from_is_a_wrong_command(task):
         load_recording(tiny.config(methods="DWM"))
 
 
+def test_a_folder_of_data_sets_that_is_none_is_not_taken_for_data_out_of_order(task, monkeypatch):
+    task(clocked)
+    monkeypatch.setenv("MINARI_DATASETS_PATH", "")
+    with pytest.raises(ConfigError, match=r"^MINARI_DATASETS_PATH is empty; name a folder"):
+        load_recording(tiny.config(methods="DWM"))
+
+
 def test_an_environment_that_fits_is_no_obstacle(task):
     task(clocked)
     assert load_recording(tiny.config(methods="DD"))[0].name == "mine"
@@ -111,6 +121,21 @@ def test_what_is_asked_is_held_against_the_data(ask, asked, said, capsys):
     line = capsys.readouterr().err
     assert line.startswith(said)
     assert ("extrapolates" in line) == (ask == "constant" and asked == 9)
+
+
+@pytest.mark.parametrize(
+    ("methods", "key", "value", "line"),
+    [
+        # Four episodes of six transitions; of the world model's segments, one begins at each of those it learns from.
+        ("TD3+BC", "policy.batch_size", 25, "the data has 24 transitions"),
+        ("DWM", "world_models.dwm.batch_size", 19, "the data has 18 segments to learn from"),
+    ],
+)
+def test_a_batch_that_would_hold_all_of_the_data_several_times_is_refused(task, methods, key, value, line):
+    task(clocked)
+    load_recording(tiny.config(methods=methods, **{key.replace(".", "__"): value - 1}))
+    with pytest.raises(ConfigError, match=rf"^{key}={value} is not allowed: {line}; ask for no more, or record more$"):
+        load_recording(tiny.config(methods=methods, **{key.replace(".", "__"): value}))
 
 
 BLOCKED_FOLDERS = ["checkpoints", "policies", "figures", "checkpoints/TD3+BC", "../world_models"]
@@ -177,3 +202,25 @@ def test_without_a_config_and_a_start_that_can_be_read_nothing_is_begun(task, tm
     with pytest.raises(ConfigError, match=r"starts.jsonl cannot be read: .* may hold another run; choose another"):
         workdir.begin_run(tiny.config(methods="TD3+BC"), tmp_path)
     assert os.listdir(tmp_path) == ["starts.jsonl"]
+
+
+def test_a_disk_that_cannot_be_written_is_refused_before_data_is_read_and_a_full_one_is_not(
+    task, tmp_path, monkeypatch
+):
+    read, number = task(clocked), errno.EROFS
+
+    def refuse(**_):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(files.tempfile, "TemporaryFile", refuse)
+    line = f"--workdir {tmp_path}: nothing can be written in {tmp_path}: Read-only file system; name another"
+    for content in (None, "| method |"):
+        if content is not None:
+            (tmp_path / "summary.md").write_text(content)
+            line += f"; its table is {tmp_path}/summary.md"
+        with pytest.raises(ConfigError, match=f"^{re.escape(line)}$"):
+            workdir.begin_run(tiny.config(methods="TD3+BC"), tmp_path)
+        assert not read
+    number = errno.ENOSPC
+    workdir.begin_run(tiny.config(methods="TD3+BC"), tmp_path)
+    assert read

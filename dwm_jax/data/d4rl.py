@@ -25,11 +25,11 @@ OPTIONAL = ("timeouts", "next_observations")
 def environment_of(path: Path) -> str | None:
     """The environment a file names in metadata/environment (a text or an attribute), None where it names none."""
     with _open(path) as file:
-        node = file.get("metadata")
+        node = _found(file, "metadata")
         if not isinstance(node, h5py.Group):
             return None
         value: Any = node.attrs.get("environment")
-        if isinstance(entry := node.get("environment"), h5py.Dataset):
+        if isinstance(entry := _found(node, "environment"), h5py.Dataset):
             value = entry[()]
         value = value.item() if isinstance(value, np.ndarray) and value.size == 1 else value
         value = value.decode(errors="replace") if isinstance(value, bytes) else value
@@ -58,11 +58,19 @@ def _open(path: Path) -> h5py.File:
         raise ValueError(f"{path}: truncated, or not an HDF5 file ({error})") from error
 
 
+def _found(group: h5py.Group, key: str) -> Any:
+    """What is there under a key; None where nothing is, or a link that leads nowhere or in a circle."""
+    try:
+        return group.get(key)
+    except RuntimeError:
+        return None
+
+
 def _column(file: h5py.File, key: str, path: Path) -> np.ndarray:
     try:
         node = file[key]
         kind = f"of type {node.dtype}" if isinstance(node, h5py.Dataset) else "a group"
-    except KeyError as error:
+    except (KeyError, RuntimeError) as error:  # it leads nowhere, or in a circle
         raise ValueError(f"{path}: {key} is a link to what is not there ({error})") from error
     except TypeError as error:  # numpy has no such type
         raise ValueError(f"{path}: {key} cannot be read: {error}") from error

@@ -296,7 +296,7 @@ def _register(environment: str) -> None:
             )
         try:
             importlib.import_module(module)
-        except Exception as error:  # whatever a third party's module raises when it is imported
+        except (Exception, SystemExit) as error:  # whatever a third party's module raises when it is imported
             raise ValueError(
                 f"environment {environment!r}: module {module!r} cannot be imported here: "
                 f"{type(error).__name__}: {error}"

@@ -62,7 +62,10 @@ def local_id(name: str) -> str:
 
 def path_of(dataset_id: str) -> Path:
     """The folder of a local data set, there or not."""
-    files.refuse_tilde(Path(os.environ.get("MINARI_DATASETS_PATH", "")))  # Minari makes the folder as it is asked
+    named = os.environ.get("MINARI_DATASETS_PATH")
+    if named == "":
+        raise ValueError("MINARI_DATASETS_PATH is empty; name a folder for data sets, or unset it for Minari's own")
+    files.refuse_tilde(Path(named or ""))  # Minari makes the folder as it is asked
     try:
         return Path(get_dataset_path(dataset_id))
     except OSError as error:

@@ -133,6 +133,15 @@ def record_folder(workdir: Path, name: str, folder: Path) -> None:
         files.write(workdir / FOLDERS, json.dumps(known | {name: folder.name}, indent=2) + "\n")
 
 
+def say_if_gone(workdir: Path, name: str, folder: Path) -> None:
+    """Says that a model of the run is no longer where it was, before it is trained anew: the run's folder was moved."""
+    if not folder.exists() and (files.find_json(workdir / FOLDERS) or {}).get(name) == folder.name:
+        say(
+            f"world model {name} of this run is not in {folder.parent} and is trained anew; to keep what there is, "
+            f"move {folder.name} there, or name its place by --config.world_model_dir"
+        )
+
+
 def check_pretrained(config: ConfigDict, recording: Recording, workdir: Path) -> None:
     """Compares every model that comes from elsewhere with the run's data and settings, and records its arrays' digest.
 

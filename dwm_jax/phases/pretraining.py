@@ -29,6 +29,7 @@ def pretraining(run: Run, name: str, teacher: TrainedModel | None = None) -> Ite
     """
     phase, identity = make_training(run, name, teacher), identity_in_run(run, name)
     elsewhere, folder = run.config.world_models[name].pretrained, phase.folder
+    processes.call_on_first(lambda: kept_models.say_if_gone(run.workdir, name, folder))
     with exclusive(folder / ".lock", wait=True):
         description = json.dumps(identity, indent=2, sort_keys=True) + "\n"
         processes.call_on_first(lambda: files.write(folder / "config.json", description))

@@ -10,6 +10,7 @@ import numpy as np
 from dwm_jax.phases.phase import Phase, RunError, checkpoints_of
 from dwm_jax.runtime import mirrors, processes
 from dwm_jax.runtime.checkpoints import Checkpoints
+from dwm_jax.runtime.progress import say
 from dwm_jax.runtime.row_files import OF_A_PHASE, TIMES, JsonLines, refuse_unreadable
 from dwm_jax.runtime.stopwatch import spending
 from dwm_jax.types import Metrics, PyTree
@@ -33,6 +34,7 @@ class Records:
         self.step, self.state = processes.call_on_first(self._begin)
         for file in (self._metrics, self._timing):
             file.cut(phase.name, self.step)
+        self._say_what_is_lost()
         mirrors.resume(phase.name, self.step)
         rows = [row for row in self._timing.find() if row["phase"] == phase.name]
         self.seconds = self._earlier_seconds = max([row["seconds"] for row in rows], default=0.0)
@@ -49,6 +51,17 @@ class Records:
                 f"{self._phase.num_updates:,} updates asked for; move {self._phase.folder} away to train it anew"
             )
         return restored
+
+    def _say_what_is_lost(self) -> None:
+        """A checkpoint comes after the row of its update: without that one, metrics.jsonl was removed or cut."""
+        if not self.step or not processes.is_first():
+            return
+        last = self._metrics.last(self._phase.name)
+        if last is None or last["step"] != self.step:
+            say(
+                f"{self._phase.name}: {self._metrics.path} has no row of update {self.step:,}; its metrics up to there "
+                "are lost and not made again"
+            )
 
     def append(self, step: int, means: Metrics) -> None:
         """The metrics of the updates up to `step`."""

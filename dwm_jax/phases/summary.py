@@ -18,7 +18,7 @@ from dwm_jax.registry import LEARNERS, METHODS, learner_of, models_needed
 from dwm_jax.results import diagnostics, pictures, scores
 from dwm_jax.results.diagnostics import Diagnosis
 from dwm_jax.results.labels import mark_distilled, model_of_label
-from dwm_jax.runtime import files
+from dwm_jax.runtime import files, provenance
 from dwm_jax.runtime.progress import say
 from dwm_jax.runtime.row_files import OF_A_PHASE, JsonLines, Results
 from dwm_jax.world_models.base import TrainedModel, WorldModel
@@ -36,7 +36,8 @@ def write_summary(run: Run, models: Mapping[str, TrainedModel], methods: Mapping
     labels = dataset.returns_to_go[data.transition_rows(dataset)]
     pictures.draw_returns_to_go(folder / "returns_to_go.png", task.name, labels, run.config.policy.return_to_go)
     acting = {name: diagnostics.time_acting(method.act, dataset.observations[0]) for name, method in methods.items()}
-    measured: dict[str, Any] = {"acting_seconds": acting}
+    measured: dict[str, Any] = {"measured_on": provenance.describe_circumstances() | provenance.describe_devices()}
+    measured["acting_seconds"] = acting
     tables = [f"# {task.name}\n"]
     if curves:
         draw_learning_curves(folder / "learning_curves.png", task.name, curves)

@@ -4,7 +4,7 @@ import importlib.util
 import math
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import imageio.v2 as imageio
 import numpy as np
@@ -45,13 +45,25 @@ def write(path: Path, frames: Iterable[np.ndarray], fps: float) -> None:
     Raises:
       WriteError: the disk is full or cannot be written; what was there before is still there.
     """
-    files.make_folder(path.parent)
+    if path.suffix == ".gif":
+        # Its writer keeps all frames until the end; one that fails at a file of its own would try again as it is freed.
+        files.write_from(path, lambda file: _append(frames, file, format=".gif", duration=1000 / fps, loop=0))
+        return
     aside = path.with_name(f".partial-{path.name}")  # its ending tells the writer the format
-    timing: dict[str, Any] = (
-        {"fps": fps, "macro_block_size": 1} if path.suffix == ".mp4" else {"duration": 1000 / fps, "loop": 0}
-    )
-    writer: Any = imageio.get_writer(aside, **timing)
+    try:
+        files.make_folder(path.parent)
+        _append(frames, aside, fps=fps, macro_block_size=1)
+        files.put_in_place(aside, path)
+    except files.WriteError:
+        raise
+    except OSError as error:
+        raise files.make_write_error(error, path) from error
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+def _append(frames: Iterable[np.ndarray], to: Path | BinaryIO, **how: Any) -> None:
+    writer: Any = imageio.get_writer(to, **how)
     with writer as film:
         for frame in frames:
             film.append_data(frame)
-    files.put_in_place(aside, path)

@@ -1,7 +1,12 @@
 """Checkpoints of one phase of a run: the two newest, saved whole or not at all, checked when read."""
 
+import errno
 import hashlib
+import logging
+import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +21,8 @@ from dwm_jax.runtime.progress import printable, say
 from dwm_jax.types import PyTree
 
 NUM_KEPT = 2
+# Of a disk, in bytes: what a file takes beside its content, about.
+BLOCK = 4096
 # Of what is written below; a checkpoint of another format is refused.
 FORMAT = 1
 # Of a path: orbax saves below a folder with one of these in its name, and then finds nothing there.
@@ -111,12 +118,16 @@ class Checkpoints:
         state = jax.tree.map(np.asarray, state)
         description = {"format": FORMAT, "shapes": _shapes(state), "sha256": _digest(state)}
         try:
-            self._manager.save(
-                step,
-                args=ocp.args.Composite(state=ocp.args.StandardSave(state), description=ocp.args.JsonSave(description)),
-                force=True,
-            )
-            self._manager.wait_until_finished()
+            self._refuse_too_little_room(state)
+            with _without_log():
+                self._manager.save(
+                    step,
+                    args=ocp.args.Composite(
+                        state=ocp.args.StandardSave(state), description=ocp.args.JsonSave(description)
+                    ),
+                    force=True,
+                )
+                self._manager.wait_until_finished()
             files.flush_tree(self.directory / str(step))
             files.flush(self.directory)
             if not self._was_read_back:
@@ -129,6 +140,12 @@ class Checkpoints:
                 f"could not save step {step} in {self.directory}: {_line(error)}; the checkpoints before it are whole, "
                 f"make room and start the same command again"
             ) from error
+
+    def _refuse_too_little_room(self, state: PyTree) -> None:
+        """Threads of a save that runs out of room print tracebacks of their own; some disks count nothing and say 0."""
+        free = shutil.disk_usage(self.directory).free
+        if 0 < free < sum(leaf.nbytes + BLOCK for leaf in jax.tree.leaves(state)):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     def fingerprint(self) -> str:
         """SHA-256 of the newest checkpoint's arrays, as it says itself; `restore` proves it.
@@ -226,6 +243,17 @@ class _NotHere:
 
     def close(self) -> None:
         pass
+
+
+@contextmanager
+def _without_log() -> Iterator[None]:
+    """Nothing is logged inside the block: orbax's threads log what they raise, and it arrives here, too."""
+    before = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logging.disable(before)
 
 
 def _shapes(state: PyTree) -> dict[str, str]:

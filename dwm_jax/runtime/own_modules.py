@@ -34,7 +34,7 @@ def import_all(names: Iterable[str]) -> None:
                 _import_file(Path(name))
             else:
                 importlib.import_module(name)
-        except Exception as error:  # whatever a third party's module raises when it is imported
+        except (Exception, SystemExit) as error:  # whatever a third party's module raises when it is imported
             raise ValueError(f"--import {name}: {type(error).__name__}: {error}") from error
 
 

@@ -48,13 +48,21 @@ class Sources(NamedTuple):
     models: tuple[Path, ...]
 
     def contents(self) -> dict[str, Path]:
-        """Every file by its name in the bundle; of a model's checkpoints the last."""
+        """Every file by its name in the bundle; of a model's checkpoints the last.
+
+        Raises:
+          BundleError: one is a link to outside of the run, or of the model's folder, which may be anybody's.
+        """
+        for path in self.policies:
+            refuse_outside(path, path.parents[1])
         named = {f"policies/{path.name}": path for path in self.policies}
         for folder in self.models:
             identity = files.read_json(folder / "config.json")
             step = kept_models.last_update(identity["settings"])
             last = kept_models.checkpoints_in(folder, identity) / str(step)
             paths = [folder / name for name in OF_A_MODEL] + sorted(path for path in last.rglob("*") if path.is_file())
+            for path in paths:
+                refuse_outside(path, folder)
             named |= {f"world_models/{folder.name}/{path.relative_to(folder).as_posix()}": path for path in paths}
         return named
 
@@ -84,6 +92,7 @@ def find_models(workdir: Path, described: Mapping[str, Any]) -> Iterator[Path]:
     """The folders of the finished world models that a run has used, which it has recorded."""
     beside = workdir.resolve().parent / "world_models"
     parent = Path(described["world_model_dir"]) if described["world_model_dir"] else beside
+    elsewhere = f", which the config of {workdir} names" if parent.resolve() != beside else ""
     recorded = files.find_json(workdir / kept_models.FOLDERS) or {}
     methods = [METHODS[name] for name in split_names(described["methods"]) if name in METHODS]
     for name in models_needed(methods):
@@ -92,9 +101,21 @@ def find_models(workdir: Path, described: Mapping[str, Any]) -> Iterator[Path]:
         if name not in recorded:
             say(f"world model {name} is left out: {workdir} has no record of its folder; start the run's command again")
         elif kept_models.is_finished(folder, files.find_json(folder / "config.json") or {}):
+            if elsewhere:
+                say(f"world model {name} is taken from {folder.resolve()}{elsewhere}")
             yield folder
         else:
             say(f"{folder} is left out: it is not there, or not trained to its end")
+
+
+def refuse_outside(path: Path, folder: Path) -> None:
+    """Refuses a link that leads out of the folder that somebody has named.
+
+    Raises:
+      BundleError: with where it leads.
+    """
+    if not (there := path.resolve()).is_relative_to(folder.resolve()):
+        raise BundleError(f"{path} is a link to {there}, outside of {folder}; put the file itself there if it is meant")
 
 
 def list_files(contents: Mapping[str, Path | bytes]) -> dict[str, dict[str, Any]]:

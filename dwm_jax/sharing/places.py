@@ -5,19 +5,23 @@ A place gives names with sizes and copies of single files; whether a name or a s
 shown here.
 """
 
+import glob
 import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, Protocol
 
 from dwm_jax import __version__
 from dwm_jax.runtime import files
+from dwm_jax.runtime.locks import InUseError, exclusive
 from dwm_jax.runtime.progress import say, show_progress
 
 HUB = "hf://"
+# Held by whoever fills a folder, in the one that has its name until then.
+LOCK = ".filling"
 
 
 class PlaceError(OSError):
@@ -183,7 +187,8 @@ def hide_token(text: str) -> str:
 def fill_new_folder(folder: Path) -> Iterator[Path]:
     """A new folder beside `folder`, which gets its name, whole and on the disk, when the block has ended well.
 
-    Its own name until then is one that nothing else has: what lies beside `folder` is left alone.
+    Its own name until then is one that nothing else has: what lies beside `folder` is left alone, but for what earlier
+    ones of this name have left when they were killed.
 
     Raises:
       WriteError: it cannot be made or filled, or another one has got the name meanwhile.
@@ -192,9 +197,15 @@ def fill_new_folder(folder: Path) -> Iterator[Path]:
         raise BundleError(f"{folder} is there already; name a new folder")
     try:
         files.make_folder(folder.parent.resolve())
-        with tempfile.TemporaryDirectory(
-            dir=folder.parent, prefix=f"{folder.name}.", suffix=files.PARTIAL, ignore_cleanup_errors=True
-        ) as beside:
+        _remove_left(folder)
+        with (
+            tempfile.TemporaryDirectory(
+                dir=folder.parent, prefix=f"{folder.name}.", suffix=files.PARTIAL, ignore_cleanup_errors=True
+            ) as beside,
+            ExitStack() as held,
+        ):
+            with suppress(ValueError):  # a disk without locks, on which nothing is removed afterwards
+                held.enter_context(exclusive(Path(beside, LOCK), wait=True))
             aside = Path(beside, folder.name)  # inside, because that one is its owner's alone
             aside.mkdir()
             yield aside
@@ -203,6 +214,17 @@ def fill_new_folder(folder: Path) -> Iterator[Path]:
         raise
     except OSError as error:
         raise files.make_write_error(error, folder) from error
+
+
+def _remove_left(folder: Path) -> None:
+    """Removes what `fill_new_folder` has left beside `folder` where it was killed: a lock file says whose it was, and
+    that its holder is gone.
+    """
+    for beside in folder.parent.glob(f"{glob.escape(folder.name)}.*{files.PARTIAL}"):
+        with suppress(InUseError, OSError, ValueError):  # somebody is at work there, or it is another user's
+            if Path(beside, LOCK).is_file():
+                with exclusive(Path(beside, LOCK), wait=False):
+                    shutil.rmtree(beside, ignore_errors=True)
 
 
 def copy(source: Path, path: Path) -> None:

@@ -31,8 +31,8 @@ def read_all(folder: Path, studies: Sequence[str]) -> Found:
     runs: list[FoundRun] = []
     models: list[FoundModel] = []
     gaps: list[Gap] = []
-    # The pattern follows links: a run that serves several studies may be one folder.
-    linked = {path.parent for path in folder.glob("*/*/*/config.json")}
+    # The pattern follows links: a run that serves several studies may be one folder. Elsewhere one run is one.
+    linked = {path.parent for study in studies for path in folder.glob(f"{study}/*/*/config.json")}
     for path in sorted({*run_folders(folder), *linked}):
         place = str(path.relative_to(folder)) if path != folder else path.resolve().name
         try:

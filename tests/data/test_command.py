@@ -111,6 +111,14 @@ def test_preparing_again_does_nothing_and_other_files_are_refused(command, file,
     assert "is evaluated in Hopper-v5, not Hopper-v4" in err
 
 
+def test_an_empty_name_of_the_folder_of_data_sets_is_said_to_be_one(command, file, monkeypatch):
+    monkeypatch.setenv("MINARI_DATASETS_PATH", "")
+    line = "error: MINARI_DATASETS_PATH is empty; name a folder for data sets, or unset it for Minari's own\n"
+    for given in (["list"], ["prepare", "mine", "--file", file, "--env", "json:Mine-v0"]):
+        code, _, err = command(*given)
+        assert (code, err) == (1, line)
+
+
 @pytest.mark.parametrize(
     ("name", "environment", "given", "message"),
     [
@@ -267,10 +275,15 @@ def test_an_environment_may_be_registered_by_a_class_and_with_functions(command,
     ("environment", "message"),
     [
         ("nothing_of_the_kind:Mine-v0", "module 'nothing_of_the_kind' cannot be imported here: ModuleNotFoundError"),
+        ("leaving:Mine-v0", "module 'leaving' cannot be imported here: SystemExit: 0"),
         ("json:Mine-v0", "'json:Mine-v0' is not an environment that Gymnasium knows here"),
     ],
 )
-def test_a_module_that_is_not_there_or_registers_nothing_is_one_line(command, tmp_path, environment, message):
+def test_a_module_that_is_not_there_or_registers_nothing_is_one_line(
+    command, tmp_path, monkeypatch, environment, message
+):
+    (tmp_path / "leaving.py").write_text("raise SystemExit(0)")
+    monkeypatch.syspath_prepend(tmp_path)
     path = write(tmp_path / "a.hdf5", arrays_of(hopper()))
     code, _, err = command("prepare", "mine", "--file", path, "--env", environment)
     assert (code, err.count("\n")) == (1, 1)

@@ -137,7 +137,7 @@ def test_an_action_beyond_its_bounds_by_rounding_is_clipped(path, arrays):
     assert converted.findings.clipped_actions == 1
 
 
-@pytest.mark.parametrize("stored", ["text", "bytes", "array", "attribute", "nothing", "number"])
+@pytest.mark.parametrize("stored", ["text", "bytes", "array", "attribute", "nothing", "number", "circle"])
 def test_the_environment_a_file_names(path, arrays, stored):
     write(path, arrays)
     with h5py.File(path, "a") as file:
@@ -146,8 +146,9 @@ def test_the_environment_a_file_names(path, arrays, stored):
             group.attrs["environment"] = "Hopper-v5"
         elif stored != "nothing":
             values = {"text": "Hopper-v5", "bytes": b"Hopper-v5", "array": np.array([b"Hopper-v5"]), "number": 5}
+            values["circle"] = h5py.SoftLink("/metadata/environment")
             group["environment"] = values[stored]
-    assert d4rl.environment_of(path) == (None if stored in ("nothing", "number") else "Hopper-v5")
+    assert d4rl.environment_of(path) == (None if stored in ("nothing", "number", "circle") else "Hopper-v5")
 
 
 def nan(key, place):
@@ -180,6 +181,7 @@ def nan(key, place):
         (lambda a: a | {"observations/a": np.zeros(15), "observations": None}, "observations is a group"),
         (lambda a: a | {"rewards": np.array([b"1"] * 15)}, "rewards is of type"),
         (lambda a: a | {"rewards": h5py.SoftLink("/nowhere")}, "(no rewards|rewards is a link to what is not there)"),
+        (lambda a: a | {"rewards": h5py.SoftLink("/rewards")}, "rewards is a link to what .*too many links"),
         (lambda a: a | {"actions": h5py.ExternalLink("nowhere.hdf5", "/a")}, "(no actions|actions is a link)"),
         (lambda a: a | {"rewards": h5py.Empty("f")}, "rewards is empty; a flat array of numbers is expected"),
         (lambda a: a | {"observations": h5py.Empty("f")}, "observations is empty"),

@@ -69,6 +69,15 @@ def read(folder: Path) -> Found:
     return reading.read_all(folder, list(STUDIES))
 
 
+def test_a_link_counts_as_a_run_in_a_study_and_nowhere_else(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "here" / TASK / "mine", {"TD3+BC": [[0.1]]})
+    (tmp_path / "main").mkdir()
+    (tmp_path / "main" / TASK).symlink_to(run.parent)
+    (tmp_path / "circle").symlink_to(tmp_path)
+    assert [one.place for one in read(tmp_path).runs] == [f"here/{TASK}/mine", f"main/{TASK}/mine"]
+    assert [one.place for one in reading.read_all(tmp_path, ()).runs] == [f"here/{TASK}/mine"]
+
+
 # --------------------------------------------------------------------------------- statistics
 
 

@@ -5,9 +5,10 @@ from pathlib import Path
 
 import jax
 import numpy as np
+import pytest
 
 from dwm_jax.phases import kept_models
-from dwm_jax.phases.pretraining import find_finished_model, identity_in_run
+from dwm_jax.phases.pretraining import find_finished_model, identity_in_run, pretraining
 from dwm_jax.workdir import load_recording
 from tests import tiny
 
@@ -52,3 +53,21 @@ def test_looking_for_a_model_writes_nothing_not_even_beside_a_damaged_or_unfinis
     before = everything_below(tmp_path)
     assert find_finished_model(run, "one_step") is None
     assert everything_below(tmp_path) == before
+
+
+def test_a_model_that_is_no_longer_beside_its_run_is_said_to_be_trained_anew(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = tiny.config(methods="OneStep")
+    run = tiny.run_of(config, load_recording(config)[1], tmp_path / "run")
+    for _ in range(2):  # begun, and gone on with
+        with pretraining(run, "one_step"):
+            assert "anew" not in capsys.readouterr().err
+    (folder,) = tmp_path.glob("world_models/*")
+    shutil.copytree(run.workdir, tmp_path / "moved" / "run")
+    with pretraining(run._replace(workdir=tmp_path / "moved" / "run"), "one_step"):
+        line = (
+            f"world model one_step of this run is not in {tmp_path}/moved/world_models and is trained anew; to keep "
+            f"what there is, move {folder.name} there, or name its place by --config.world_model_dir\n"
+        )
+        assert capsys.readouterr().err == line

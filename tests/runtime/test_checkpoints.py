@@ -6,6 +6,7 @@ import shutil
 import signal
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import NamedTuple
 
 import jax
@@ -234,6 +235,23 @@ def test_another_format_is_refused(saved: Path, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr("dwm_jax.runtime.checkpoints.FORMAT", 2)
     with pytest.raises(CheckpointError, match="has format 1, this version reads 2"):
         Checkpoints(saved).restore(state(0.0))
+
+
+def test_a_disk_with_too_little_room_is_said_before_anything_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    needed = 2 * (24 + 4096)  # two arrays of six numbers in float32
+    of_two = {"a": np.zeros(6, np.float32), "b": np.ones(6, np.float32)}
+    checkpoints = Checkpoints(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=needed - 1))
+    with pytest.raises(CheckpointError, match=r"could not save step 1 in .*No space left on device; the checkpoints"):
+        checkpoints.save(1, of_two)
+    assert list(tmp_path.iterdir()) == []
+    for step, free in enumerate((needed, 0), 2):  # 0 where a disk counts nothing
+        monkeypatch.setattr(shutil, "disk_usage", lambda _, free=free: SimpleNamespace(free=free))
+        checkpoints.save(step, of_two)
+        assert checkpoints.latest_step() == step
+    assert capfd.readouterr().err == ""
 
 
 def test_a_full_disk_is_said_and_leaves_the_older_checkpoints(saved: Path) -> None:

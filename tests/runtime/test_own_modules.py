@@ -53,6 +53,9 @@ def test_what_cannot_be_imported_is_named_with_the_reason(tmp_path: Path) -> Non
         own_modules.import_all([str(tmp_path / "broken.py")])
     with pytest.raises(ValueError, match=r"^--import no_such: ModuleNotFoundError: "):
         own_modules.import_all(["no_such"])
+    (tmp_path / "leaving.py").write_text("raise SystemExit(0)")
+    with pytest.raises(ValueError, match=r"leaving.py: SystemExit: 0$"):
+        own_modules.import_all([str(tmp_path / "leaving.py")])
 
 
 def test_a_run_of_a_learner_that_is_not_known_says_what_to_do_and_is_read_once_it_is(

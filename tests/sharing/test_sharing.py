@@ -214,6 +214,20 @@ def test_what_lies_beside_a_new_folder_is_left_alone(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["new", "new.partial"]
 
 
+def test_what_a_killed_command_has_left_is_removed_by_the_next_of_that_name(tmp_path: Path) -> None:
+    with fill_new_folder(tmp_path / "new") as at_work:
+        (at_work / "a").write_text("half")
+        killed = Path(shutil.copytree(at_work.parent, tmp_path / "new.killed.partial"))
+        of_another_name = Path(shutil.copytree(killed, tmp_path / "newer.killed.partial"))
+        mine = tmp_path / "new.mine.partial"
+        mine.mkdir()
+        with pytest.raises(RuntimeError), fill_new_folder(tmp_path / "new"):
+            raise RuntimeError
+        assert not killed.exists()
+        assert (at_work / "a").read_text() == "half"
+    assert set(tmp_path.iterdir()) == {tmp_path / "new", of_another_name, mine}
+
+
 def test_of_two_at_once_the_first_gets_the_name_and_the_second_says_so(tmp_path: Path) -> None:
     def two_at_once() -> None:
         with fill_new_folder(tmp_path / "new") as second:
@@ -501,6 +515,38 @@ def test_a_record_that_points_elsewhere_hands_nothing_over_from_there(
         share.main(["push", str(run), str(out)])
         assert not (out / "world_models").exists()
     assert capsys.readouterr().err.count("is left out: it is not there") == 2
+
+
+def test_a_model_that_a_config_names_elsewhere_is_handed_over_and_said_to_lie_there(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    share.main(["push", str(run), str(tmp_path / "beside")])
+    assert "taken from" not in capsys.readouterr().err
+    (run.parent / "world_models").rename(tmp_path / "elsewhere")
+    described = json.loads((run / "config.json").read_text()) | {"world_model_dir": str(tmp_path / "elsewhere")}
+    (run / "config.json").write_text(json.dumps(described))
+    share.main(["push", str(run), str(tmp_path / "out")])
+    (model,) = (tmp_path / "elsewhere").iterdir()
+    line = f"world model one_step is taken from {model.resolve()}, which the config of {run} names\n"
+    assert line in capsys.readouterr().err
+    assert model_in(tmp_path / "out").name == model.name
+
+
+def test_a_link_that_leads_out_of_a_run_or_a_model_hands_nothing_over(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    private = tmp_path / "private"
+    private.write_text("secret")
+    (model,) = (run.parent / "world_models").iterdir()
+    (arrays,) = model.glob("checkpoints/*/20/state")
+    links = {run / "policies" / "mine.npz": run, arrays / "mine": model, model / "timing.jsonl": model}
+    for link, folder in links.items():
+        link.unlink(missing_ok=True)
+        link.symlink_to(private)
+        line = f"error: {link} is a link to {private}, outside of {folder}; put the file itself there if it is meant"
+        assert refused(capsys, "push", run, tmp_path / "out") == (2, line)
+        assert not (tmp_path / "out").exists()
+        link.unlink()
 
 
 def test_a_model_that_has_gone_or_is_unfinished_is_left_out(

@@ -61,6 +61,8 @@ def test_every_start_is_written_down_with_command_commit_and_machine(undisturbed
     assert start["commit"] == provenance.find_commit()
     assert start["num_devices"] == jax.device_count()
     assert datetime.datetime.fromisoformat(start["time"]).tzinfo is not None
+    measured_on = json.loads((undisturbed / "run" / "diagnostics.json").read_text())["measured_on"]
+    assert measured_on == {key: start[key] for key in measured_on} | {"load_at_start": measured_on["load_at_start"]}
 
 
 def test_every_episode_of_every_seed_and_evaluation_is_kept(undisturbed: Path) -> None:

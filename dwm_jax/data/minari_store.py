@@ -114,12 +114,9 @@ def put_once(dataset_id: str, write: Callable[[Path], None]) -> bool:
         aside = path.parent / f".partial-{path.name}"
         shutil.rmtree(aside, ignore_errors=True)
         try:
-            write(aside)
-            files.put_in_place(aside, path)
-        except files.WriteError:
-            raise
-        except OSError as error:
-            raise files.make_write_error(error, path) from error
+            with files.named_in_errors(path):
+                write(aside)
+                files.put_in_place(aside, path)
         finally:
             shutil.rmtree(aside, ignore_errors=True)
     return True

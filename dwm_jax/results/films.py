@@ -51,13 +51,10 @@ def write(path: Path, frames: Iterable[np.ndarray], fps: float) -> None:
         return
     aside = path.with_name(f".partial-{path.name}")  # its ending tells the writer the format
     try:
-        files.make_folder(path.parent)
-        _append(frames, aside, fps=fps, macro_block_size=1)
-        files.put_in_place(aside, path)
-    except files.WriteError:
-        raise
-    except OSError as error:
-        raise files.make_write_error(error, path) from error
+        with files.named_in_errors(path):
+            files.make_folder(path.parent)
+            _append(frames, aside, fps=fps, macro_block_size=1)
+            files.put_in_place(aside, path)
     finally:
         aside.unlink(missing_ok=True)
 

@@ -12,7 +12,7 @@ import json
 import os
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -115,12 +115,10 @@ def put_in_place(aside: Path, path: Path) -> None:
     Raises:
       WriteError: it cannot be flushed or renamed; nothing is there under the name.
     """
-    try:
+    with named_in_errors(path):
         flush_tree(aside)
         os.replace(aside, path)
         flush(path.parent)
-    except OSError as error:
-        raise make_write_error(error, path) from error
 
 
 def free_name(path: Path) -> Path:
@@ -273,6 +271,17 @@ def make_unreadable_error(path: Path, error: BaseException) -> UnreadableError:
 def is_full(error: OSError) -> bool:
     """Whether the disk, a quota or the largest size of a file is used up."""
     return error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+@contextmanager
+def named_in_errors(path: Path) -> Iterator[None]:
+    """Turns an OSError of the block into a WriteError that names `path`; one that names its file already stays."""
+    try:
+        yield
+    except WriteError:
+        raise
+    except OSError as error:
+        raise make_write_error(error, path) from error
 
 
 def make_write_error(error: OSError, path: Path) -> WriteError:

@@ -152,9 +152,10 @@ def draw_measurements(run: Run, measured: Measured, found: Mapping[str, Diagnosi
     if any(np.isfinite(of.found).any() for of in ends.values()):
         by_step["terminations found"] = {label: of.found for label, of in ends.items()}
         by_step["terminations invented"] = {label: of.invented for label, of in ends.items()}
-    slopes = {f"{name} in {label}": of.slope for label, one in found.items() for name, of in one.values.items()}
-    if slopes:
-        by_step["slope of V(imagined) on V(recorded)"] = slopes
+    values = {f"{name} in {label}": of for label, one in found.items() for name, of in one.values.items()}
+    if values:
+        by_step["mean V(imagined) / mean V(recorded) - 1"] = {label: of.shift for label, of in values.items()}
+        by_step["slope of V(imagined) on V(recorded)"] = {label: of.slope for label, of in values.items()}
     pictures.draw_by_step(folder / "imagined_states.png", by_step, f"{task}: imagined against recorded, by step")
     seconds = {label: one.sampling_seconds for label, one in found.items() if one.sampling_seconds}
     if seconds:

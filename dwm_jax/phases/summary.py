@@ -65,6 +65,7 @@ def write_summary(run: Run, models: Mapping[str, TrainedModel], methods: Mapping
             falls = {name: scores.fall_of_loss(losses_of(run, name)) for name in world_models}
             horizons = {name: read_trusted_horizon(run, name) for name in world_models}
             tables.append(scores.make_model_table(named, seconds, falls, horizons, segments.origin, data.START_STEPS))
+            tables += [table for table in [scores.make_value_table(named, horizons, run.config.gamma)] if table]
             measured |= by_measurement(found) | {"fall_of_loss": falls, "horizons": horizons}
     files.write(run.workdir / "diagnostics.json", json.dumps(measured, indent=2, default=np.ndarray.tolist) + "\n")
     files.write(run.workdir / "summary.md", "\n".join(tables))

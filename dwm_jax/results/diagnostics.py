@@ -59,6 +59,11 @@ class ValueAgreement(NamedTuple):
     slope: np.ndarray  # (H,) of the regression of imagined on recorded values
     correlation: np.ndarray  # (H,)
 
+    @property
+    def shift(self) -> np.ndarray:
+        """mean V(imagined) / mean V(recorded) - 1, by step: (H,); NaN where nothing is known or the latter is 0."""
+        return self.mean_imagined / np.where(self.mean_recorded == 0, np.nan, self.mean_recorded) - 1
+
 
 class Calibration(NamedTuple):
     """The return asked for against the return of the H steps imagined, over bins of equally many segments by label.

@@ -171,6 +171,41 @@ def make_critic_table(checks: Mapping[str, CriticCheck], mean_q: Mapping[str, fl
     return "\n".join(lines) + "\n"
 
 
+def make_value_table(found: Mapping[str, Diagnosis], horizons: Mapping[str, int], gamma: float) -> str:
+    """What critics think of imagined states, as Markdown; "" where no critics learn from imagination.
+
+    A target bootstraps at s_{t+H}. Where V(imagined) = (1 + shift) V(recorded) there, a value whose targets see a
+    return R in H steps, and no end, settles at
+
+        V = R + gamma^H (1 + shift) V = R / (1 - gamma^H (1 + shift))    instead of    R / (1 - gamma^H),
+
+    so that a shift that takes about as much as the discount, 1 - gamma^H, halves it.
+
+    Args:
+      found: by label (`results.labels`), distilled models marked or not.
+      horizons: H by model.
+      gamma: the discount.
+    """
+    rows = []
+    for label, one in found.items():
+        horizon = horizons[model_of_label(label)]
+        for name, agreement in one.values.items():
+            shifts = " | ".join(_share(agreement.shift[step - 1]) for step in (1, horizon))
+            rows.append(f"| {label} | {name} | {horizon} | {shifts} | {_share(gamma**horizon - 1)} |")
+    if not rows:
+        return ""
+    lines = [
+        "The mean value of imagined states over that of recorded ones by the same critics, less 1, at the first step "
+        "and at the last that policies use, H. Targets bootstrap there: what imagination takes from the value is lost "
+        "in every target anew, beside what discounting over H steps takes.",
+        "",
+        "| world model | critics of | H | imagined states, step 1 | imagined states, step H | discount, H steps |",
+        "|---|---|---|---|---|---|",
+        *rows,
+    ]
+    return "\n".join(lines) + "\n"
+
+
 def fall_of_loss(losses: np.ndarray) -> float:
     """The relative decrease of a loss from the second third of its rows to the last third.
 
@@ -261,6 +296,11 @@ def remark_on_origin(origin: str) -> str:
 def _cell(number: float, digits: int = 3) -> str:
     """A number in a table; NaN is one that is not known."""
     return "-" if np.isnan(number) else f"{number:.{digits}g}"
+
+
+def _share(number: float) -> str:
+    """A signed share in a table; NaN is one that is not known."""
+    return "-" if np.isnan(number) else f"{number:+.2%}"
 
 
 def format_spread(values: np.ndarray, digits: int) -> str:

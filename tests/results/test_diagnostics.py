@@ -289,3 +289,6 @@ def test_values_of_imagined_states_are_held_against_those_of_recorded_ones():
     imagined = trajectories_ending_at([None] * 4, 1)._replace(next_observations=(states / 2 + 1)[:, None, None])
     agreement = value_agreement(lambda observation: 2 * observation[0], Comparison(recorded, imagined))
     np.testing.assert_allclose(np.array(agreement)[:, 0], [3.0, 3.5, np.sqrt(5), np.sqrt(5) / 2, 0.5, 1.0], rtol=1e-6)
+    np.testing.assert_allclose(agreement.shift, [3.5 / 3 - 1], rtol=1e-6)
+    # Of a value that is 0 no share can be told.
+    assert np.isnan(value_agreement(lambda observation: 0 * observation[0], Comparison(recorded, imagined)).shift).all()

@@ -5,8 +5,22 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from dwm_jax.results.diagnostics import Calibration, Comparison, Diagnosis, PredictionError, Terminations
-from dwm_jax.results.scores import CriticCheck, describe_evaluation, format_spread, make_critic_table, make_model_table
+from dwm_jax.results.diagnostics import (
+    Calibration,
+    Comparison,
+    Diagnosis,
+    PredictionError,
+    Terminations,
+    ValueAgreement,
+)
+from dwm_jax.results.scores import (
+    CriticCheck,
+    describe_evaluation,
+    format_spread,
+    make_critic_table,
+    make_model_table,
+    make_value_table,
+)
 from dwm_jax.runtime.row_files import Result
 
 
@@ -97,3 +111,22 @@ def test_what_a_world_model_was_not_asked_is_a_dash_in_its_table() -> None:
     }
     assert {head: cell for head, cell in row.items() if cell != "-"} == known
     assert row["terminations invented by step 2"] == row["state, step 2"] == row["spread, step 2"] == "-"
+
+
+def test_what_imagination_takes_from_values_stands_beside_what_the_discount_takes() -> None:
+    # Means 100, 200, 300 of recorded and 99, 194, 600 of imagined states: -1 %, -3 %, and the third step is not used.
+    nothing = np.full(3, np.nan)
+    agreement = ValueAgreement(np.array([100.0, 200, 300]), np.array([99.0, 194, 600]), *[nothing] * 4)
+    found = {"dwm": diagnosed()._replace(values={"DWM-IQL": agreement})}
+    assert cells(make_value_table(found, {"dwm": 2}, 0.9)) == {
+        "world model": "dwm",
+        "critics of": "DWM-IQL",
+        "H": "2",
+        "imagined states, step 1": "-1.00%",
+        "imagined states, step H": "-3.00%",
+        "discount, H steps": "-19.00%",  # 0.81 is left
+    }
+
+
+def test_without_critics_that_learn_from_imagination_there_is_no_table_of_their_values() -> None:
+    assert make_value_table({"dwm": diagnosed()}, {"dwm": 2}, 0.9) == ""

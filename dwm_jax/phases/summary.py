@@ -15,7 +15,7 @@ from dwm_jax.phases.held_out import measured_segments, read_trusted_horizon
 from dwm_jax.phases.phase import Run
 from dwm_jax.phases.pretraining import identity_in_run
 from dwm_jax.registry import LEARNERS, METHODS, learner_of, models_needed
-from dwm_jax.results import diagnostics, pictures, scores
+from dwm_jax.results import diagnostics, pictures, scores, tables
 from dwm_jax.results.diagnostics import Diagnosis
 from dwm_jax.results.labels import mark_distilled, model_of_label
 from dwm_jax.runtime import files, provenance
@@ -38,18 +38,18 @@ def write_summary(run: Run, models: Mapping[str, TrainedModel], methods: Mapping
     acting = {name: diagnostics.time_acting(method.act, dataset.observations[0]) for name, method in methods.items()}
     measured: dict[str, Any] = {"measured_on": provenance.describe_circumstances() | provenance.describe_devices()}
     measured["acting_seconds"] = acting
-    tables = [f"# {task.name}\n"]
+    shown = [f"# {task.name}\n"]
     if curves:
         draw_learning_curves(folder / "learning_curves.png", task.name, curves)
         pretraining = {name: sum(models[model].seconds for model in models_needed([METHODS[name]])) for name in methods}
         learning = {name: method.seconds for name, method in methods.items()}
-        tables.append(scores.make_method_table(curves, pretraining, learning, acting))
+        shown.append(tables.make_method_table(curves, pretraining, learning, acting))
     checks = scores.make_critic_checks(rows)
     if checks:
         mean_label = float(labels.mean() * recording.return_scale)
         pictures.draw_critics(folder / "critics.png", task.name, list(checks.values()), mean_label)
         mean_q = {name: mean_q_of(run.workdir, name, method) for name, method in methods.items() if name in checks}
-        tables.append(scores.make_critic_table(checks, mean_q, mean_label))
+        shown.append(tables.make_critic_table(checks, mean_q, mean_label))
         measured["critics"] = {name: check._asdict() | {"mean_q": mean_q[name]} for name, check in checks.items()}
         measured["mean_return_to_go"] = mean_label
     world_models = {name: trained for name, trained in models.items() if isinstance(trained.model, WorldModel)}
@@ -64,12 +64,12 @@ def write_summary(run: Run, models: Mapping[str, TrainedModel], methods: Mapping
             named = {label_in_table(run, label): one for label, one in found.items()}
             falls = {name: scores.fall_of_loss(losses_of(run, name)) for name in world_models}
             horizons = {name: read_trusted_horizon(run, name) for name in world_models}
-            tables.append(scores.make_model_table(named, seconds, falls, horizons, segments.origin, data.START_STEPS))
-            tables += [table for table in [scores.make_value_table(named, horizons, run.config.gamma)] if table]
+            shown.append(tables.make_model_table(named, seconds, falls, horizons, segments.origin, data.START_STEPS))
+            shown += filter(None, [tables.make_value_table(named, horizons, run.config.gamma)])
             measured |= by_measurement(found) | {"fall_of_loss": falls, "horizons": horizons}
     files.write(run.workdir / "diagnostics.json", json.dumps(measured, indent=2, default=np.ndarray.tolist) + "\n")
-    files.write(run.workdir / "summary.md", "\n".join(tables))
-    return "\n".join(tables)
+    files.write(run.workdir / "summary.md", "\n".join(shown))
+    return "\n".join(shown)
 
 
 def losses_of(run: Run, name: str) -> np.ndarray:

@@ -12,7 +12,7 @@ where the world model is not to be trusted so far.
 
 Measured on hopper-medium with `--config.policy.num_updates=50000`, on one core of an AMD EPYC (222 GFLOP/s):
 Time: 494 s for the world model, then 352 s for the policies of DWM-TD3BC.
-Score (0-1), 3 seeds, last three evaluations: DWM-TD3BC 0.74 ± 0.25, TD3+BC 0.31 ± 0.03, OneStep-TD3BC 0.35 ± 0.02.
+Score (0-1), 5 seeds, last three evaluations: DWM-TD3BC 0.67 ± 0.23, TD3+BC 0.31 ± 0.03, OneStep-TD3BC 0.40 ± 0.07.
 Source: RESULTS.md, "Six locomotion sets under TD3+BC".
 """
 

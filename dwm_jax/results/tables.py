@@ -159,7 +159,8 @@ def make_value_table(found: Mapping[str, Diagnosis], horizons: Mapping[str, int]
     lines = [
         "The mean value of imagined states over that of recorded ones by the same critics, less 1, at the first step "
         "and at the last that policies use, H. Targets bootstrap there: what imagination takes from the value is lost "
-        "in every target anew, beside what discounting over H steps takes.",
+        "in every target anew, beside what discounting over H steps takes. Where a policy acts in the model, what it "
+        "gains over the recorded actions is counted, too.",
         "",
         "| world model | critics of | H | imagined states, step 1 | imagined states, step H | discount, H steps |",
         "|---|---|---|---|---|---|",

@@ -35,12 +35,12 @@ class UnreadableError(ValueError):
 def write(path: Path, content: str | bytes) -> None:
     """Makes `content` the file's content, text as UTF-8, and its folder where there is none.
 
-    A file that holds it already is left alone.
+    A file that holds it already is left alone. What is no character, as in a name that is no UTF-8, is escaped.
 
     Raises:
       WriteError: the disk is full or cannot be written; the file is as it was.
     """
-    content = content.encode() if isinstance(content, str) else content
+    content = content.encode(errors="backslashreplace") if isinstance(content, str) else content
     if _holds(path, content):
         return
     aside = path.with_name(path.name + PARTIAL)
@@ -183,7 +183,9 @@ def refuse_unwritable(asked: str, folder: Path) -> None:
     """
     refuse_tilde(folder)
     whole = folder.absolute()
-    nearest = next(place for place in (whole, *whole.parents) if place.exists())
+    nearest = next(place for place in (whole, *whole.parents) if os.path.lexists(place))
+    if not nearest.exists():
+        raise ValueError(f"{asked}: {nearest} is a link to {os.readlink(nearest)}, which is not there; name another")
     try:
         tempfile.TemporaryFile(dir=nearest).close()
     except OSError as error:

@@ -104,6 +104,8 @@ def test_a_folder_that_cannot_be_filled_is_refused_and_nothing_is_made(tmp_path)
     for folder in (tmp_path / "link", tmp_path / "link" / "below"):
         with pytest.raises(ValueError, match=f"^{line}$"):
             files.refuse_unwritable("-o link", folder)
+    with pytest.raises(ValueError, match=f"^{tmp_path / 'link'}: {tmp_path / 'link'} is a link to gone, which is not"):
+        refuse_place(tmp_path / "link")
 
 
 def test_text_with_a_name_that_is_no_utf8_is_written(tmp_path):

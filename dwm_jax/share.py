@@ -20,6 +20,7 @@ order; one line says what.
 """
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -88,7 +89,7 @@ def push(options: argparse.Namespace) -> None:
 
 def pull(options: argparse.Namespace) -> None:
     """Fetches and checks; says what there is and how it is used."""
-    if options.folder.exists():
+    if os.path.lexists(options.folder):
         raise BundleError(f"{options.folder} is there already; name a new folder")
     place = parse_place(options.place)
     bundles.receive(place, options.folder, int(options.max_gib * 2**30))

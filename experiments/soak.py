@@ -38,13 +38,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         "python -m experiments.soak", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--minutes", type=float, default=60.0, help="of policy learning (default: %(default)s)")
+    parser.add_argument(
+        "--minutes",
+        type=terminal.number_between(SETTLING_SECONDS / 60, 10_080),
+        default=60.0,
+        help="of policy learning, of which the first does not count (default: %(default)s)",
+    )
     parser.add_argument(
         "--workdir", type=local_path, default=Path("runs/soak"), help="of the run (default: %(default)s)"
     )
     options = parser.parse_args()
-    if options.minutes <= SETTLING_SECONDS / 60:
-        parser.error("--minutes must be more than 1: the first minute does not count")
     if options.workdir.exists():
         parser.error(f"--workdir {options.workdir} exists: a soak begins anew")
     samples, exit_code = soak(options.workdir, options.minutes * 60)

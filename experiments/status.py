@@ -11,6 +11,7 @@ run that goes on looks stopped.
 """
 
 import argparse
+import math
 import sys
 import time
 from collections.abc import Iterator
@@ -30,6 +31,7 @@ from dwm_jax.runtime.files import UnreadableError
 from dwm_jax.runtime.locks import is_held
 from dwm_jax.runtime.progress import duration, one_line, printable, say
 from dwm_jax.runtime.row_files import OF_A_PHASE, TIMES, JsonLines, Results
+from dwm_jax.types import LARGEST_INDEX
 
 from .run_folders import UNREADABLE, run_folders
 from .tables import console
@@ -50,10 +52,11 @@ class PhaseStatus(NamedTuple):
 
     @property
     def seconds_left(self) -> float | None:
-        """At the speed of the last two checkpoints."""
+        """At the speed of the last two checkpoints; None where that says nothing."""
         if self.state == "done" or not self.updates_per_second:
             return None
-        return (self.total - self.step) / self.updates_per_second
+        left = min(self.total - self.step, LARGEST_INDEX) / self.updates_per_second  # no config asks for more
+        return left if math.isfinite(left) else None
 
 
 @terminal.guard_output()

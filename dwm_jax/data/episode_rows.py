@@ -11,6 +11,8 @@ from dwm_jax.types import Episode
 
 # Arrays that start at a multiple of this many bytes are taken over by a CPU device without a copy.
 ALIGNMENT = 64
+# Of a recorded number. float32 holds the squares of larger ones, and sums of these, no longer.
+LARGEST_VALUE = 1e15
 
 
 class EpisodeRows(Sequence[Episode]):
@@ -87,8 +89,8 @@ def check_episode(episode: Episode, index: int, observation_shape: tuple[int, ..
     """Refuses an episode that would poison training.
 
     Raises:
-      ValueError: wrong ranks or lengths, no step, no rewards, a value that is not finite; the
-        message names the episode, the array and the place.
+      ValueError: wrong ranks or lengths, no step, no rewards, a value that is not finite or too large to
+        be squared; the message names the episode, the array and the place.
     """
     name = f"episode {index}"
     length = len(episode.actions)
@@ -103,13 +105,26 @@ def check_episode(episode: Episode, index: int, observation_shape: tuple[int, ..
             raise ValueError(
                 f"{name}: {field} have shape {array.shape}, expected {rows} rows and {rank} axes for {length} actions"
             )
-        if not np.isfinite(array).all():
-            place = tuple(int(i) for i in np.argwhere(~np.isfinite(array))[0])
-            raise ValueError(f"{name}: {field}{list(place)} is {array[place]}; data must be finite")
+        if (unusable := find_unusable(array)) is not None:
+            place = tuple(int(i) for i in np.argwhere(unusable)[0])
+            number = array[place]
+            raise ValueError(f"{name}: {field}{list(place)} is {number:g}; data must be {wanted_of(number)}")
     if observation_shape is not None and episode.observations.shape[1:] != observation_shape:
         raise ValueError(
             f"{name}: observations have shape {episode.observations.shape[1:]}, earlier episodes {observation_shape}"
         )
+
+
+def find_unusable(array: np.ndarray) -> np.ndarray | None:
+    """Where numbers are not finite, or too large to be squared: bool; None where all can be used."""
+    if array.min(initial=0) >= -LARGEST_VALUE and array.max(initial=0) <= LARGEST_VALUE:  # without a copy
+        return None
+    return ~(np.abs(array) <= LARGEST_VALUE)
+
+
+def wanted_of(unusable: float) -> str:
+    """What a number would have to be that `find_unusable` has found."""
+    return f"at most {LARGEST_VALUE:g} in size" if np.isfinite(unusable) else "finite"
 
 
 def aligned_zeros(shape: tuple[int, ...], dtype: npt.DTypeLike) -> np.ndarray:

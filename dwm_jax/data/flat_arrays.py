@@ -5,6 +5,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from dwm_jax.data.episode_rows import find_unusable, wanted_of
+
 
 class FlatArrays(NamedTuple):
     """N recorded rows, checked one by one."""
@@ -56,25 +58,24 @@ def make_flat_arrays(raw: Mapping[str, np.ndarray], owner: str) -> FlatArrays:
         shapes = f"next_observations have shape {following.shape}, observations {raw['observations'].shape}"
         raise ValueError(f"{owner}: {shapes}")
     return FlatArrays(
-        observations=_finite(raw["observations"], "observations", owner),
-        actions=_finite(raw["actions"], "actions", owner),
-        rewards=_finite(raw["rewards"].reshape(-1), "rewards", owner),
+        observations=_usable(raw["observations"], "observations", owner),
+        actions=_usable(raw["actions"], "actions", owner),
+        rewards=_usable(raw["rewards"].reshape(-1), "rewards", owner),
         terminals=_flags(raw["terminals"].reshape(-1), "terminals", owner),
         timeouts=_flags(raw["timeouts"].reshape(-1), "timeouts", owner) if "timeouts" in raw else None,
-        next_observations=None if following is None else _finite(following, "next_observations", owner),
+        next_observations=None if following is None else _usable(following, "next_observations", owner),
     )
 
 
-def _finite(array: np.ndarray, key: str, owner: str) -> np.ndarray:
+def _usable(array: np.ndarray, key: str, owner: str) -> np.ndarray:
     with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite, and is refused here
         array = array.astype(np.float32, copy=False)
-    finite = np.isfinite(array)
-    if not finite.all():
-        place = tuple(int(i) for i in np.argwhere(~finite)[0])
-        rows = int((~finite).reshape(len(array), -1).any(axis=1).sum())
+    if (unusable := find_unusable(array)) is not None:
+        place = tuple(int(i) for i in np.argwhere(unusable)[0])
+        rows = int(unusable.reshape(len(array), -1).any(axis=1).sum())
         raise ValueError(
-            f"{owner}: {key}{list(place)} is {array[place]} (row {place[0]:,}; {rows:,} such row(s)); data must be "
-            "finite"
+            f"{owner}: {key}{list(place)} is {array[place]:g} (row {place[0]:,}; {rows:,} such row(s)); data must be "
+            f"{wanted_of(array[place])}"
         )
     return array
 

@@ -79,7 +79,9 @@ class Records:
     @property
     def last_good(self) -> str:
         """The newest checkpoint, for the user."""
-        return f"last good checkpoint: {self._checkpoints.latest_step()} in {self._checkpoints.directory}"
+        step = self._checkpoints.latest_step()
+        found = "none yet" if step is None else f"update {step:,}"
+        return f"last good checkpoint: {found}, in {self._checkpoints.directory}"
 
     def close(self) -> None:
         self._checkpoints.close()

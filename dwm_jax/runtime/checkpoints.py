@@ -39,12 +39,14 @@ def refuse_place(folder: Path | str) -> None:
     """Refuses a folder in which checkpoints could not be kept, before anything is computed.
 
     Raises:
-      ValueError: not a local path, one whose ~ nobody has expanded, or one that orbax cannot write to or read from.
+      ValueError: not a local path, one whose ~ nobody has expanded, a link to nowhere, or one that orbax cannot
+        write to or read from.
     """
     # Path("gs://bucket/x") is the local folder gs:/bucket/x.
     if "://" in str(folder) or ":/" in str(folder):
         raise ValueError(f"{folder} is not a local path; name a folder of this machine, or one that is mounted on it")
     files.refuse_tilde(Path(folder))
+    files.refuse_dangling(str(folder), Path(folder))
     path = str(Path(folder).resolve())
     try:
         path.encode()

@@ -35,12 +35,12 @@ class UnreadableError(ValueError):
 def write(path: Path, content: str | bytes) -> None:
     """Makes `content` the file's content, text as UTF-8, and its folder where there is none.
 
-    A file that holds it already is left alone.
+    A file that holds it already is left alone. What is no character, as in a name that is no UTF-8, is escaped.
 
     Raises:
       WriteError: the disk is full or cannot be written; the file is as it was.
     """
-    content = content.encode() if isinstance(content, str) else content
+    content = content.encode(errors="backslashreplace") if isinstance(content, str) else content
     if _holds(path, content):
         return
     aside = path.with_name(path.name + PARTIAL)
@@ -172,6 +172,22 @@ def refuse_tilde(path: Path) -> None:
         raise ValueError(f"{path}: the shell has left its ~ as it is; write the whole path, {whole} if that is meant")
 
 
+def refuse_dangling(asked: str, folder: Path) -> Path:
+    """What is there of a path, itself or the nearest folder above; refuses a link that leads to what is not there.
+
+    Args:
+      asked: what the user typed, for the line.
+
+    Raises:
+      ValueError: with where it leads: perhaps to a disk that is not mounted.
+    """
+    whole = folder.absolute()
+    nearest = next(place for place in (whole, *whole.parents) if os.path.lexists(place))
+    if not nearest.exists():
+        raise ValueError(f"{asked}: {nearest} is a link to {os.readlink(nearest)}, which is not there; name another")
+    return nearest
+
+
 def refuse_unwritable(asked: str, folder: Path) -> None:
     """Refuses a folder, there or to be made, in which nothing can be written; before the work for it is done.
 
@@ -182,8 +198,7 @@ def refuse_unwritable(asked: str, folder: Path) -> None:
       ValueError: with where and why.
     """
     refuse_tilde(folder)
-    whole = folder.absolute()
-    nearest = next(place for place in (whole, *whole.parents) if place.exists())
+    nearest = refuse_dangling(asked, folder)
     try:
         tempfile.TemporaryFile(dir=nearest).close()
     except OSError as error:

@@ -90,7 +90,7 @@ class Folder:
         copy(self._root / name, path)
 
     def publish(self, contents: Mapping[str, Path | bytes]) -> None:
-        if self._root.exists() and (not self._root.is_dir() or any(self._root.iterdir())):
+        if os.path.lexists(self._root) and (not self._root.is_dir() or any(self._root.iterdir())):
             raise BundleError(f"{self._root} is there already; name a new folder")
         with fill_new_folder(self._root) as aside, show_transfer("copying", sizes_of(contents)) as arrived:
             for name, content in contents.items():

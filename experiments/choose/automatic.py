@@ -70,8 +70,12 @@ def read_measured(folder: Path) -> Measured | None:
         requested, imagined, recorded = (
             float(found["calibration"][MODEL][name][-1]) for name in ("requested", "imagined", "recorded")
         )
-    except (AttributeError, KeyError, TypeError, IndexError) as error:
+        if state_error.ndim != 1 or state_error.shape != spread.shape:
+            raise ValueError("errors and spreads are not one number each for every step")
+    except KeyError as error:
         raise ValueError(f"{folder}/diagnostics.json has no {error} of the world model: an older version's") from error
+    except (AttributeError, IndexError, TypeError, ValueError) as error:
+        raise files.make_unreadable_error(folder / "diagnostics.json", error) from error
     return Measured(state_error, spread, (requested, imagined, recorded))
 
 

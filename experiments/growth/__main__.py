@@ -33,7 +33,14 @@ from .of_runs import growth_of_runs
 from .points import Point, group_by_curve
 
 # What a line of points has.
-OF_A_POINT = {"kind": (str,), "curve": (str,), "size": (int, float), "cost": (int, float)}
+OF_A_POINT = {
+    "kind": (str,),
+    "curve": (str,),
+    "against": (str,),
+    "size": (int, float),
+    "cost": (int, float),
+    "unit": (str,),
+}
 
 # Each kind that --only can name, and the function that yields its points up to the largest size.
 KINDS: dict[str, Callable[[int], Iterator[Point]]] = {

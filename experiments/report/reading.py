@@ -1,7 +1,7 @@
 """The runs below a folder, as far as they can be read. What is missing or broken is listed, never raised."""
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -12,6 +12,7 @@ from dwm_jax.registry import METHODS, Learning, Planning, split_names
 from dwm_jax.results.diagnostics import Calibration, PredictionError, Terminations
 from dwm_jax.results.scores import Curve, make_critic_checks, make_curves
 from dwm_jax.runtime import files
+from dwm_jax.runtime.progress import printable
 from dwm_jax.runtime.row_files import TIMES, JsonLines, Result, Results
 
 from ..run_folders import UNREADABLE, run_folders, why_unreadable
@@ -22,7 +23,7 @@ Part = TypeVar("Part")
 
 
 def read_all(folder: Path, studies: Sequence[str]) -> Found:
-    """Every run and world model in `folder` or below it.
+    """Every run and world model in `folder` or below it; their names as they can be printed and drawn.
 
     Args:
       folder: RUNS; holds `study/task/variant` folders, or runs anywhere.
@@ -34,7 +35,7 @@ def read_all(folder: Path, studies: Sequence[str]) -> Found:
     # The pattern follows links: a run that serves several studies may be one folder. Elsewhere one run is one.
     linked = {path.parent for study in studies for path in folder.glob(f"{study}/*/*/config.json")}
     for path in sorted({*run_folders(folder), *linked}):
-        place = str(path.relative_to(folder)) if path != folder else path.resolve().name
+        place = printable(str(path.relative_to(folder)) if path != folder else path.resolve().name)
         try:
             described = files.read_json(path / "config.json")
             if "methods" in described:
@@ -120,15 +121,19 @@ def read_run(place: str, folder: Path, config: dict[str, Any], studies: Sequence
 def read_measured(path: Path) -> Measured:
     """A run's diagnostics; empty where it has not yet measured them."""
     measured = files.read_json(path) if path.exists() else {}
+
+    def by_name(key: str) -> Iterator[tuple[str, Any]]:
+        return ((printable(name), value) for name, value in measured.get(key, {}).items())
+
     return Measured(
-        {label: PredictionError(**_arrays(error)) for label, error in measured.get("prediction_error", {}).items()},
-        {label: Calibration(**_arrays(columns)) for label, columns in measured.get("calibration", {}).items()},
-        {label: Terminations(**_arrays(shares)) for label, shares in measured.get("terminations", {}).items()},
+        {label: PredictionError(**_arrays(error)) for label, error in by_name("prediction_error")},
+        {label: Calibration(**_arrays(columns)) for label, columns in by_name("calibration")},
+        {label: Terminations(**_arrays(shares)) for label, shares in by_name("terminations")},
         {
             label: {int(horizon): float(seconds) for horizon, seconds in by_horizon.items()}
-            for label, by_horizon in measured.get("sampling_seconds", {}).items()
+            for label, by_horizon in by_name("sampling_seconds")
         },
-        {method: float(seconds) for method, seconds in measured.get("acting_seconds", {}).items()},
+        {method: float(seconds) for method, seconds in by_name("acting_seconds")},
     )
 
 
@@ -211,4 +216,4 @@ def _arrays(columns: dict[str, list[float]]) -> dict[str, np.ndarray]:
 def _text(value: Any) -> str:
     if not isinstance(value, str):
         raise TypeError(f"{value!r} is no name")
-    return value
+    return printable(value)

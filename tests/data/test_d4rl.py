@@ -167,6 +167,7 @@ def nan(key, place):
         (nan("rewards", 12), r"rewards\[12\] is nan"),
         (nan("actions", (14, 1)), r"actions\[14, 1\] is nan"),
         (lambda a: a | {"rewards": np.full(15, 1e300)}, r"rewards\[0\] is inf"),
+        (lambda a: a | {"rewards": np.full(15, -1e18)}, r"rewards\[0\] is -1e\+18 .*15 such.*at most 1e\+15 in size"),
         (
             lambda a: a | {"actions": a["actions"] + 2},
             r"actions\[0\] is \[.*15 of 15 actions lie beyond \[-1, 1\], by up to .*--actions clip.*--actions scale",

@@ -267,7 +267,8 @@ def with_nan(array, place):
     ("broken", "message"),
     [
         ({"observations": with_nan(FIRST.observations, (1, 0))}, r"episode 1: observations\[1, 0\] is nan"),
-        ({"rewards": np.array([1.0, np.inf])}, r"episode 1: rewards\[1\] is inf"),
+        ({"rewards": np.array([1.0, np.inf])}, r"episode 1: rewards\[1\] is inf; data must be finite"),
+        ({"rewards": np.array([1.0, -2e15])}, r"rewards\[1\] is -2e\+15; data must be at most 1e\+15 in size"),
         ({"actions": with_nan(FIRST.actions, (0, 0))}, r"episode 1: actions\[0, 0\] is nan"),
         ({"observations": FIRST.observations[:2]}, r"episode 1: observations have shape \(2, 1\), expected 3 rows"),
         ({"observations": FIRST.observations[:, 0]}, r"episode 1: observations have shape \(3,\), .* 2 axes"),

@@ -257,6 +257,15 @@ def leave_older_diagnostics(runs: Path) -> None:
     (runs / "a" / "diagnostics.json").write_text(json.dumps({"prediction_error": errors}))
 
 
+def leave_one_number_for_all_steps(runs: Path) -> None:
+    measured = {
+        "prediction_error": {"dwm": {"observation": 0.1}},
+        "spread_over_error": {"dwm": 1.0},
+        "calibration": {"dwm": {"requested": [0.1], "imagined": [0.1], "recorded": [0.1]}},
+    }
+    (runs / "a" / "diagnostics.json").write_text(json.dumps(measured))
+
+
 @pytest.mark.parametrize("flags", [["--updates", "10"], ["--seed", "0"], ["-o", "out"]])
 def test_what_auto_would_not_read_is_refused(flags: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as left:
@@ -297,6 +306,7 @@ def rename_setting(runs: Path) -> None:
         (rename_setting, [], "config.json is not a config of this version"),
         (remove_gamma, [], "holds no finished policy"),
         (leave_older_diagnostics, ["--auto"], "has no 'spread_over_error' of the world model: an older version's"),
+        (leave_one_number_for_all_steps, ["--auto"], "a/diagnostics.json cannot be read: errors and spreads are not"),
         (leave_diagnostics_of_policies, ["--auto"], "has measured a diffusion world model: train one with"),
         (remove_policies, ["--auto"], "has measured a diffusion world model: train one with --config.methods=DWM"),
     ],

@@ -93,6 +93,7 @@ def test_the_shipped_points_are_drawn_and_predict(tmp_path: Path) -> None:
         (["measure", "--jsonl", "points", "--only", "seeds", "--largest", "9"], "--only names neither"),
         (["measure", "--jsonl", "points", "--only", "seeds,runs", "--largest", "0"], "--largest must be at least 1"),
         (["draw"], "-o/--output"),
+        (["draw", "-o", "out", "--jsonl", "no_unit"], "no_unit cannot be read: line 1 has None for its unit"),
         (["predict", "-o", "page.md", "--jsonl", "nowhere"], "nowhere holds no points"),
         (["predict", "-o", "page.md", "--jsonl", "only_data"], "only_data: no point of 'parameters, denoiser'"),
     ],
@@ -103,6 +104,8 @@ def test_a_wrong_call_is_refused(
     monkeypatch.chdir(tmp_path)
     shipped = MEASURED.read_text().splitlines(keepends=True)
     Path("only_data").write_text("".join(row for row in shipped if json.loads(row)["kind"] == "data"))
+    point = {"kind": "data", "curve": "c", "against": "n", "size": 1, "cost": 2}
+    Path("no_unit").write_text(json.dumps(point) + "\n")
     with pytest.raises(SystemExit) as left:
         main(arguments)
     assert left.value.code == 2

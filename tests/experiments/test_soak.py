@@ -1,10 +1,11 @@
 """The arithmetic of a soak."""
 
 import os
+from pathlib import Path
 
 import pytest
 
-from experiments.soak import by_tenths, resident_mebibytes
+from experiments.soak import by_tenths, main, resident_mebibytes
 
 
 def test_the_first_minute_does_not_count():
@@ -35,3 +36,15 @@ def test_a_run_that_saved_once_tells_nothing_about_its_speed():
 
 def test_the_memory_of_this_process_is_a_sensible_number():
     assert 10 < resident_mebibytes(os.getpid()) < 100_000
+
+
+@pytest.mark.parametrize("minutes", ["1", "nan", "inf", "-5"])
+def test_a_soak_that_would_not_end_or_not_begin_is_refused(
+    minutes: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("experiments.soak.soak", lambda workdir, seconds: pytest.fail("a run was started"))
+    monkeypatch.setattr("sys.argv", ["soak", f"--minutes={minutes}", "--workdir", str(tmp_path / "run")])
+    with pytest.raises(SystemExit) as left:
+        main()
+    assert left.value.code == 2
+    assert f"--minutes: {minutes} is not a number above 1" in capsys.readouterr().err

@@ -7,7 +7,7 @@ import pytest
 
 from dwm_jax.runtime.locks import exclusive, is_held
 from dwm_jax.runtime.row_files import JsonLines, Result, Results
-from experiments.status import PhaseStatus, find_phases
+from experiments.status import PhaseStatus, find_phases, make_table
 from tests.commands import RunModule
 
 
@@ -102,3 +102,11 @@ def test_a_pause_that_is_none_is_refused(seconds: str, runs: Path, run_module: R
     result = run_module("experiments.status", str(runs), f"--watch={seconds}")
     assert result.returncode == 2
     assert f"{seconds} is not a number above 0 and at most 86,400" in result.stderr
+
+
+@pytest.mark.parametrize(("updates", "seconds"), [(10**400, 14.0), (100, 1e308)])
+def test_time_left_that_no_number_holds_is_not_said(runs: Path, updates: int, seconds: float) -> None:
+    config = json.loads((runs / "a" / "run" / "config.json").read_text()) | {"policy": {"num_updates": updates}}
+    (runs / "a" / "run" / "config.json").write_text(json.dumps(config))
+    JsonLines(runs / "a" / "run" / "timing.jsonl").append([{"phase": "DWM-TD3BC", "step": 50, "seconds": seconds}])
+    make_table(list(find_phases(runs)))

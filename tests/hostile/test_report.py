@@ -2,6 +2,7 @@
 
 import base64
 import json
+import os
 import re
 from html.parser import HTMLParser
 from pathlib import Path
@@ -68,6 +69,7 @@ def assert_harmless(page: Page) -> None:
         "name\x1b]0;title\x07\x00",
         "figures/x.svg)![x](SECRET",
         '" onerror="alert(1)',
+        "caf\udce9",
     ],
 )
 def test_what_a_run_calls_itself_is_text(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -91,6 +93,14 @@ def test_what_a_run_calls_itself_is_text(name: str, tmp_path: Path, capsys: pyte
     assert all(path.parent == tmp_path / "out" / "figures" for path in inside)
     list(status.find_phases(tmp_path / "runs"))
     assert "\x1b" not in capsys.readouterr().err
+
+
+def test_a_folder_whose_name_is_no_utf8_is_reported_with_a_question_mark(tmp_path: Path) -> None:
+    make_run(tmp_path / "runs" / os.fsdecode(b"caf\xe9"), TABLES)  # its command names the folder, too
+    text, _ = report(tmp_path / "runs", tmp_path / "out")
+    assert "caf?" in text
+    (one,) = reading.read_all(tmp_path / "runs", ()).runs
+    assert one.place == "caf?"  # choose draws it
 
 
 def test_code_cannot_leave_its_fence(tmp_path: Path) -> None:

@@ -99,6 +99,18 @@ def test_a_folder_that_cannot_be_filled_is_refused_and_nothing_is_made(tmp_path)
             files.refuse_unwritable("-o file", folder)
     with pytest.raises(ValueError, match="nothing can be written in /proc: "):
         files.refuse_unwritable("-o x", Path("/proc/no-folder"))
+    (tmp_path / "link").symlink_to("gone")
+    line = f"-o link: {tmp_path / 'link'} is a link to gone, which is not there; name another"
+    for folder in (tmp_path / "link", tmp_path / "link" / "below"):
+        with pytest.raises(ValueError, match=f"^{line}$"):
+            files.refuse_unwritable("-o link", folder)
+    with pytest.raises(ValueError, match=f"^{tmp_path / 'link'}: {tmp_path / 'link'} is a link to gone, which is not"):
+        refuse_place(tmp_path / "link")
+
+
+def test_text_with_a_name_that_is_no_utf8_is_written(tmp_path):
+    files.write(tmp_path / "a.csv", os.fsdecode(b"caf\xe9 \xc3\xa9"))
+    assert (tmp_path / "a.csv").read_text("utf-8") == "caf\\udce9 é"
 
 
 def test_a_home_folder_that_no_shell_has_filled_in_is_refused_and_another_names_tilde_is_not(tmp_path, monkeypatch):

@@ -191,6 +191,11 @@ def test_what_is_there_already_or_not_at_all_is_refused(
     there = "is there already; name a new folder"
     assert refused(capsys, "push", finished[0], bundle) == (2, f"error: {bundle} {there}")
     assert refused(capsys, "pull", bundle, tmp_path) == (2, f"error: {tmp_path} {there}")
+    link = tmp_path / "link"
+    link.symlink_to("gone")
+    assert refused(capsys, "push", finished[0], link) == (2, f"error: {link} {there}")
+    assert refused(capsys, "pull", bundle, link) == (2, f"error: {link} {there}")
+    link.unlink()
     assert refused(capsys, "pull", tmp_path / "no", tmp_path / "x") == (1, f"error: {tmp_path / 'no'}: no such folder")
     assert (
         refused(capsys, "pull", tmp_path, tmp_path / "x")[1]

@@ -11,7 +11,7 @@ from dwm_jax.types import Episode
 
 # Arrays that start at a multiple of this many bytes are taken over by a CPU device without a copy.
 ALIGNMENT = 64
-# Of a recorded number. float32 holds the squares of larger ones, and sums of these, no longer.
+# Of a recorded number: squares of larger ones, summed over the rows, overflow float32.
 LARGEST_VALUE = 1e15
 
 
@@ -108,7 +108,7 @@ def check_episode(episode: Episode, index: int, observation_shape: tuple[int, ..
         if (unusable := find_unusable(array)) is not None:
             place = tuple(int(i) for i in np.argwhere(unusable)[0])
             number = array[place]
-            raise ValueError(f"{name}: {field}{list(place)} is {number:g}; data must be {wanted_of(number)}")
+            raise ValueError(f"{name}: {field}{list(place)} is {number:g}; data must be {describe_usable(number)}")
     if observation_shape is not None and episode.observations.shape[1:] != observation_shape:
         raise ValueError(
             f"{name}: observations have shape {episode.observations.shape[1:]}, earlier episodes {observation_shape}"
@@ -122,8 +122,8 @@ def find_unusable(array: np.ndarray) -> np.ndarray | None:
     return ~(np.abs(array) <= LARGEST_VALUE)
 
 
-def wanted_of(unusable: float) -> str:
-    """What a number would have to be that `find_unusable` has found."""
+def describe_usable(unusable: float) -> str:
+    """What data must be, for the line that refuses a number which `find_unusable` has found."""
     return f"at most {LARGEST_VALUE:g} in size" if np.isfinite(unusable) else "finite"
 
 

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from dwm_jax.data.episode_rows import find_unusable, wanted_of
+from dwm_jax.data.episode_rows import describe_usable, find_unusable
 
 
 class FlatArrays(NamedTuple):
@@ -75,7 +75,7 @@ def _usable(array: np.ndarray, key: str, owner: str) -> np.ndarray:
         rows = int(unusable.reshape(len(array), -1).any(axis=1).sum())
         raise ValueError(
             f"{owner}: {key}{list(place)} is {array[place]:g} (row {place[0]:,}; {rows:,} such row(s)); data must be "
-            f"{wanted_of(array[place])}"
+            f"{describe_usable(array[place])}"
         )
     return array
 

@@ -65,7 +65,8 @@ def write_summary(run: Run, models: Mapping[str, TrainedModel], methods: Mapping
             falls = {name: scores.fall_of_loss(losses_of(run, name)) for name in world_models}
             horizons = {name: read_trusted_horizon(run, name) for name in world_models}
             shown.append(tables.make_model_table(named, seconds, falls, horizons, segments.origin, data.START_STEPS))
-            shown += filter(None, [tables.make_value_table(named, horizons, run.config.gamma)])
+            if any(one.values for one in named.values()):
+                shown.append(tables.make_value_table(named, horizons, run.config.gamma))
             measured |= by_measurement(found) | {"fall_of_loss": falls, "horizons": horizons}
     files.write(run.workdir / "diagnostics.json", json.dumps(measured, indent=2, default=np.ndarray.tolist) + "\n")
     files.write(run.workdir / "summary.md", "\n".join(shown))

@@ -134,7 +134,7 @@ def _measurements(one: Diagnosis) -> list[float]:
 
 
 def make_value_table(found: Mapping[str, Diagnosis], horizons: Mapping[str, int], gamma: float) -> str:
-    """What critics think of imagined states, as Markdown; "" where no critics learn from imagination.
+    """The table of how critics value imagined states, as Markdown.
 
     A target bootstraps at s_{t+H}. Where V(imagined) = (1 + shift) V(recorded) there, a value whose targets see a
     return R in H steps, and no end, settles at
@@ -154,8 +154,6 @@ def make_value_table(found: Mapping[str, Diagnosis], horizons: Mapping[str, int]
         for name, agreement in one.values.items():
             shifts = " | ".join(_share(agreement.shift[step - 1]) for step in (1, horizon))
             rows.append(f"| {label} | {name} | {horizon} | {shifts} | {_share(gamma**horizon - 1)} |")
-    if not rows:
-        return ""
     lines = [
         "The mean value of imagined states over that of recorded ones by the same critics, less 1, at the first step "
         "and at the last that policies use, H. Targets bootstrap there: what imagination takes from the value is lost "

@@ -65,6 +65,7 @@ def test_a_world_model_by_itself_is_trained_measured_and_found_by_the_policies_t
     errors = measured["prediction_error"]
     assert errors.keys() == {"dwm", "one_step, told the recorded actions"}
     summary = (tmp_path / "models" / "summary.md").read_text()
+    assert "imagined states, step H" not in summary  # without critics nothing values them
     for label, error in errors.items():
         at_starts = measured["prediction_error_at_starts"][label]["observation"][-1]
         shown = [*(error["observation"][at] for at in (0, -1)), at_starts, *(error["reward"][at] for at in (0, -1))]

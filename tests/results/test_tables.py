@@ -92,7 +92,3 @@ def test_what_imagination_takes_from_values_stands_beside_what_the_discount_take
         "imagined states, step H": "-3.00%",
         "discount, H steps": "-19.00%",  # 0.81 is left
     }
-
-
-def test_without_critics_that_learn_from_imagination_there_is_no_table_of_their_values() -> None:
-    assert make_value_table({"dwm": diagnosed()}, {"dwm": 2}, 0.9) == ""

@@ -90,6 +90,9 @@ def test_metrics_have_one_row_per_seed_and_dispatch(undisturbed: Path) -> None:
 def test_summary_names_every_method(undisturbed: Path) -> None:
     text = (undisturbed / "run" / "summary.md").read_text()
     assert all(f"| {method} | 2 | 20 |" in text for method in ("DWM-TD3BC", "TD3+BC", "OneStep-TD3BC"))
+    # How critics value imagined states: of those that learn from such, in every world model that they learn from.
+    valued = re.findall(r"^\| (\S+)[^|]* \| (\S+) \| \d \| \S+% \| \S+% \| -\S+% \|$", text, re.MULTILINE)
+    assert valued == [("dwm", "DWM-TD3BC"), ("one_step,", "OneStep-TD3BC"), ("one_step,", "OneStep-TD3BC")]
 
 
 class StoppedError(Exception):
